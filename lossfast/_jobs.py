@@ -1,0 +1,87 @@
+"""The one form in which work reaches a backend.
+
+A public object checks its arguments and writes them down as a job; a backend does the job. Nothing else passes between
+the two, so a backend never sees an option that the checks have not settled, and the checks never see a block.
+
+Every input is a view that the backend may only read: any strides (0 and negative ones too), any alignment, either byte
+order, of a dtype in ``INPUT_DTYPES``. What broadcasts has been broadcast already, by strides. Outputs have been checked:
+right shape, writeable, a floating dtype (or the one the output's name implies), no overlap but the one allowed
+(``grad`` over the first input, element for element).
+
+Rows are the logits' shape without the class axis, taken in C order; the class axis has been moved last.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+#: Outputs of a row job with one entry a row, and those with one entry a row and class.
+ROW_OUTPUTS = ("loss", "lse", "sign", "pred", "correct", "entropy", "margin", "rank", "grad_temperature", "row_jvp")
+ENTRY_OUTPUTS = ("grad", "hess", "proba", "log_proba", "grad_target", "hvp", "newton_step", "vjp", "jvp")
+
+
+@dataclass(slots=True)
+class PointwiseJob:
+    """Value, gradient and Hessian of one pointwise loss over arrays of one shape.
+
+    With ``w`` the weight (1 where there is none): ``value = w * v``, ``grad = scale * w * g``, ``hess = scale * w * h``,
+    each exactly 0 where ``w == 0`` or the mask is False, whatever the inputs hold there.
+    """
+
+    loss: str  #: the loss's name in the registry
+    compute: np.dtype  #: float32 or float64: the dtype of the arithmetic
+    x: np.ndarray  #: the first argument; its shape is the job's
+    target: np.ndarray | None = None
+    extra: np.ndarray | None = None  #: the loss's element-wise parameter (``pos_weight``), if it declares one
+    params: tuple[float, ...] = ()  #: the scalar parameters, in the order declared
+    weight: np.ndarray | None = None
+    where: np.ndarray | None = None  #: bool
+    scale: float = 1.0
+    value: np.ndarray | None = None
+    grad: np.ndarray | None = None
+    hess: np.ndarray | None = None
+    totals: tuple[str, ...] = ()  #: () or ("loss",)
+    n_threads: int = 1
+
+
+@dataclass(slots=True)
+class RowwiseJob:
+    """One loss or function over a class axis, for every row, and whatever is wanted of it.
+
+    Exactly one of ``labels`` and ``target`` is given for a loss, neither for a function (``softmax``, ``log_softmax``,
+    ``logsumexp``). ``outputs`` maps names from `ROW_OUTPUTS` (arrays of the rows' shape) and `ENTRY_OUTPUTS` (arrays of
+    the logits' shape) to the arrays to fill. ``scale`` multiplies ``grad``, ``hess``, ``hvp``, ``grad_temperature`` and
+    ``grad_target`` (and, as part of g and H, enters ``newton_step``); never ``loss``.
+    """
+
+    loss: str
+    compute: np.dtype
+    logits: np.ndarray
+    labels: np.ndarray | None = None  #: integer or bool, of the rows' shape
+    target: np.ndarray | None = None  #: soft labels, of the logits' shape
+    class_weight: np.ndarray | None = None  #: contiguous float64, shape (C,)
+    sample_weight: np.ndarray | None = None
+    where: np.ndarray | None = None  #: bool, of the logits' shape; a class masked out is as a logit of -inf
+    ignore_index: int | None = None
+    label_smoothing: float = 0.0
+    temperature: float = 1.0
+    z_loss: float = 0.0
+    ridge: float = 0.0
+    v: np.ndarray | None = None  #: the direction of hvp, vjp and jvp; of the rows' shape for ``logsumexp``'s vjp
+    b: np.ndarray | None = None  #: ``logsumexp``'s factors, of the logits' shape
+    scale: float = 1.0
+    outputs: dict[str, np.ndarray] = field(default_factory=dict)
+    totals: tuple[str, ...] = ()  #: any of "loss", "grad_temperature"
+    n_threads: int = 1
+
+
+@dataclass(slots=True, frozen=True)
+class Weights:
+    """What a job's denominator is made of, and the labels that are out of range (found in the same pass)."""
+
+    weight: float  #: the sum that a mean divides by
+    count: int  #: how many rows (elements) are neither ignored nor masked out whole
+    bad_count: int = 0  #: labels that are neither a class nor ``ignore_index``
+    bad_row: int = -1  #: the first such row, counted in C order
