@@ -1,0 +1,818 @@
+"""The NumPy backend: the reference, in float64 whatever the input, block by block.
+
+Operands are brought to small contiguous float64 buffers, whatever their strides, dtype and byte order, and results are
+rounded once on their way out, so a thread never holds more than about a mebibyte. The Numba backend goes through the same
+blocks (`run_pointwise`, `run_rows`) with its own arithmetic.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from lossfast import _threads, pointwise as _pointwise, rowwise as _rowwise
+from lossfast._jobs import PointwiseJob, RowwiseJob, Weights
+from lossfast._loss import REGISTRY
+from lossfast.rowwise import ALONG, spread
+
+__all__ = ["pointwise", "rowwise", "weigh_pointwise", "weigh_rows"]
+
+assert _pointwise and _rowwise  # imported for what they register
+
+#: Entries of one buffer. Some twenty are alive at once at the worst, 32 KiB each.
+BLOCK = 4096
+#: Entries of a slice, the unit of work of a thread.
+SLICE = 1 << 16
+
+Spots = list[tuple[tuple[Any, ...], int, int]]
+
+
+# ------------------------------------------------------------------------------------------------------- buffers
+
+
+def spots(shape: tuple[int, ...], start: int, stop: int) -> Spots:
+    """Where elements ``start`` to ``stop`` (in C order) of an array of ``shape`` are: boxes, as (index, offset, count)."""
+    return list(_boxes(shape, start, stop, 0, ()))
+
+
+def _boxes(shape: tuple[int, ...], start: int, stop: int, offset: int, at: tuple[Any, ...]) -> Iterator[Any]:
+    if start >= stop:
+        return
+    inner = math.prod(shape[1:])
+    if not shape or inner == 1:
+        yield (*at, slice(start, stop), ...) if shape else (*at, ...), offset, stop - start
+        return
+    first, last = -(-start // inner), stop // inner  # the whole ones among the first axis
+    if first > last:
+        first -= 1
+        yield from _boxes(shape[1:], start - first * inner, stop - first * inner, offset, (*at, first))
+        return
+    if head := first * inner - start:
+        yield from _boxes(shape[1:], inner - head, inner, offset, (*at, first - 1))
+    if first < last:
+        yield (*at, slice(first, last), ...), offset + head, (last - first) * inner
+    if tail := stop - last * inner:
+        yield from _boxes(shape[1:], 0, tail, offset + stop - start - tail, (*at, last))
+
+
+def load(array: np.ndarray, where: Spots, out: np.ndarray, columns: slice | None = None) -> np.ndarray:
+    """Fill ``out`` (first axis: the elements or rows at the spots) from the array, converting."""
+    for index, offset, count in where:
+        part = array[index] if columns is None else array[(*index, columns)]
+        np.copyto(out[offset : offset + count].reshape(part.shape), part, casting="unsafe")
+    return out
+
+
+def store(array: np.ndarray, where: Spots, values: np.ndarray, columns: slice | None = None) -> None:
+    """Write ``values`` to the spots of the array, rounding once to its dtype."""
+    for index, offset, count in where:
+        part = array[index] if columns is None else array[(*index, columns)]
+        np.copyto(part, values[offset : offset + count].reshape(part.shape), casting="unsafe")
+
+
+# ---------------------------------------------------------------------------------------- arithmetic in two parts
+
+
+def two_sum(a: Any, b: Any) -> tuple[Any, Any]:
+    """``a + b`` rounded, and what the rounding lost (0 where there is no such number)."""
+    s = a + b
+    t = s - a
+    lost = (a - (s - t)) + (b - t)
+    return s, np.where(lost == lost, lost, 0.0)
+
+
+def two_product(a: Any, b: Any) -> tuple[Any, Any]:
+    """``a * b`` rounded, and what the rounding lost (0 where splitting overflows)."""
+    product = a * b
+    high = 134217729.0 * a
+    a1 = high - (high - a)
+    high = 134217729.0 * b
+    b1 = high - (high - b)
+    a2, b2 = a - a1, b - b1
+    lost = a2 * b2 - (((product - a1 * b1) - a2 * b1) - a1 * b2)
+    return product, np.where(np.isfinite(lost), lost, 0.0)
+
+
+def tree_sum(high: np.ndarray, low: np.ndarray | None = None, exact: bool = True) -> tuple[np.ndarray, Any]:
+    """Sum over the first axis in two parts, by halving: its shape depends on the axis's length alone."""
+    n = len(high)
+    if n == 0:
+        return np.zeros(high.shape[1:]), 0.0
+    while n > 1:
+        half = n // 2
+        a, b = high[:half], high[half : 2 * half]
+        s = a + b
+        if exact:
+            t = s - a
+            lost = (a - (s - t)) + (b - t)
+            if low is not None:
+                lost += low[:half]
+                lost += low[half : 2 * half]
+        if n % 2:
+            s = np.concatenate((s, high[n - 1 :]))
+            if exact:
+                last = low[n - 1 :] if low is not None else np.zeros_like(high[n - 1 :])
+                lost = np.concatenate((lost, last))
+        high, low, n = s, lost if exact else None, half + n % 2
+    if low is None:
+        return high[0], 0.0
+    total, low = high[0], low[0]
+    low = np.where(np.isfinite(low), low, 0.0)
+    s = total + low
+    return s, np.where(np.isfinite(s), low - (s - total), 0.0)
+
+
+def add_pair(a: tuple[float, float], b: tuple[float, float]) -> tuple[float, float]:
+    """The sum of two numbers in two parts each."""
+    s = a[0] + b[0]
+    if not math.isfinite(s):
+        return s, 0.0
+    t = s - a[0]
+    low = ((a[0] - (s - t)) + (b[0] - t)) + (a[1] + b[1])
+    high = s + low
+    return high, low - (high - s)
+
+
+def pair_sum(values: np.ndarray) -> tuple[float, float]:
+    """The sum of a vector in two parts."""
+    high, low = tree_sum(values)
+    return float(high), float(low)
+
+
+def run_blocks(
+    size: int, block: int, n_threads: int, do: Callable[[int, int], dict[str, tuple[float, float]]]
+) -> dict[str, tuple[float, float]]:
+    """``do(start, stop)`` for every block of ``range(size)``; the sums of what it returns, in a fixed order."""
+    if size == 0:
+        return {}
+
+    def work(start: int, stop: int) -> dict[str, tuple[float, float]]:
+        totals: dict[str, tuple[float, float]] = {}
+        with np.errstate(all="ignore"):
+            for first in range(start, stop, block):
+                for name, part in do(first, min(first + block, stop)).items():
+                    totals[name] = add_pair(totals[name], part) if name in totals else part
+        return totals
+
+    slices = _threads.run(work, size, block * max(1, SLICE // BLOCK), n_threads)
+    result = slices[0]
+    for part in slices[1:]:
+        for name in result:
+            result[name] = add_pair(result[name], part[name])
+    return result
+
+
+# ----------------------------------------------------------------------------------------------------- pointwise
+
+#: value, gradient and Hessian, all weighted and the latter two scaled, of x, target, extra and weight in float64
+Elementwise = Callable[..., tuple[np.ndarray, np.ndarray, np.ndarray]]
+
+
+def run_pointwise(job: PointwiseJob, block: int, compute: Elementwise) -> dict[str, tuple[float, float]]:
+    """Do the job with ``compute(job, x, t, q, w)``, where ``w`` is None or 0 where nothing counts."""
+    shape = job.x.shape
+
+    def do(start: int, stop: int) -> dict[str, tuple[float, float]]:
+        n, at = stop - start, spots(shape, start, stop)
+        x, t, q = np.empty(n), np.zeros(n), np.ones(n)
+        load(job.x, at, x)
+        if job.target is not None:
+            load(job.target, at, t)
+        if job.extra is not None:
+            load(job.extra, at, q)
+        w = None
+        if job.weight is not None:
+            w = load(job.weight, at, np.empty(n))
+        if job.where is not None:
+            mask = load(job.where, at, np.empty(n, dtype=bool))
+            w = np.where(mask, 1.0 if w is None else w, 0.0)
+        value, grad, hess = compute(job, x, t, q, w)
+        for out, result in ((job.value, value), (job.grad, grad), (job.hess, hess)):
+            if out is not None:
+                store(out, at, result)
+        return {name: pair_sum(value) for name in job.totals}
+
+    totals = run_blocks(job.x.size, block, job.n_threads, do)
+    return {name: totals.get(name, (0.0, 0.0)) for name in job.totals}
+
+
+def _elementwise(job: PointwiseJob, x: np.ndarray, t: np.ndarray, q: np.ndarray, w: np.ndarray | None) -> Any:
+    value, grad, hess = REGISTRY[job.loss].twin(x, t, q, *job.params)
+    if w is None:
+        return value, job.scale * grad, job.scale * hess
+    dead, scale = w == 0, job.scale * w
+    return np.where(dead, 0.0, w * value), np.where(dead, 0.0, scale * grad), np.where(dead, 0.0, scale * hess)
+
+
+def pointwise(job: PointwiseJob) -> dict[str, tuple[float, float]]:
+    """Fill the job's outputs; its total as a sum in two parts."""
+    return run_pointwise(job, BLOCK, _elementwise)
+
+
+def weigh_pointwise(job: PointwiseJob) -> Weights:
+    """The sum of the weights, and the number, of the elements that are not masked out."""
+    size, shape = job.x.size, job.x.shape
+    if job.weight is None and job.where is None:
+        return Weights(float(size), size)
+
+    def do(start: int, stop: int) -> dict[str, tuple[float, float]]:
+        n, at = stop - start, spots(shape, start, stop)
+        w = np.ones(n) if job.weight is None else load(job.weight, at, np.empty(n))
+        count = n
+        if job.where is not None:
+            mask = load(job.where, at, np.empty(n, dtype=bool))
+            w, count = np.where(mask, w, 0.0), int(np.count_nonzero(mask))
+        return {"weight": pair_sum(w), "count": (float(count), 0.0)}
+
+    totals = run_blocks(size, BLOCK, job.n_threads, do)
+    return Weights(totals["weight"][0], int(totals["count"][0])) if totals else Weights(0.0, 0)
+
+
+# ------------------------------------------------------------------------------------------------------- rows
+
+
+class Rows:
+    """What is known of some rows of a job besides their classes: labels, weights, which of them count."""
+
+    def __init__(self, job: RowwiseJob, start: int, stop: int) -> None:
+        self.n = n = stop - start
+        self.at = spots(job.logits.shape[:-1], start, stop)
+        self.classes = job.logits.shape[-1]
+        self.label: np.ndarray | None = None
+        self.ignored = np.zeros(n, dtype=bool)
+        self.bad = np.zeros(n, dtype=bool)
+        if job.labels is not None:
+            raw = load(job.labels, self.at, np.empty(n, dtype=job.labels.dtype.newbyteorder("=")))
+            if raw.dtype == bool:
+                raw = raw.view(np.uint8)
+            if job.ignore_index is not None:
+                self.ignored = np.equal(raw, job.ignore_index)
+            self.bad = ((raw < 0) | (raw >= self.classes)) & ~self.ignored
+            self.label = np.where(self.ignored | self.bad, 0, raw).astype(np.int64)
+        self.weight = np.ones(n) if job.sample_weight is None else load(job.sample_weight, self.at, np.empty(n))
+
+
+def block_of(classes: int, entries: int) -> int:
+    """Rows in a block: a function of the number of classes alone, so that a row's place changes nothing."""
+    return max(1, entries // max(classes, 1))
+
+
+def run_rows(
+    job: RowwiseJob, entries: int, do: Callable[[RowwiseJob, Rows], dict[str, np.ndarray]]
+) -> dict[str, tuple[float, float]]:
+    """Do the job block by block; ``do`` writes the outputs and returns the values of the totals, row by row."""
+
+    def block(start: int, stop: int) -> dict[str, tuple[float, float]]:
+        return {name: pair_sum(values) for name, values in do(job, Rows(job, start, stop)).items()}
+
+    size = math.prod(job.logits.shape[:-1])
+    totals = run_blocks(size, block_of(job.logits.shape[-1], entries), job.n_threads, block)
+    return {name: totals.get(name, (0.0, 0.0)) for name in job.totals}
+
+
+def rowwise(job: RowwiseJob) -> dict[str, tuple[float, float]]:
+    """Fill the job's outputs; its totals as sums in two parts."""
+    return run_rows(job, BLOCK, _likelihood if job.loss == "nll_loss" else do_softmax)
+
+
+def _likelihood(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:
+    """nll_loss: no softmax, one class a row."""
+    n, label = rows.n, rows.label
+    weight = np.ones(n) if job.class_weight is None else job.class_weight[label]
+    x, live = np.empty(n), np.ones(n, dtype=bool)
+    for first in range(0, rows.classes, BLOCK):
+        columns = slice(first, min(first + BLOCK, rows.classes))
+        mine = np.nonzero((label >= columns.start) & (label < columns.stop))[0]
+        part = load(job.logits, rows.at, np.empty((n, columns.stop - first)), columns)
+        x[mine] = part[mine, label[mine] - first]
+        if job.where is not None:
+            mask = load(job.where, rows.at, np.empty(part.shape, dtype=bool), columns)
+            x[mine] = np.where(mask[mine, label[mine] - first], x[mine], -np.inf)
+            live = mask.any(axis=1) if first == 0 else live | mask.any(axis=1)
+    x = np.where(rows.bad, np.nan, x) / job.temperature
+    dead = rows.ignored | ~live | (rows.weight == 0)
+    value, grad, _ = REGISTRY[job.loss].twin(0.0, 0.0, 1.0, weight, weight, -x + 0.0, 0.0, 0.0, 0.0, 0.0)
+    loss = np.where(dead, 0.0, rows.weight * value)
+    grad = np.where(dead, 0.0, job.scale * rows.weight / job.temperature * np.where(rows.bad, np.nan, grad))
+    if "loss" in job.outputs:
+        store(job.outputs["loss"], rows.at, loss)
+    for first in range(0, rows.classes, BLOCK):
+        columns = slice(first, min(first + BLOCK, rows.classes))
+        mine = np.nonzero((label >= columns.start) & (label < columns.stop))[0]
+        part = np.zeros((n, columns.stop - first))
+        for name in ("grad", "hess"):
+            if name in job.outputs:
+                part[rows.bad] = np.nan
+                part[mine, label[mine] - first] = grad[mine] if name == "grad" else np.where(rows.bad, np.nan, 0.0)[mine]
+                store(job.outputs[name], rows.at, part, columns)
+    return {"loss": loss} if "loss" in job.totals else {}
+
+
+class _Chunk:
+    """Some classes of some rows, class by row: what was loaded of them, and what has been made of it."""
+
+    __slots__ = ("columns", "e", "el", "m", "mask", "p", "t", "tl", "v", "w", "x", "b", "soft")
+
+
+class _Softmax:
+    """The softmax state of some rows. Wide rows go by in chunks, over which each pass below carries its sums."""
+
+    def __init__(self, job: RowwiseJob, rows: Rows) -> None:
+        self.job, self.rows, self.n, self.classes = job, rows, rows.n, rows.classes
+        self.every = np.arange(rows.n)
+        # float64 input leaves the error of x - max to show in the results, float32 input does not
+        self.exact = job.compute == np.float64
+        self.order = "F" if rows.classes >= 256 else "C"
+        self.ranges = [slice(c, min(c + BLOCK, rows.classes)) for c in range(0, rows.classes, BLOCK)]
+        self.kept: _Chunk | None = None
+        self.unmasked = np.full(rows.n, float(rows.classes))
+        self.soft = job.target is not None or (job.labels is not None and job.label_smoothing > 0)
+        self._largest()
+        self._exponentials()
+
+    # ---- chunks
+
+    def chunks(self) -> Iterator[_Chunk]:
+        for columns in self.ranges:
+            yield self._open(columns)
+
+    def _array(self, source: np.ndarray, columns: slice, dtype: Any = np.float64) -> np.ndarray:
+        out = np.empty((columns.stop - columns.start, self.n), dtype=dtype, order=self.order)
+        load(source, self.rows.at, out.T, columns)
+        return out
+
+    def _open(self, columns: slice) -> _Chunk:
+        if self.kept is not None:
+            return self.kept
+        job, chunk = self.job, _Chunk()
+        chunk.columns = columns
+        chunk.mask = chunk.b = chunk.v = chunk.t = chunk.e = chunk.p = chunk.w = chunk.soft = None
+        chunk.x = self._array(job.logits, columns)
+        if job.where is not None:
+            chunk.mask = self._array(job.where, columns, bool)
+        if job.b is not None:
+            chunk.b = self._array(job.b, columns)
+            there = chunk.b != 0
+            chunk.mask = there if chunk.mask is None else chunk.mask & there
+            np.copyto(chunk.b, 0.0, where=~chunk.mask)
+        if chunk.mask is not None:
+            np.copyto(chunk.x, -np.inf, where=~chunk.mask)
+        if job.v is not None and job.v.ndim == job.logits.ndim:
+            chunk.v = self._array(job.v, columns)
+            if chunk.mask is not None:
+                np.copyto(chunk.v, 0.0, where=~chunk.mask)
+        if len(self.ranges) == 1:
+            self.kept = chunk
+        return chunk
+
+    def _weigh(self, chunk: _Chunk) -> None:
+        """The targets of soft rows as they count: ``soft`` after smoothing, ``w`` with the class weights."""
+        if chunk.w is not None:
+            return
+        job, columns = self.job, chunk.columns
+        if job.target is not None:
+            soft = self._array(job.target, columns)
+            if chunk.mask is not None:
+                np.copyto(soft, 0.0, where=(soft != soft) & ~chunk.mask)
+        else:
+            soft = np.zeros_like(chunk.x)
+            self.put(soft, chunk, self.rows.label, np.ones(self.n))
+        if job.label_smoothing > 0:
+            share = job.label_smoothing / self.unmasked
+            soft *= 1.0 - job.label_smoothing
+            soft += share if chunk.mask is None else np.where(chunk.mask, share, 0.0)
+        chunk.soft = soft
+        chunk.w = soft if job.class_weight is None else soft * job.class_weight[columns, None]
+
+    def mine(self, chunk: _Chunk, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The rows whose class ``index`` is in the chunk, and its place there."""
+        if len(self.ranges) == 1:
+            return self.every, index
+        at = self.every[(index >= chunk.columns.start) & (index < chunk.columns.stop)]
+        return at, index[at] - chunk.columns.start
+
+    def take(self, values: np.ndarray, chunk: _Chunk, index: np.ndarray, into: np.ndarray) -> None:
+        at, place = self.mine(chunk, index)
+        into[at] = values[place, at]
+
+    def put(self, values: np.ndarray, chunk: _Chunk, index: np.ndarray, what: np.ndarray) -> None:
+        at, place = self.mine(chunk, index)
+        values[place, at] = what[at]
+
+    # ---- the passes
+
+    def _largest(self) -> None:
+        """The largest logit, where it is first, and which rows are special."""
+        job, rows, n = self.job, self.rows, self.n
+        top, self.leader = np.full(n, -np.inf), np.zeros(n, dtype=np.int64)
+        infinities = np.zeros(n)
+        if job.where is not None or job.b is not None:
+            self.unmasked = np.zeros(n)
+        self.true = rows.label
+        ranked = job.target is not None and not {"correct", "margin", "rank"}.isdisjoint(job.outputs)
+        if ranked:
+            self.true, most = np.zeros(n, dtype=np.int64), np.full(n, -np.inf)
+        for chunk in self.chunks():
+            here, first = chunk.x.max(axis=0), chunk.x.argmax(axis=0)
+            self.leader = np.where((here > top) | ((here != here) & (top == top)), first + chunk.columns.start, self.leader)
+            top = np.maximum(top, here)
+            if np.any(here == np.inf):
+                infinities += np.count_nonzero(chunk.x == np.inf, axis=0)
+            if chunk.mask is not None:
+                self.unmasked += np.count_nonzero(chunk.mask, axis=0)
+            if ranked:
+                soft = self._array(job.target, chunk.columns)
+                if chunk.mask is not None:
+                    np.copyto(soft, -np.inf, where=~chunk.mask)
+                here, first = soft.max(axis=0), soft.argmax(axis=0)
+                self.true = np.where(here > most, first + chunk.columns.start, self.true)
+                most = np.maximum(most, here)
+        self.top = top
+        self.empty = self.unmasked == 0
+        self.limit = infinities == 1
+        top = np.where(self.empty, 0.0, np.where((infinities > 1) | rows.bad, np.nan, top))
+        self.shift_by = np.where(top == -np.inf, np.nan, top)
+        self.nan = self.shift_by != self.shift_by
+
+    def shifted(self, chunk: _Chunk) -> None:
+        """``t + tl = (x - max) / T`` and ``e + el`` its exponential."""
+        if chunk.e is not None:
+            return
+        x, m, T = chunk.x, self.shift_by, self.job.temperature
+        t = x - m
+        tl = None
+        if self.exact:
+            back = t - x
+            tl = (x - (t - back)) - (m + back)
+            np.copyto(tl, 0.0, where=~np.isfinite(tl))
+        if T != 1:
+            d, t = t, t / T
+            if self.exact:
+                product, lost = two_product(t, np.full(1, T))
+                tl = (((d - product) - lost) + tl) / T
+                np.copyto(tl, 0.0, where=~np.isfinite(tl))
+        if self.limit.any():
+            np.copyto(t, np.where(x == np.inf, 0.0, -np.inf), where=self.limit & ~self.nan)
+        chunk.t, chunk.tl = t, tl
+        chunk.e = np.exp(t)
+        chunk.el = None if tl is None else chunk.e * tl
+
+    def _exponentials(self) -> None:
+        """The sum of the others in two parts, and what follows from it."""
+        job, n = self.job, self.n
+        rest, low = np.zeros(n), np.zeros(n)
+        lead, lead_b = np.ones(n), np.ones(n)
+        self.total, total_low = np.zeros(n), np.zeros(n)
+        self.second = np.full(n, -np.inf)
+        self.true_x, self.true_t, self.true_tl = np.full(n, np.nan), np.full(n, np.nan), np.zeros(n)
+        self.true_e, self.true_el = np.full(n, np.nan), np.zeros(n)
+        self.lead_v, self.lead_soft, self.true_v = np.zeros(n), np.zeros(n), np.zeros(n)
+        for chunk in self.chunks():
+            self.shifted(chunk)
+            e, el = chunk.e, chunk.el
+            self.take(e, chunk, self.leader, lead)
+            if self.true is not None:
+                for source, into in ((chunk.x, self.true_x), (chunk.t, self.true_t), (e, self.true_e)):
+                    self.take(source, chunk, self.true, into)
+                if el is not None:
+                    self.take(el, chunk, self.true, self.true_el)
+                    self.take(chunk.tl, chunk, self.true, self.true_tl)
+                if chunk.v is not None:
+                    self.take(chunk.v, chunk, self.true, self.true_v)
+            if chunk.v is not None:
+                self.take(chunk.v, chunk, self.leader, self.lead_v)
+            self.put(e, chunk, self.leader, np.zeros(n))
+            if chunk.b is not None:
+                self.take(chunk.b, chunk, self.leader, lead_b)
+                be, bel = two_product(e, chunk.b)
+                s, sl = tree_sum(be, bel if el is None else bel + el * chunk.b)
+            else:
+                s, sl = tree_sum(e, el, self.exact)
+            self.put(e, chunk, self.leader, lead)
+            rest, lost = two_sum(rest, s)
+            low += lost + sl
+            if "margin" in job.outputs:
+                x = chunk.x.copy()
+                self.put(x, chunk, self.leader, np.full(n, -np.inf))
+                self.second = np.maximum(self.second, x.max(axis=0))
+            if self.soft:
+                self._weigh(chunk)
+                self.take(chunk.soft, chunk, self.leader, self.lead_soft)
+                s, sl = tree_sum(chunk.w)
+                self.total, lost = two_sum(self.total, s)
+                total_low += lost + sl
+        self.total = self.total + np.where(np.isfinite(total_low), total_low, 0.0)
+        if job.labels is not None and not self.soft:
+            self.total = np.ones(n) if job.class_weight is None else job.class_weight[self.rows.label]
+        if job.b is not None:
+            # rest + (b - 1), so that the logarithm of a sum near 1 keeps its digits
+            rest, lost = two_sum(rest, lead_b - 1.0)
+            low += lost + ((lead_b - (lead_b - 1.0)) - 1.0)
+        self.rest, self.rest_low = two_sum(rest, low)
+        whole, lost = two_sum(np.where(self.empty, 0.0, 1.0), self.rest)
+        self.whole, low = two_sum(whole, lost + self.rest_low)
+        inverse = 1.0 / self.whole
+        product, lost = two_product(inverse, self.whole)
+        self.inverse = np.where(self.empty, 0.0, inverse)
+        self.inverse_low = np.where(self.empty, 0.0, inverse * (((1.0 - product) - lost) - inverse * low))
+        if job.b is not None:
+            near = np.log1p(np.where(self.rest > -0.5, self.rest, 0.0)) + self.rest_low / self.whole
+            far = np.log(np.abs(self.whole)) + low / self.whole
+            self.log_rest = np.where((self.rest > -0.5) & (self.rest < 1.0), near, np.where(self.whole == 0, -np.inf, far))
+        else:
+            self.log_rest = np.log1p(self.rest) + self.rest_low / (1.0 + self.rest)
+        self.others = self.rest * self.inverse + (self.rest * self.inverse_low + self.rest_low * self.inverse)
+        z = self.shift_by / job.temperature
+        product, lost = two_product(z, np.full(1, job.temperature))
+        lse, low = two_sum(z, self.log_rest)
+        low += ((self.shift_by - product) - lost) / job.temperature
+        lse = lse + np.where(np.isfinite(low), low, 0.0)
+        lse = np.where(self.limit & ~self.nan, np.inf, lse)
+        self.lse = np.where(self.empty | ((self.top == -np.inf) & ~self.rows.bad), -np.inf, lse)
+        if self.true is not None and job.loss in ALONG:
+            self.true_p = self.probability(self.true_e, self.true_el if self.exact else None)
+            self.true_q = np.where(self.true == self.leader, self.others, 1.0 - self.true_p)
+            self.true_a = self.above(self.true_t, self.true_tl)
+        self.lead_p = self.probability(lead, None)
+
+    def probability(self, e: np.ndarray, el: np.ndarray | None) -> np.ndarray:
+        low = e * self.inverse_low
+        if el is not None:
+            low += el * self.inverse
+        low += e * self.inverse
+        return low
+
+    def above(self, t: np.ndarray, tl: np.ndarray | None) -> np.ndarray:
+        """``lse - z``, a sum of two that are not negative."""
+        a = self.log_rest - t
+        return a if tl is None else a - tl
+
+    def entries(self, chunk: _Chunk) -> np.ndarray:
+        """p of every class."""
+        if chunk.p is None:
+            self.shifted(chunk)
+            chunk.p = self.probability(chunk.e, chunk.el)
+            if chunk.b is not None:
+                chunk.p *= chunk.b
+        return chunk.p
+
+    def complement(self, chunk: _Chunk) -> np.ndarray:
+        """1 - p of every class: only at the largest can it be small, and there it is the share of the others."""
+        q = 1.0 - self.entries(chunk)
+        self.put(q, chunk, self.leader, self.others)
+        return q
+
+    def mean_of(self, make: Callable[[_Chunk], np.ndarray], lead: np.ndarray) -> np.ndarray:
+        """``sum p (u - u_leader)``: what a mean under p lies above the likeliest class's value."""
+        high, low = np.zeros(self.n), np.zeros(self.n)
+        for chunk in self.chunks():
+            p = self.entries(chunk)
+            s, sl = tree_sum(np.where(p == 0, 0.0, p * (make(chunk) - lead)))
+            high, lost = two_sum(high, s)
+            low += lost + sl
+        return high + low
+
+    def sum_of(self, make: Callable[[_Chunk], np.ndarray]) -> np.ndarray:
+        high, low = np.zeros(self.n), np.zeros(self.n)
+        for chunk in self.chunks():
+            s, sl = tree_sum(make(chunk))
+            high, lost = two_sum(high, s)
+            low += lost + sl
+        return high + low
+
+
+def do_softmax(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:
+    """All of softmax, its logarithm and normaliser, and the losses on them, for some rows."""
+    s, out, T = _Softmax(job, rows), job.outputs, job.temperature
+    n, hard = rows.n, rows.label is not None and not s.soft
+    dead = rows.ignored | s.empty | (rows.weight == 0)
+    factor = job.scale * rows.weight / T
+    twin = REGISTRY[job.loss].twin
+    kk = 2.0 * job.z_loss
+    k = kk * s.lse if kk else 0.0
+    quadratic = job.loss == "quadratic_softmax_loss"
+    is_loss = job.loss in ALONG
+    true_w = s.total if hard else 0.0
+    totals: dict[str, np.ndarray] = {}
+
+    def put_true(values: np.ndarray, chunk: _Chunk, what: np.ndarray) -> np.ndarray:
+        s.put(values, chunk, rows.label, what)
+        return values
+
+    def finish(values: np.ndarray) -> np.ndarray:
+        return np.where(dead, 0.0, values)
+
+    def give(name: str, values: np.ndarray) -> None:
+        if name in out:
+            store(out[name], rows.at, values)
+        if name in job.totals:
+            totals[name] = values
+
+    # -- deviations from means under p
+    def spreads(chunk: _Chunk) -> tuple[np.ndarray, np.ndarray]:
+        p, q = s.entries(chunk), s.complement(chunk)
+        if not hard:
+            return spread(p, q, chunk.soft)
+        d, u = spread(p, q, 0.0)
+        d1, u1 = spread(s.true_p, s.true_q, 1.0)
+        return put_true(d, chunk, d1), put_true(u, chunk, u1)
+
+    along = "hvp" in out
+    middle = lambda values, lead, mean: (values - lead) - mean  # noqa: E731
+    mean_v = s.mean_of(lambda c: c.v, s.lead_v) if job.v is not None and job.v.ndim == job.logits.ndim else None
+    mean_d = mean_u = uv = 0.0
+    if quadratic and ("grad" in out or "hess" in out or along or "grad_temperature" in (*out, *job.totals)):
+        lead_t = np.where(rows.label == s.leader, 1.0, 0.0) if hard else s.lead_soft
+        lead_d, lead_u = spread(s.lead_p, s.others, lead_t)
+        mean_d = s.mean_of(lambda c: spreads(c)[0], lead_d)
+        mean_u = s.mean_of(lambda c: spreads(c)[1], lead_u)
+        if along:
+            uv = s.sum_of(
+                lambda c: s.entries(c) * middle(spreads(c)[1], lead_u, mean_u) * middle(c.v, s.lead_v, mean_v)
+            )
+
+    def parts(chunk: _Chunk, which: int, weighed: Any = None) -> np.ndarray:
+        """What the twin makes of every class: 0 its share in the loss, 1 the gradient, 2 the Hessian."""
+        p = s.entries(chunk)
+        need_q = quadratic or not hard or which == 2
+        q = s.complement(chunk) if need_q else 0.0
+        d = u = 0.0
+        if quadratic and which:
+            d, u = spreads(chunk)
+            d, u = middle(d, lead_d, mean_d), middle(u, lead_u, mean_u)
+        a = s.above(chunk.t, chunk.tl) if which == 0 and not quadratic else 0.0
+        if not hard:
+            return twin(p, q, chunk.soft, chunk.w, s.total, a, k, kk, d, u)[which]
+        values = twin(p, q, 0.0, 0.0, s.total, a, k, kk, d, u)[which]
+        if quadratic and which:
+            at, place = s.mine(chunk, rows.label)
+            true_d, true_u = np.zeros(n), np.zeros(n)
+            true_d[at], true_u[at] = d[place, at], u[place, at]
+        else:
+            true_d = true_u = 0.0
+        true = twin(s.true_p, s.true_q, 1.0, true_w, s.total, s.true_a, k, kk, true_d, true_u)[which]
+        return put_true(values, chunk, true)
+
+    # -- one number a row
+    if is_loss and ("loss" in out or "loss" in job.totals):
+        if hard and not quadratic:
+            loss = twin(s.true_p, s.true_q, 1.0, true_w, s.total, s.true_a, k, kk, 0.0, 0.0)[0]
+        else:
+            loss = s.sum_of(lambda c: parts(c, 0))
+        if kk:
+            loss = loss + job.z_loss * (s.lse * s.lse)
+        # a NaN row whose weights are all 0 is NaN, a zero-weight class of infinite loss is not
+        loss = np.where(s.nan, np.nan, loss)
+        give("loss", finish(rows.weight * loss))
+    if "lse" in out:
+        give("lse", s.lse)
+    if "sign" in out:
+        sign = np.where(s.empty, 0.0, np.sign(s.whole))
+        give("sign", np.where((s.top == -np.inf), 0.0, sign))
+    missing = s.top != s.top
+    if "pred" in out:
+        give("pred", s.leader)
+    if "correct" in out:
+        give("correct", (s.leader == s.true) & ~rows.ignored & ~missing)
+    if "entropy" in out:
+        spread_out = s.sum_of(lambda c: np.where(s.entries(c) == 0, 0.0, -s.entries(c) * c.t))
+        give("entropy", np.where(s.empty, 0.0, s.log_rest + spread_out))
+    if "margin" in out:
+        margin = s.true_x - np.where(s.true == s.leader, s.second, s.top)
+        give("margin", np.where(s.nan | rows.ignored, np.nan, margin))
+    if "rank" in out:
+        rank = s.sum_of(lambda c: (c.x > s.true_x).astype(np.float64))
+        give("rank", np.where(rows.ignored, 0.0, rank))
+    if "grad_temperature" in out or "grad_temperature" in job.totals:
+        below = lambda c: -c.t * T  # noqa: E731
+        if quadratic:
+            change = s.sum_of(lambda c: _mul0(parts(c, 1), below(c)))
+        else:
+            mean = s.sum_of(lambda c: _mul0(s.entries(c), below(c)))
+            if hard:
+                change = _mul0(true_w, mean - -s.true_t * T)
+            else:
+                change = s.sum_of(lambda c: s.entries(c) * _mul0(s.total, mean) - _mul0(c.w, below(c)))
+                change = _mul0(s.total, mean) - s.sum_of(lambda c: _mul0(c.w, below(c)))
+            if kk:
+                change = change - k * (s.shift_by - mean)
+        give("grad_temperature", finish(np.where(s.nan, np.nan, factor / T * change)))
+    if "row_jvp" in out:
+        give("row_jvp", np.where(s.empty, 0.0, s.sum_of(lambda c: _mul0(s.entries(c), c.v))))
+
+    # -- one number a class
+    if not any(name in out for name in ("grad", "hess", "proba", "log_proba", "grad_target", "hvp", "newton_step", "vjp", "jvp")):
+        return totals
+    if "newton_step" in out:
+        ridge = job.ridge
+        curve = factor / T * (s.total + k)
+        divisor = lambda c: curve * s.entries(c) + ridge  # noqa: E731
+        slope = lambda c: factor * parts(c, 1)  # noqa: E731
+        inverse_p = s.sum_of(lambda c: _ratio(s.entries(c), divisor(c)))
+        if not kk:
+            # gradients sum to 0, which takes the ridge out of the quotient: x = (g - p sum(g/D) / sum(p/D)) / D
+            pull = _mul0(s.sum_of(lambda c: _ratio(slope(c), divisor(c))), 1.0 / inverse_p)
+        else:
+            curve_z = factor / T * kk
+            inside = s.sum_of(lambda c: _ratio(s.entries(c) * slope(c), divisor(c)))
+            square = s.sum_of(lambda c: _ratio(s.entries(c) * s.entries(c), divisor(c)))
+            pull = (curve_z - curve) * inside / (ridge * inverse_p + curve_z * square)
+    v_total = None
+    if "vjp" in out and job.loss == "log_softmax":
+        v_total = s.sum_of(lambda c: c.v)
+    row_v = load(job.v, rows.at, np.empty(n)) if "vjp" in out and job.loss == "logsumexp" else None
+
+    for chunk in s.chunks():
+        p = s.entries(chunk)
+        made: dict[str, np.ndarray] = {}
+        if "grad" in out:
+            made["grad"] = finish(factor * parts(chunk, 1))
+        if "hess" in out:
+            made["hess"] = finish(factor / T * parts(chunk, 2))
+        if "proba" in out:
+            made["proba"] = p
+        if "log_proba" in out:
+            made["log_proba"] = np.where(s.empty, -np.inf, 0.0 - s.above(chunk.t, chunk.tl))
+        if "grad_target" in out:
+            cw = 1.0 if job.class_weight is None else job.class_weight[chunk.columns, None]
+            made["grad_target"] = finish(
+                np.where(s.nan, np.nan, _mul0(job.scale * rows.weight * cw * (1.0 - job.label_smoothing), s.above(chunk.t, chunk.tl)))
+            )
+        if along:
+            v = middle(chunk.v, s.lead_v, mean_v)
+            d = u = 0.0
+            if quadratic:
+                d, u = spreads(chunk)
+                d, u = middle(d, lead_d, mean_d), middle(u, lead_u, mean_u)
+            made["hvp"] = finish(factor / T * ALONG[job.loss](p, s.total, v, s.lead_v + mean_v, k, kk, d, u, uv))
+        if "newton_step" in out:
+            made["newton_step"] = finish(0.0 - _ratio(slope(chunk) - _mul0(p, pull), divisor(chunk)))
+        for name in ("vjp", "jvp"):
+            if name not in out:
+                continue
+            if row_v is not None:
+                made[name] = _mul0(p, row_v)
+            elif job.loss == "softmax":
+                made[name] = _mul0(p, middle(chunk.v, s.lead_v, mean_v)) / T
+            elif name == "vjp":
+                made[name] = (chunk.v - _mul0(p, v_total)) / T
+            else:
+                made[name] = np.where(s.empty, 0.0, middle(chunk.v, s.lead_v, mean_v) / T)
+        for name, values in made.items():
+            store(out[name], rows.at, values.T, chunk.columns)
+    return totals
+
+
+def _mul0(a: Any, b: Any) -> np.ndarray:
+    return np.where(a == 0, 0.0, a * b)
+
+
+def _ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.where(a == 0, 0.0, a / b)
+
+
+def weigh_rows(job: RowwiseJob) -> Weights:
+    """The denominator of a mean, the number of rows that count, and the labels out of range."""
+    shape, classes = job.logits.shape[:-1], job.logits.shape[-1]
+    size = math.prod(shape)
+    bad: list[tuple[int, int]] = []
+
+    def do(start: int, stop: int) -> dict[str, tuple[float, float]]:
+        rows = Rows(job, start, stop)
+        if rows.bad.any():
+            bad.append((start + int(rows.bad.argmax()), int(np.count_nonzero(rows.bad))))
+        valid = ~rows.ignored & ~rows.bad
+        share = np.ones(rows.n)
+        if job.where is not None:
+            seen = np.zeros(rows.n, dtype=bool)
+            for first in range(0, classes, BLOCK):
+                columns = slice(first, min(first + BLOCK, classes))
+                seen |= load(job.where, rows.at, np.empty((rows.n, columns.stop - first), dtype=bool), columns).any(axis=1)
+            valid &= seen
+        if job.class_weight is not None:
+            if rows.label is not None:
+                share = job.class_weight[rows.label]
+            else:
+                high, low = np.zeros(rows.n), np.zeros(rows.n)
+                for first in range(0, classes, BLOCK):
+                    columns = slice(first, min(first + BLOCK, classes))
+                    part = load(job.target, rows.at, np.empty((rows.n, columns.stop - first)), columns)
+                    if job.where is not None:
+                        mask = load(job.where, rows.at, np.empty(part.shape, dtype=bool), columns)
+                        np.copyto(part, 0.0, where=(part != part) & ~mask)
+                    s, sl = tree_sum((part * job.class_weight[columns]).T)
+                    high, lost = two_sum(high, s)
+                    low = low + (lost + sl)
+                share = high + low
+        weight = np.where(valid, _mul0(rows.weight, share), 0.0)
+        return {"weight": pair_sum(weight), "count": (float(np.count_nonzero(valid)), 0.0)}
+
+    entries = BLOCK if job.where is not None or (job.class_weight is not None and job.target is not None) else BLOCK * classes
+    totals = run_blocks(size, block_of(classes, entries), job.n_threads, do)
+    count, first = sum(n for _, n in bad), min((row for row, _ in bad), default=-1)
+    if not totals:
+        return Weights(0.0, 0)
+    return Weights(totals["weight"][0], int(totals["count"][0]), count, first)

@@ -1,0 +1,392 @@
+"""The losses and functions over a class axis, each once: name, parameters, documentation, error budget and Python twin.
+
+A backend brings each row to its softmax state: the largest logit, the sum of the other exponentials, and from them
+
+- ``p``, the probability of a class, and ``q = 1 - p`` (from the sum of the others, so that it keeps its digits as p
+  goes to 1);
+- ``a = lse - z >= 0``, minus the log-probability.
+
+A loss's twin makes of these the part that one class has in the loss and, in that class's logit, the gradient and the
+Hessian's diagonal. The row's loss is the sum of the parts. Elementwise, in float64, in the words of `lossfast._words`.
+"""
+
+from __future__ import annotations
+
+from lossfast._loss import Parameter, row_function, row_loss
+from lossfast._words import mul0
+
+_LOSS_OUTPUTS = ("hess", "proba", "log_proba", "lse", "pred", "correct", "entropy", "margin", "rank")
+_TEMPERATURE = Parameter(1.0, "finite and > 0")
+
+
+@row_loss(
+    parameters={
+        "label_smoothing": Parameter(0.0, "in [0, 1]"),
+        "temperature": _TEMPERATURE,
+        "z_loss": Parameter(0.0, "finite and >= 0"),
+    },
+    ulp=2,
+    outputs=(*_LOSS_OUTPUTS, "grad_temperature", "grad_target", "hvp", "newton_step"),
+)
+def cross_entropy(p, q, t, w, total, a, k, kk, d, u):
+    r"""Cross-entropy of the softmax of logits with integer or soft labels.
+
+    .. math:: \ell = s\Big[\sum_c w_c t'_c\,(\mathrm{lse} - z_c) + \zeta\,\mathrm{lse}^2\Big], \qquad z = x / T,
+        \quad \mathrm{lse} = \log\sum_c e^{z_c}, \quad t'_c = (1 - \varepsilon)\,t_c + \varepsilon / n
+
+    with :math:`s` the row's sample weight, :math:`w` the class weights, :math:`t` the targets (1 at an integer label),
+    :math:`\varepsilon` the label smoothing, :math:`n` the number of unmasked classes, :math:`T` the temperature and
+    :math:`\zeta` the ``z_loss``. With :math:`p` the softmax of :math:`z`, :math:`W = \sum_c w_c t'_c` and
+    :math:`A = W + 2\zeta\,\mathrm{lse}`,
+
+    .. math:: \frac{\partial\ell}{\partial x_c} = \frac{s}{T}\,(A\,p_c - w_c t'_c), \qquad
+        \frac{\partial^2\ell}{\partial x_c^2} = \frac{s}{T^2}\,\big(A\,p_c (1 - p_c) + 2\zeta\,p_c^2\big).
+
+    For an integer label the loss and the true class's gradient are taken from the sum of the other classes, so that they
+    keep their digits when the model is right: logits ``[20, 0]`` with label 0 give 2.06e-9 and -2.06e-9.
+
+    Parameters
+    ----------
+    logits : array_like of float, shape (..., C)
+        Unnormalised log-probabilities. float64, float32, float16 and bfloat16 are taken as they are, everything else as
+        float64. -inf is a class that cannot be.
+    targets : array_like
+        Either integer labels in [0, C), of logits' shape without the class axis, or soft labels: floating weights of the
+        classes, of logits' shape, which are not normalised.
+    label_smoothing : float, default 0.0
+        The share of the target, in [0, 1], that is spread evenly over the unmasked classes.
+    temperature : float, default 1.0
+        Divides the logits; above 0.
+    z_loss : float, default 0.0
+        Factor, at least 0, of the squared log-normaliser.
+
+    Returns
+    -------
+    float or ndarray
+        The reduced loss as a float; with ``reduction="none"`` one loss a row.
+
+    Raises
+    ------
+    IndexError
+        If a label is neither in [0, C) nor ``ignore_index``; the message has the first such row, its label and their
+        number. Nothing has been written then.
+    ValueError
+        If shapes do not fit, there are no classes, or a parameter is out of its domain.
+    TypeError
+        If an argument is complex, object, masked or not an array, or labels are floating.
+
+    See Also
+    --------
+    quadratic_softmax_loss, nll_loss, log_softmax, binary_cross_entropy_with_logits
+
+    Notes
+    -----
+    ``torch.nn.functional.cross_entropy`` (class axis 1; its mean over soft labels is ``reduction="batchmean"`` here),
+    ``optax.softmax_cross_entropy_with_integer_labels``, ``tf.nn.softmax_cross_entropy_with_logits``. scikit-learn's
+    ``log_loss`` takes probabilities, clipped. These compute ``lse - x_y`` and ``p - 1``, which round to 0 for right
+    answers.
+
+    References
+    ----------
+    .. [1] I. J. Good, "Rational decisions", *J. R. Stat. Soc. B* 14 (1952) 107-114.
+    .. [2] C. Szegedy et al., "Rethinking the Inception architecture for computer vision", CVPR 2016 (smoothing).
+    .. [3] B. Zoph et al., "ST-MoE: Designing stable and transferable sparse expert models", 2022 (z-loss).
+
+    Examples
+    --------
+    >>> import lossfast as lf
+    >>> logits = [[20.0, 0.0], [0.0, 1.0]]
+    >>> lf.cross_entropy(logits, [0, 1], reduction="none")
+    array([2.06115362e-09, 3.13261688e-01])
+    >>> lf.cross_entropy.grad(logits, [0, 1], reduction="sum")
+    array([[-2.06115362e-09,  2.06115362e-09],
+           [ 2.68941421e-01, -2.68941421e-01]])
+    """
+    # p W - w, written p (W - w) - w (1 - p): nothing cancels at a class that has all the weight
+    return mul0(w, a), mul0(p, (total - w) + k) - mul0(w, q), mul0(p, mul0(q, total + k) + kk * p)
+
+
+@row_loss(ulp=2, soft=False)
+def nll_loss(p, q, t, w, total, a, k, kk, d, u):
+    r"""Negative log-likelihood: minus the true class's log-probability, which is the input.
+
+    .. math:: \ell = -s\,w_y\,x_y, \qquad \frac{\partial\ell}{\partial x_c} = -s\,w_y\,[c = y], \qquad
+        \frac{\partial^2\ell}{\partial x_c^2} = 0
+
+    with :math:`y` the label, :math:`s` the row's sample weight and :math:`w` the class weights.
+
+    Parameters
+    ----------
+    log_proba : array_like of float, shape (..., C)
+        Log-probabilities, as `log_softmax` gives them; not checked. float64, float32, float16 and bfloat16 are taken as
+        they are, everything else as float64.
+    targets : array_like of int
+        Labels in [0, C), of log_proba's shape without the class axis.
+
+    Returns
+    -------
+    float or ndarray
+        The reduced loss as a float; with ``reduction="none"`` one loss a row.
+
+    Raises
+    ------
+    IndexError
+        If a label is neither in [0, C) nor ``ignore_index``.
+    ValueError
+        If shapes do not fit or an option is out of its domain.
+    TypeError
+        If an argument is complex, object, masked or not an array, or labels are floating.
+
+    See Also
+    --------
+    cross_entropy : takes logits, in one pass and with more digits than `log_softmax` followed by this.
+
+    Notes
+    -----
+    ``torch.nn.functional.nll_loss`` (class axis 1). scikit-learn's ``log_loss`` takes probabilities instead.
+
+    References
+    ----------
+    .. [1] R. A. Fisher, "On the mathematical foundations of theoretical statistics", *Phil. Trans. A* 222 (1922).
+
+    Examples
+    --------
+    >>> import lossfast as lf
+    >>> lf.nll_loss([[-0.5, -1.0], [-2.0, -0.25]], [0, 0])
+    1.25
+    """
+    return mul0(w, a), -w, 0.0 * w
+
+
+@row_loss(parameters={"temperature": _TEMPERATURE}, ulp=2, outputs=(*_LOSS_OUTPUTS, "hvp"))
+def quadratic_softmax_loss(p, q, t, w, total, a, k, kk, d, u):
+    r"""Half the squared distance of the softmax of logits to the target: a quadratic cost on softmax outputs.
+
+    .. math:: \ell = \frac{s W}{2} \sum_c (p_c - t_c)^2, \qquad W = \sum_c w_c t_c, \qquad
+        \frac{\partial\ell}{\partial x_c} = \frac{s W}{T}\,p_c\,(d_c - D)
+
+    with :math:`p` the softmax of :math:`x / T`, :math:`d = p - t`, :math:`D = \sum_j p_j d_j`, :math:`s` the row's sample
+    weight and :math:`w` the class weights. With :math:`u = 2 p - t` and :math:`U = \sum_j p_j u_j`,
+
+    .. math:: \frac{\partial^2\ell}{\partial x_c^2} = \frac{s W}{T^2}\,p_c\,
+        \big[(1 - p_c)(d_c - D) + p_c (1 - p_c) - p_c (u_c - U)\big].
+
+    Bounded, so that a mislabelled row cannot dominate; but its gradient vanishes where the model is sure and wrong, and
+    it is not convex in the logits. Deviations from the mean are taken relative to the likeliest class, so that the
+    gradient keeps its digits when the model is right.
+
+    Parameters
+    ----------
+    logits : array_like of float, shape (..., C)
+        Unnormalised log-probabilities. float64, float32, float16 and bfloat16 are taken as they are, everything else as
+        float64.
+    targets : array_like
+        Integer labels in [0, C), of logits' shape without the class axis, or soft labels of logits' shape.
+    temperature : float, default 1.0
+        Divides the logits; above 0.
+
+    Returns
+    -------
+    float or ndarray
+        The reduced loss as a float; with ``reduction="none"`` one loss a row.
+
+    Raises
+    ------
+    IndexError
+        If a label is neither in [0, C) nor ``ignore_index``.
+    ValueError
+        If shapes do not fit, there are no classes, or a parameter is out of its domain.
+    TypeError
+        If an argument is complex, object, masked or not an array, or labels are floating.
+
+    See Also
+    --------
+    cross_entropy
+
+    Notes
+    -----
+    Half of the Brier score of the softmax probabilities in its original, multi-class form;
+    ``sklearn.metrics.brier_score_loss`` takes probabilities and for two classes counts one of them only.
+
+    References
+    ----------
+    .. [1] G. W. Brier, "Verification of forecasts expressed in terms of probability", *Mon. Weather Rev.* 78 (1950) 1-3.
+
+    Examples
+    --------
+    >>> import lossfast as lf
+    >>> lf.quadratic_softmax_loss([[0.0, 0.0], [0.0, 0.0]], [0, 1])
+    0.25
+    """
+    miss = _miss(p, q, t)
+    value = 0.5 * total * (miss * miss)
+    return value, total * mul0(p, d), total * mul0(p, q * d + p * q - p * u)
+
+
+def _miss(p, q, t):
+    """``p - t``, without cancellation where t is 0 or 1."""
+    return p * (1.0 - t) - t * q
+
+
+def spread(p, q, t):
+    """What the quadratic cost's derivatives need as deviations from the mean under p: ``p - t`` and ``2 p - t``."""
+    miss = _miss(p, q, t)
+    return miss, p + miss
+
+
+def cross_entropy_along(p, total, v, pv, k, kk, d, u, uv):
+    """One entry of cross-entropy's Hessian times v, handed over as its deviation from its mean ``pv`` under p."""
+    return mul0(p, mul0(v, total + k) + kk * pv)
+
+
+def quadratic_along(p, total, v, pv, k, kk, d, u, uv):
+    """One entry of the quadratic cost's Hessian times v; ``uv`` is the covariance of ``u`` and ``v`` under p."""
+    return total * mul0(p, v * d + p * v - uv)
+
+
+#: The Hessian times a vector, for the losses that offer it.
+ALONG = {"cross_entropy": cross_entropy_along, "quadratic_softmax_loss": quadratic_along}
+
+
+@row_function(ulp=2, outputs=("proba", "vjp", "jvp"))
+def softmax(p, a):
+    r"""Probabilities in proportion to the exponentials of logits.
+
+    .. math:: p_c = \frac{e^{x_c}}{\sum_j e^{x_j}}, \qquad J^\top v = J v = p \odot (v - p \cdot v)
+
+    Parameters
+    ----------
+    logits : array_like of float, shape (..., C)
+        Unnormalised log-probabilities. float64, float32, float16 and bfloat16 are taken as they are, everything else as
+        float64. -inf gives exactly 0.
+
+    Returns
+    -------
+    ndarray
+        Of logits' shape, between 0 and 1; a row masked out whole is 0.
+
+    Raises
+    ------
+    ValueError
+        If an option does not fit.
+    TypeError
+        If logits are complex, object, masked or not an array.
+
+    See Also
+    --------
+    log_softmax, logsumexp, cross_entropy
+
+    Notes
+    -----
+    ``scipy.special.softmax`` (all axes by default), ``torch.softmax``, ``jax.nn.softmax``. They give NaN for an infinite
+    logit; here a row with one takes the limit, which is one-hot.
+
+    References
+    ----------
+    .. [1] J. S. Bridle, "Probabilistic interpretation of feedforward classification network outputs", *Neurocomputing*,
+       Springer, 1990, 227-236.
+
+    Examples
+    --------
+    >>> import lossfast as lf
+    >>> lf.softmax([[0.0, 0.0], [-800.0, 0.0]])
+    array([[0.5, 0.5],
+           [0. , 1. ]])
+    """
+    return p
+
+
+@row_function(ulp=2, outputs=("log_proba", "vjp", "jvp"))
+def log_softmax(p, a):
+    r"""Logarithm of `softmax`.
+
+    .. math:: f_c = x_c - \log\sum_j e^{x_j}, \qquad J^\top v = v - p \sum_j v_j, \qquad J v = v - p \cdot v
+
+    Parameters
+    ----------
+    logits : array_like of float, shape (..., C)
+        Unnormalised log-probabilities. float64, float32, float16 and bfloat16 are taken as they are, everything else as
+        float64.
+
+    Returns
+    -------
+    ndarray
+        Of logits' shape, at most 0; -inf for masked classes. The likeliest class keeps its digits near 0.
+
+    Raises
+    ------
+    ValueError
+        If an option does not fit.
+    TypeError
+        If logits are complex, object, masked or not an array.
+
+    See Also
+    --------
+    softmax, logsumexp, nll_loss
+
+    Notes
+    -----
+    ``scipy.special.log_softmax`` (all axes by default), ``torch.log_softmax``, ``jax.nn.log_softmax``.
+
+    References
+    ----------
+    .. [1] P. Blanchard, D. J. Higham and N. J. Higham, "Accurately computing the log-sum-exp and softmax functions",
+       *IMA J. Numer. Anal.* 41 (2021) 2311-2330.
+
+    Examples
+    --------
+    >>> import lossfast as lf
+    >>> lf.log_softmax([40.0, 0.0])
+    array([-4.24835426e-18, -4.00000000e+01])
+    """
+    return 0.0 - a
+
+
+@row_function(ulp=2, outputs=("lse", "sign", "proba", "vjp", "row_jvp"))
+def logsumexp(p, a):
+    r"""Logarithm of the sum of exponentials.
+
+    .. math:: f = \log\Big|\sum_c b_c e^{x_c}\Big|, \qquad \frac{\partial f}{\partial x_c} =
+        \frac{b_c e^{x_c}}{\sum_j b_j e^{x_j}}
+
+    Parameters
+    ----------
+    logits : array_like of float, shape (..., C)
+        Exponents. float64, float32, float16 and bfloat16 are taken as they are, everything else as float64.
+    b : array_like, optional
+        Factors of the exponentials, broadcastable to logits' shape; negative ones are accepted, and where a factor is 0
+        the exponent is not looked at. ``with_sign`` gives the sign of the sum beside its logarithm.
+
+    Returns
+    -------
+    ndarray
+        One value a row; -inf for a row without entries.
+
+    Raises
+    ------
+    ValueError
+        If an option does not fit.
+    TypeError
+        If an argument is complex, object, masked or not an array.
+
+    See Also
+    --------
+    log_softmax, softmax
+
+    Notes
+    -----
+    ``scipy.special.logsumexp`` (all axes by default; ``return_sign`` there is the method ``with_sign`` here),
+    ``torch.logsumexp``, ``jax.nn.logsumexp``. A result near 0 is the difference of larger numbers, and as exact as those.
+
+    References
+    ----------
+    .. [1] P. Blanchard, D. J. Higham and N. J. Higham, "Accurately computing the log-sum-exp and softmax functions",
+       *IMA J. Numer. Anal.* 41 (2021) 2311-2330.
+
+    Examples
+    --------
+    >>> import lossfast as lf
+    >>> lf.logsumexp([[0.0, 0.0], [1000.0, 0.0]])
+    array([6.93147181e-01, 1.00000000e+03])
+    """
+    return p
