@@ -1,0 +1,70 @@
+# Everything runs in .venv, which the first target that needs it creates. Stamp files in it say what has been done, so
+# that nothing is installed or built twice. `make PYTHON=python3.12 ...` chooses the interpreter of a new .venv.
+
+PYTHON ?= python3
+VENV   := .venv
+PY     := $(VENV)/bin/python
+PIP    := $(PY) -m pip install --quiet
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+KERNELS   := lossfast/kernels
+GENERATED := $(patsubst %.pyx,%.c,$(wildcard $(KERNELS)/*.pyx))
+SOURCES   := setup.py pyproject.toml $(filter-out $(GENERATED),$(wildcard $(KERNELS)/*.pyx $(KERNELS)/*.pxd $(KERNELS)/*.h $(KERNELS)/*.c))
+
+.PHONY: help run test test-all bench docs lint clean always
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: $(VENV)/.built $(VENV)/.demo  ## build, and run the demonstration on handwritten digits
+	$(PY) -m lossfast demo --output-dir demo-output
+
+test: $(VENV)/.built $(VENV)/.test  ## the ordinary tests
+	$(PY) -m pytest $(PYTEST)
+
+test-all: $(VENV)/.built $(VENV)/.test  ## the slow, exhaustive tests too
+	$(PY) -m pytest -m "" --timeout 3600 $(PYTEST)
+
+bench: $(VENV)/.built $(VENV)/.bench  ## benchmarks of the working tree (speed, accuracy, memory)
+	$(PY) -m asv machine --yes --config benchmarks/asv.conf.json
+	$(PY) -m asv run --config benchmarks/asv.conf.json -E existing:same --set-commit-hash "$$(git rev-parse HEAD)" $(ASV)
+
+docs: $(VENV)/.built $(VENV)/.docs  ## the documentation, in docs/_build/html
+	$(PY) -m sphinx -b html --fail-on-warning --keep-going docs docs/_build/html
+
+lint: $(VENV)/.built $(VENV)/.lint  ## ruff and mypy
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+clean:  ## remove .venv and everything built
+	rm -rf $(VENV) build dist *.egg-info demo-output docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -f $(KERNELS)/*.so $(GENERATED)
+	find lossfast tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+# A .venv that failed half-way has no pip, and is made again.
+$(VENV)/.base:
+	@$(PY) -m pip --version >/dev/null 2>&1 || { echo "creating $(VENV)"; rm -rf $(VENV); $(PYTHON) -m venv $(VENV); } \
+	    || { rm -rf $(VENV); echo "cannot create $(VENV): is Python's venv module installed?" >&2; exit 1; }
+	@$(PIP) "pip>=25.1"
+	@$(PIP) --group build
+	@touch $@
+
+# Changes only when the compiler asked for does, so that `CC=... make test` builds anew.
+$(VENV)/.compiler: always $(VENV)/.base
+	@echo "$$CC $$CFLAGS $$LOSSFAST_REQUIRE_EXT" | cmp -s - $@ || echo "$$CC $$CFLAGS $$LOSSFAST_REQUIRE_EXT" > $@
+
+# What an earlier build left must not stand in for a build that fails.
+$(VENV)/.built: $(VENV)/.compiler $(SOURCES)
+	@echo "building lossfast"
+	@rm -f $(KERNELS)/*.so
+	@$(PIP) --no-build-isolation --no-deps --editable .
+	@touch $@
+
+# The packages of a dependency group: .demo, .test, .bench, .docs, .lint
+$(VENV)/.demo $(VENV)/.test $(VENV)/.bench $(VENV)/.docs $(VENV)/.lint: $(VENV)/.%: pyproject.toml | $(VENV)/.built
+	@echo "installing what 'make $(patsubst demo,run,$*)' needs"
+	@$(PIP) --group $*
+	@touch $@
