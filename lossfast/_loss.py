@@ -1,11 +1,25 @@
-"""The public objects: one per loss or function, each callable in the manner of a NumPy ufunc, and their registry."""
+"""The public objects: one per loss or function, each callable in the manner of a NumPy ufunc, and their registry.
+
+A decorator (`pointwise_loss`, `pointwise_function`, `row_loss`, `row_function`) turns a Python twin into such an object
+and registers it; everything that lists losses (the package's namespace, the command line, tests, benchmarks and
+documentation) asks the registry.
+"""
 
 from __future__ import annotations
 
+import copy
+import functools
+import inspect
 import math
+from collections import namedtuple
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from types import FunctionType, MethodType
+from typing import Any, ClassVar
+
+from . import _arguments, backends
+from ._jobs import ENTRY_OUTPUTS
+from ._reduction import Reduction
 
 #: What a parameter's domain means, by the text that declares it (and that error messages print). NaN is in none.
 DOMAINS: dict[str, Callable[[float], bool]] = {
@@ -37,23 +51,86 @@ class Parameter:
         return number
 
 
-REGISTRY: dict[str, Loss] = {}
+RIDGE = Parameter(0.0, "finite and >= 0")
+
+#: What `Loss.evaluate` offers, in this order; a loss offers those that it has.
+EVALUATED = (
+    *("loss", "grad", "hess", "proba", "log_proba", "lse", "pred", "correct", "entropy", "margin", "rank"),
+    *("grad_temperature", "grad_target"),
+)
+_NO_BUFFERS: dict[str, Any] = {}
+
+
+class method:  # noqa: N801 (a decorator)
+    """A method whose signature, on an object, shows the real options of that object.
+
+    Found on an object for the first time, it becomes an ordinary bound method of it with the signature spelt out, and is
+    kept there. ``needs`` names an output: the method is absent from objects that do not offer it.
+    """
+
+    def __init__(
+        self, function: FunctionType | None = None, *, needs: str | None = None, without: tuple[str, ...] = ()
+    ):
+        self.needs = needs
+        self.without = without
+        if function is not None:
+            self(function)
+
+    def __call__(self, function: FunctionType) -> method:
+        self.function = function
+        self.__doc__ = function.__doc__
+        return self
+
+    def __get__(self, loss: Loss | None, owner: type | None = None) -> Any:
+        if loss is None:
+            return self.function
+        name = self.function.__name__
+        if self.needs is not None and self.needs not in loss.outputs:
+            raise AttributeError(f"{loss!r} has no {name}: it offers no {self.needs!r}")
+        f = self.function
+        own = FunctionType(f.__code__, f.__globals__, name, f.__defaults__, f.__closure__)
+        own.__kwdefaults__, own.__doc__, own.__module__, own.__qualname__ = (
+            *(f.__kwdefaults__, f.__doc__, f.__module__),
+            f.__qualname__,
+        )
+        own.__signature__ = loss._signature_of(f, self.without)  # type: ignore[attr-defined]
+        bound = loss.__dict__[name] = MethodType(own, loss)
+        return bound
 
 
 class Loss:
-    """A loss or function, callable in the manner of a NumPy ufunc."""
+    """A loss or function, callable in the manner of a NumPy ufunc: module-level, immutable, picklable by name.
 
-    kind = ""
+    How many results come back depends on the method alone. Keyword arguments that several methods share are described on
+    the object itself (``help(lossfast.cross_entropy)``).
+
+    Attributes
+    ----------
+    name : str
+        Its name in `lossfast` and in `lossfast.losses`.
+    kind : str
+        ``"pointwise"``, ``"function"``, ``"rowwise"`` or ``"row_function"``.
+    parameters : dict of str to Parameter
+        Its scalar parameters, with default and domain.
+    outputs : tuple of str
+        What it can compute besides its value.
+    ulp : float
+        The error budget, in units in the last place of the result.
+    """
+
+    kind: ClassVar[str] = ""
+    operands: ClassVar[tuple[str, ...]] = ()  # the names of the positional arguments
+    shared: ClassVar[tuple[str, ...]] = ()  # which of _arguments.OPTIONS it takes
+    special: ClassVar[Mapping[str, tuple[Any, Callable[[str, Any], Any]]]] = {}  # and where its rule for one differs
 
     def __init__(
         self,
         twin: Callable[..., Any],
         parameters: Mapping[str, Parameter],
         ulp: Any,
-        extra: str | None = None,
-        hess: bool = True,
-        soft: bool = False,
         outputs: tuple[str, ...] = (),
+        extra: str | None = None,
+        soft: bool = False,
     ) -> None:
         self.twin = twin
         self.name = self.__name__ = self.__qualname__ = twin.__name__
@@ -61,72 +138,665 @@ class Loss:
         self.__doc__ = twin.__doc__
         self.parameters = dict(parameters)
         self.ulp = ulp
-        self.extra = extra
-        self.hess = hess
-        self.soft = soft
         self.outputs = outputs
+        self.extra = extra
+        self.soft = soft
+        rules = {name: (parameter.default, parameter.check) for name, parameter in self.parameters.items()}
+        if extra is not None:
+            rules[extra] = (None, lambda name, value: value)
+        rules.update({name: self.special.get(name, _arguments.OPTIONS.get(name)) for name in self.shared})
+        self._checks = {name: check for name, (_, check) in rules.items()}
+        self._defaults = {name: default for name, (default, _) in rules.items()}
+        self._fixed: dict[str, Any] = {}
+
+    # ------------------------------------------------------------------------------------------- what it looks like
+
+    def __repr__(self) -> str:
+        fixed = ", ".join(f"{name}={value!r}" for name, value in self._fixed.items())
+        return f"lossfast.{self.name}" + (f".bind({fixed})" if fixed else "")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_restore, (self.name, self._fixed)) if self._fixed else (get_loss, (self.name,))
+
+    def __copy__(self) -> Loss:
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "__signature__":  # made when it is asked for: an import should not pay for it
+            signature = self.__dict__[name] = self._signature_of(type(self).__call__, bound=True)
+            return signature
+        raise AttributeError(f"{self!r} has no attribute {name!r}")
+
+    def _signature_of(
+        self, function: Callable[..., Any], without: tuple[str, ...] = (), bound: bool = False
+    ) -> inspect.Signature:
+        """The function's signature, with the object's names for the arguments and its options for ``**options``."""
+        positional, keywords = [], []
+        names = iter(self.operands)
+        for number, parameter in enumerate(inspect.signature(function).parameters.values()):
+            if parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
+                positional.append(parameter.replace(name=next(names, parameter.name)) if number else parameter)
+            elif parameter.kind is inspect.Parameter.VAR_KEYWORD:
+                options = [(name, value) for name, value in self._defaults.items() if name not in without]
+                keywords[:0] = [
+                    inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=value) for name, value in options
+                ]
+            else:
+                keywords.append(parameter)
+        return inspect.Signature(positional[1:] + keywords if bound else positional + keywords)
+
+    # ------------------------------------------------------------------------------------------------------ options
+
+    def bind(self, **options: Any) -> Any:
+        """The same object with options fixed: parameters, weights, masks, the reduction, anything but buffers.
+
+        They are checked now, can be given anew in a call, and go along when the object is pickled.
+
+        Raises
+        ------
+        TypeError
+            It has no such option.
+        ValueError
+            The value is outside its domain.
+
+        Examples
+        --------
+        >>> import lossfast as lf
+        >>> loss = lf.huber_loss.bind(delta=0.5)
+        >>> loss
+        lossfast.huber_loss.bind(delta=0.5)
+        >>> loss([3.0], [0.0])
+        1.375
+        """
+        bound = object.__new__(type(self))
+        bound.__dict__.update(
+            {
+                name: value
+                for name, value in self.__dict__.items()
+                if not isinstance(value, (MethodType, inspect.Signature))
+            }
+        )
+        bound._defaults = self._settle(options)
+        bound._fixed = {**self._fixed, **{name: bound._defaults[name] for name in options}}
+        return bound
+
+    def _settle(self, options: dict[str, Any], method: str = "") -> dict[str, Any]:
+        """All options of a call: those given, checked one by one, and the defaults."""
+        settled = self._defaults.copy()
+        for name, value in options.items():
+            check = self._checks.get(name)
+            if check is None:
+                takes = ", ".join(self._checks)
+                raise TypeError(f"{self!r} has no option {name!r}; its options are {takes}")
+            settled[name] = check(name, value)
+        if settled.get("denominator") is not None and settled["reduction"] != "mean":
+            raise ValueError(f"denominator= belongs to reduction='mean', got reduction={settled['reduction']!r}")
+        return settled
 
 
-class PointwiseLoss(Loss):
+class _Reducing(Loss):
+    """What losses have in common, in contrast to functions: they are compared with a target, and reduced."""
+
+    def _call(
+        self,
+        wanted: tuple[str, ...],
+        operands: tuple[Any, ...],
+        options: dict[str, Any],
+        buffers: Mapping[str, Any] = _NO_BUFFERS,
+        **extra: Any,
+    ) -> _arguments.Call:
+        raise NotImplementedError
+
+    def _run(
+        self,
+        wanted: tuple[str, ...],
+        operands: tuple[Any, ...],
+        options: dict[str, Any],
+        buffers: Mapping[str, Any] = _NO_BUFFERS,
+        **extra: Any,
+    ) -> dict[str, Any]:
+        call = self._call(wanted, operands, options, buffers, **extra)
+        return call.run(backends.current or backends.get())
+
+    def __call__(self, x: Any, target: Any, /, *, out: Any = None, **options: Any) -> Any:
+        """The loss: a float, or with ``reduction="none"`` an array."""
+        buffers = _NO_BUFFERS if out is None else {"loss": out}
+        return self._run(("loss",), (x, target), options, buffers)["loss"]
+
+    @method
+    def value_and_grad(
+        self, x: Any, target: Any, /, *, out: Any = None, grad_out: Any = None, **options: Any
+    ) -> tuple[Any, Any]:
+        """The value, and the gradient of that value with respect to the first argument.
+
+        Parameters
+        ----------
+        out : ndarray, optional
+            With ``reduction="none"``, where the losses go.
+        grad_out : ndarray, optional
+            Where the gradient goes: of the first argument's shape, and any floating dtype. It may be the first argument.
+
+        Returns
+        -------
+        value : float or ndarray
+        grad : ndarray
+            Of the first argument's shape and dtype. With ``reduction="none"``, each row's own gradient.
+
+        Examples
+        --------
+        >>> import lossfast as lf
+        >>> value, grad = lf.mse_loss.value_and_grad([1.0, 3.0], [1.0, 1.0])
+        >>> value, grad
+        (2.0, array([0., 2.]))
+        """
+        buffers = _NO_BUFFERS if out is grad_out is None else {"loss": out, "grad": grad_out}
+        results = self._run(("loss", "grad"), (x, target), options, buffers)
+        return results["loss"], results["grad"]
+
+    @method
+    def grad(self, x: Any, target: Any, /, *, out: Any = None, **options: Any) -> Any:
+        """The gradient of the value with respect to the first argument.
+
+        Parameters
+        ----------
+        out : ndarray, optional
+            Where it goes: of the first argument's shape, and any floating dtype. It may be the first argument.
+
+        Returns
+        -------
+        ndarray
+            Of the first argument's shape and dtype. With ``reduction="none"``, each row's own gradient.
+
+        Examples
+        --------
+        >>> import lossfast as lf
+        >>> lf.mse_loss.grad([1.0, 3.0], [1.0, 1.0])
+        array([0., 2.])
+        """
+        buffers = _NO_BUFFERS if out is None else {"grad": out}
+        return self._run(("grad",), (x, target), options, buffers)["grad"]
+
+    @method(needs="hess")
+    def grad_and_hess(
+        self, x: Any, target: Any, /, *, grad_out: Any = None, hess_out: Any = None, **options: Any
+    ) -> tuple[Any, Any]:
+        """The gradient of the value, and the diagonal of its Hessian, entry by entry.
+
+        Parameters
+        ----------
+        grad_out, hess_out : ndarray, optional
+            Where they go: of the first argument's shape, and any floating dtype.
+
+        Returns
+        -------
+        grad, hess : ndarray
+
+        Examples
+        --------
+        >>> import lossfast as lf
+        >>> lf.mse_loss.grad_and_hess([1.0, 3.0], [1.0, 1.0])
+        (array([0., 2.]), array([1., 1.]))
+        """
+        buffers = _NO_BUFFERS if grad_out is hess_out is None else {"grad": grad_out, "hess": hess_out}
+        results = self._run(("grad", "hess"), (x, target), options, buffers)
+        return results["grad"], results["hess"]
+
+    @method(needs="hvp")
+    def hvp(self, x: Any, target: Any, v: Any, /, *, out: Any = None, **options: Any) -> Any:
+        """The Hessian of the value times a direction ``v`` of the first argument's shape; exact, at a gradient's cost.
+
+        Parameters
+        ----------
+        out : ndarray, optional
+            Where it goes: of the first argument's shape, and any floating dtype.
+
+        Returns
+        -------
+        ndarray
+
+        Examples
+        --------
+        >>> import lossfast as lf
+        >>> lf.mse_loss.hvp([1.0, 3.0], [1.0, 1.0], [10.0, 20.0])
+        array([10., 20.])
+        """
+        buffers = _NO_BUFFERS if out is None else {"hvp": out}
+        return self._run(("hvp",), (x, target), options, buffers, v=v)["hvp"]
+
+    @method(without=("reduction",))
+    def reduce(self, x: Any, target: Any, /, **options: Any) -> Reduction:
+        """The losses' sum and weight, to be merged with those of other shards, micro-batches or workers.
+
+        Returns
+        -------
+        Reduction
+            With ``sum``, ``weight``, ``count``, ``mean``, ``merge`` and ``+``.
+
+        Examples
+        --------
+        >>> import lossfast as lf
+        >>> batches = [([1.0, 3.0], [1.0, 1.0]), ([5.0], [0.0])]
+        >>> sum(lf.mse_loss.reduce(pred, target) for pred, target in batches).mean
+        9.666666666666666
+        """
+        if "reduction" in options:
+            raise TypeError("reduce() takes no reduction: its result has the sum, the weight and the mean")
+        # The mean is what an object bound to another reduction is reduced to as well.
+        call = self._call(("loss",), (x, target), {**options, "reduction": "mean"})
+        return call.reduce(backends.current or backends.get())
+
+    @method
+    def evaluate(
+        self,
+        x: Any,
+        target: Any,
+        /,
+        *,
+        want: tuple[str, ...] | None = None,
+        out: Any = None,
+        grad_out: Any = None,
+        hess_out: Any = None,
+        **options: Any,
+    ) -> Any:
+        """Whatever is wanted of the loss, in one pass; only that is computed.
+
+        Parameters
+        ----------
+        want : tuple of str, optional
+            Any of
+
+            - ``"loss"``, ``"grad"``, ``"hess"``: value, gradient and the Hessian's diagonal, as the other methods give
+              them;
+
+            and, for losses over a class axis, of those the object offers (its ``outputs``),
+
+            - ``"proba"``, ``"log_proba"``: the softmax of the logits and its logarithm;
+            - ``"lse"``: each row's log-sum-exp; ``"entropy"``: the entropy of its softmax;
+            - ``"pred"``: the first largest class; ``"correct"``: whether that is the label (for soft labels: the first
+              largest of them);
+            - ``"margin"``: the true class's logit less the largest of the others; ``"rank"``: how many classes score
+              above the true one;
+            - ``"grad_temperature"``, ``"grad_target"``: the value's derivatives in the temperature and the soft labels.
+
+            Everything the object offers, if not given.
+        out, grad_out, hess_out : ndarray, optional
+            Where the losses (with ``reduction="none"``), the gradient and the Hessian go. Every other result takes its
+            buffer likewise: ``proba_out=``, ``pred_out=`` and so on.
+
+        Returns
+        -------
+        named tuple
+            With the names in ``want``, in that order.
+
+        Examples
+        --------
+        >>> import lossfast as lf
+        >>> lf.cross_entropy.evaluate([[3.0, 3.0, 1.0]], [1], want=("pred", "correct", "margin", "rank"))
+        Evaluation(pred=array([0]), correct=array([False]), margin=array([0.]), rank=array([0]))
+        """
+        offered = [name for name in EVALUATED if name in ("loss", "grad", *self.outputs)]
+        wanted = tuple(offered) if want is None else (want,) if isinstance(want, str) else tuple(want)
+        for name in wanted:
+            if name not in offered:
+                raise ValueError(f"{self!r} can evaluate {', '.join(offered)}; got {name!r}")
+        given: dict[str, Any] = {"loss": out, "grad": grad_out, "hess": hess_out}
+        given.update({name: options.pop(f"{name}_out") for name in EVALUATED if f"{name}_out" in options})
+        for name, buffer in given.items():
+            if buffer is not None and name not in wanted:
+                raise TypeError(f"a buffer for {name!r} is given, which is not wanted")
+        results = self._run(wanted, (x, target), options, given)
+        return _evaluation(wanted)(*(results[name] for name in wanted))
+
+
+class PointwiseLoss(_Reducing):
+    """A loss between each element of ``pred`` and of ``target``."""
+
     kind = "pointwise"
+    operands = ("pred", "target")
+    shared = ("sample_weight", "where", "reduction", "denominator", "empty", "n_threads")
+
+    def _call(
+        self,
+        wanted: tuple[str, ...],
+        operands: tuple[Any, ...],
+        options: dict[str, Any],
+        buffers: Mapping[str, Any] = _NO_BUFFERS,
+        **extra: Any,
+    ) -> _arguments.Call:
+        settled = self._settle(options) if options else self._defaults
+        return _arguments.pointwise(self, wanted, *operands, settled, buffers, **extra)
+
+
+class RowLoss(_Reducing):
+    """A loss between each row of logits and its label or soft labels."""
+
+    kind = "rowwise"
+    operands = ("logits", "targets")
+    shared = (
+        *("class_weight", "sample_weight", "ignore_index", "where", "axis"),
+        *("reduction", "denominator", "empty", "check", "n_threads"),
+    )
+
+    def _call(
+        self,
+        wanted: tuple[str, ...],
+        operands: tuple[Any, ...],
+        options: dict[str, Any],
+        buffers: Mapping[str, Any] = _NO_BUFFERS,
+        **extra: Any,
+    ) -> _arguments.Call:
+        settled = self._settle(options) if options else self._defaults
+        return _arguments.rowwise(self, wanted, *operands, settled, buffers, **extra)
+
+    @method(needs="newton_step")
+    def newton_step(self, x: Any, target: Any, /, *, ridge: float = 0.0, out: Any = None, **options: Any) -> Any:
+        """The damped Newton step of every row, ``-(H + ridge I)^-1 g``, exact and in one pass.
+
+        ``g`` and ``H`` are the value's gradient and Hessian in the row's logits. The step is a direction of descent.
+
+        Parameters
+        ----------
+        ridge : float, default 0.0
+            At least 0. H is singular along the direction of equal logits (unless ``z_loss`` is above 0), so that 0 is
+            the limit of small ridges.
+        out : ndarray, optional
+            Where it goes: of the logits' shape, and any floating dtype.
+
+        Returns
+        -------
+        ndarray
+            Of the logits' shape and dtype.
+
+        Examples
+        --------
+        >>> import lossfast as lf
+        >>> lf.cross_entropy.newton_step([[0.0, 0.0]], [0], ridge=0.5)
+        array([[ 0.5, -0.5]])
+        """
+        buffers = _NO_BUFFERS if out is None else {"newton_step": out}
+        ridge = RIDGE.check("ridge", ridge)
+        return self._run(("newton_step",), (x, target), options, buffers, ridge=ridge)["newton_step"]
 
 
 class PointwiseFunction(Loss):
+    """A function of each element."""
+
     kind = "function"
+    operands = ("x",)
+    shared = ("where", "n_threads")
 
+    def _apply(self, x: Any, v: Any, out: Any, options: dict[str, Any]) -> Any:
+        settled = self._settle(options) if options else self._defaults
+        return _arguments.function(self, x, v, settled, out).run(backends.current or backends.get())["result"]
 
-class RowLoss(Loss):
-    kind = "rowwise"
+    def __call__(self, x: Any, /, *, out: Any = None, **options: Any) -> Any:
+        """The function of each element: an array of x's shape and dtype."""
+        return self._apply(x, None, out, options)
+
+    @method
+    def vjp(self, x: Any, v: Any, /, *, out: Any = None, **options: Any) -> Any:
+        """``v`` times the derivative at ``x``, element by element: what backpropagation hands on.
+
+        Parameters
+        ----------
+        out : ndarray, optional
+            Where it goes: of x's shape, and any floating dtype.
+
+        Returns
+        -------
+        ndarray
+            Of x's shape and dtype.
+
+        Examples
+        --------
+        >>> import lossfast as lf
+        >>> lf.sigmoid.vjp([0.0], [2.0])
+        array([0.5])
+        """
+        return self._apply(x, _arguments.as_array("v", v), out, options)
+
+    @method
+    def jvp(self, x: Any, v: Any, /, *, out: Any = None, **options: Any) -> Any:
+        """The derivative at ``x`` along ``v``; for a function of each element, the same as `vjp`.
+
+        Examples
+        --------
+        >>> import lossfast as lf
+        >>> lf.sigmoid.jvp([0.0], [2.0])
+        array([0.5])
+        """
+        return self._apply(x, _arguments.as_array("v", v), out, options)
 
 
 class RowFunction(Loss):
+    """A function of each row of logits."""
+
     kind = "row_function"
+    operands = ("x",)
+    shared: ClassVar[tuple[str, ...]] = ("axis", "where", "n_threads")
+
+    def _apply(
+        self, wanted: str, x: Any, v: Any, out: Any, options: dict[str, Any], sign: bool = False
+    ) -> dict[str, Any]:
+        settled = self._settle(options) if options else self._defaults
+        call = _arguments.row_function(self, wanted, x, v, settled, out, sign)
+        return call.run(backends.current or backends.get())
+
+    def __call__(self, x: Any, /, *, out: Any = None, **options: Any) -> Any:
+        """The function of each row: an array."""
+        return self._apply(self.outputs[0], x, None, out, options)["result"]
+
+    @method(needs="vjp")
+    def vjp(self, x: Any, v: Any, /, *, out: Any = None, **options: Any) -> Any:
+        """The transposed Jacobian at ``x`` times ``v``: what backpropagation hands on.
+
+        Parameters
+        ----------
+        x : array_like
+            Where the derivative is taken.
+        v : array_like
+            Of the result's shape.
+        out : ndarray, optional
+            Where it goes: of x's shape, and any floating dtype.
+
+        Returns
+        -------
+        ndarray
+            Of x's shape and dtype.
+
+        Examples
+        --------
+        >>> import lossfast as lf
+        >>> lf.softmax.vjp([0.0, 0.0], [4.0, 0.0])
+        array([ 1., -1.])
+        """
+        return self._apply("vjp", x, _arguments.as_array("v", v), out, options)["result"]
+
+    @method
+    def jvp(self, x: Any, v: Any, /, *, out: Any = None, **options: Any) -> Any:
+        """The Jacobian at ``x`` times ``v``: the derivative along that direction.
+
+        Parameters
+        ----------
+        x : array_like
+            Where the derivative is taken.
+        v : array_like
+            The direction, of x's shape.
+        out : ndarray, optional
+            Where it goes: of the result's shape, and any floating dtype.
+
+        Returns
+        -------
+        ndarray
+
+        Examples
+        --------
+        >>> import lossfast as lf
+        >>> lf.log_softmax.jvp([0.0, 0.0], [4.0, 0.0])
+        array([ 2., -2.])
+        """
+        wanted = "jvp" if "jvp" in self.outputs else "row_jvp"
+        return self._apply(wanted, x, _arguments.as_array("v", v), out, options)["result"]
 
 
-def _register(loss: Any) -> Any:
-    REGISTRY[loss.name] = loss
-    return loss
+class LogSumExp(RowFunction):
+    """A function that makes one number of each row, over one axis or several."""
+
+    shared = ("axis", "b", "keepdims", "where", "n_threads")
+    special: ClassVar = {"axis": _arguments.SEVERAL_AXES}
+
+    @method(needs="sign")
+    def with_sign(self, x: Any, /, *, out: Any = None, **options: Any) -> tuple[Any, Any]:
+        """The logarithm of the absolute value of the sum, and the sign of the sum (with ``b``, it may be negative).
+
+        Parameters
+        ----------
+        out : ndarray, optional
+            Where the value goes.
+
+        Returns
+        -------
+        value, sign : ndarray
+            The sign is 1, 0 or -1 (NaN where the value is), of the value's dtype.
+
+        Examples
+        --------
+        >>> import lossfast as lf
+        >>> value, sign = lf.logsumexp.with_sign([0.0, 0.0, 0.0], b=[1.0, -3.0, 1.0])
+        >>> float(value), float(sign)
+        (0.0, -1.0)
+        """
+        results = self._apply("lse", x, None, out, options, sign=True)
+        return results["result"], results["sign"]
+
+    @method(needs="proba")
+    def grad(self, x: Any, /, *, out: Any = None, **options: Any) -> Any:
+        """The gradient of each row's value: its softmax, weighted by ``b``.
+
+        Parameters
+        ----------
+        out : ndarray, optional
+            Where it goes: of x's shape, and any floating dtype.
+
+        Returns
+        -------
+        ndarray
+            Of x's shape and dtype.
+
+        Examples
+        --------
+        >>> import lossfast as lf
+        >>> lf.logsumexp.grad([0.0, 0.0])
+        array([0.5, 0.5])
+        """
+        return self._apply("proba", x, None, out, options)["result"]
+
+
+@functools.cache
+def _evaluation(names: tuple[str, ...]) -> Any:
+    """The class of `Loss.evaluate`'s results with these names."""
+    base = namedtuple("Evaluation", names)  # type: ignore[misc]
+    reduce = {
+        "__slots__": (),
+        "__doc__": "What was wanted.",
+        "__reduce__": lambda self: (_evaluated, (names, tuple(self))),
+    }
+    return type("Evaluation", (base,), reduce)
+
+
+def _evaluated(names: tuple[str, ...], values: tuple[Any, ...]) -> Any:
+    return _evaluation(names)(*values)
+
+
+# ----------------------------------------------------------------------------------------------------- registry
+
+_registry: dict[str, Any] = {}
+
+
+def losses() -> tuple[str, ...]:
+    """The names of all losses and functions, in alphabetical order.
+
+    Examples
+    --------
+    >>> import lossfast as lf
+    >>> "huber_loss" in lf.losses()
+    True
+    """
+    return tuple(sorted(_registry))
+
+
+def get_loss(name: str) -> Any:
+    """The loss or function of that name.
+
+    Raises
+    ------
+    ValueError
+        There is none; the message lists those there are.
+
+    Examples
+    --------
+    >>> import lossfast as lf
+    >>> lf.get_loss("huber_loss")
+    lossfast.huber_loss
+    """
+    try:
+        return _registry[name]
+    except (KeyError, TypeError):
+        raise ValueError(f"there is no loss {name!r}; there are {', '.join(losses())}") from None
+
+
+def _restore(name: str, fixed: dict[str, Any]) -> Any:
+    return get_loss(name).bind(**fixed)
+
+
+def _declare(
+    kind: type, parameters: Mapping[str, Parameter] | None, **traits: Any
+) -> Callable[[Callable[..., Any]], Any]:
+    def declare(twin: Callable[..., Any]) -> Any:
+        loss = _registry[twin.__name__] = kind(twin, parameters or {}, **traits)
+        return loss
+
+    return declare
 
 
 def pointwise_loss(
     *, parameters: Mapping[str, Parameter] | None = None, extra: str | None = None, ulp: Any, hess: bool = True
-) -> Callable[[Callable[..., Any]], PointwiseLoss]:
+) -> Callable[[Callable[..., Any]], Any]:
     """Make the decorated Python twin ``f(x, t, q, *parameters) -> (value, grad, hess)`` a public pointwise loss.
 
     ``extra`` names the element-wise parameter handed over as ``q``; ``hess=False`` says that there is no Hessian.
     """
-    return lambda twin: _register(PointwiseLoss(twin, parameters or {}, ulp, extra=extra, hess=hess))
+    return _declare(
+        PointwiseLoss, parameters, ulp=ulp, extra=extra, outputs=("grad", "hess", "hvp") if hess else ("grad",)
+    )
 
 
 def pointwise_function(
     *, parameters: Mapping[str, Parameter] | None = None, ulp: Any
-) -> Callable[[Callable[..., Any]], PointwiseFunction]:
+) -> Callable[[Callable[..., Any]], Any]:
     """Make the decorated twin (of the same signature as a loss's; ``t`` and ``q`` unused) a function of one argument."""
-    return lambda twin: _register(PointwiseFunction(twin, parameters or {}, ulp))
+    return _declare(PointwiseFunction, parameters, ulp=ulp, outputs=("vjp", "jvp"))
 
 
 def row_loss(
-    *,
-    parameters: Mapping[str, Parameter] | None = None,
-    ulp: Any,
-    soft: bool = True,
-    outputs: tuple[str, ...] = (),
-) -> Callable[[Callable[..., Any]], RowLoss]:
+    *, parameters: Mapping[str, Parameter] | None = None, ulp: Any, soft: bool = True, outputs: tuple[str, ...] = ()
+) -> Callable[[Callable[..., Any]], Any]:
     """Make the decorated twin a public loss over a class axis.
 
     ``parameters`` are those of `RowwiseJob`'s scalar fields that it takes (``temperature``, ``label_smoothing``,
     ``z_loss``); weights, masks, ``ignore_index``, ``axis`` and ``check`` every row loss has. ``soft`` says whether soft
     labels are accepted. ``outputs`` are the names a job for it may ask for besides ``loss`` and ``grad``.
     """
-    return lambda twin: _register(RowLoss(twin, parameters or {}, ulp, soft=soft, outputs=outputs))
+    return _declare(RowLoss, parameters, ulp=ulp, soft=soft, outputs=("grad", *outputs))
 
 
 def row_function(
     *, parameters: Mapping[str, Parameter] | None = None, ulp: Any, outputs: tuple[str, ...]
-) -> Callable[[Callable[..., Any]], RowFunction]:
+) -> Callable[[Callable[..., Any]], Any]:
     """Make the decorated twin a function over a class axis; the first of ``outputs`` is its result.
 
     ``softmax``: ``("proba", "vjp", "jvp")``; ``log_softmax``: ``("log_proba", "vjp", "jvp")``; ``logsumexp``:
     ``("lse", "sign", "proba", "vjp", "row_jvp")``.
     """
-    return lambda twin: _register(RowFunction(twin, parameters or {}, ulp, outputs=outputs))
+    kind = RowFunction if outputs[0] in ENTRY_OUTPUTS else LogSumExp
+    return _declare(kind, parameters, ulp=ulp, outputs=outputs)

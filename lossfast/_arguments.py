@@ -1,0 +1,701 @@
+"""From what the caller gave to a checked job: options, dtypes, shapes, axes, masks, weights, labels and buffers.
+
+`OPTIONS` says how each option is checked by itself; `pointwise` and `rowwise` put an option's value together with the
+arrays. Both return a `Call`, which weighs, runs and reduces. All checks come first, then the weighing (which checks the
+labels too), then the job; so nothing is written before an error.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ._jobs import ENTRY_OUTPUTS, PointwiseJob, RowwiseJob, Weights
+from ._reduction import EMPTY, Reduction, add
+from ._threads import check_n_threads, get_num_threads
+
+FLOAT32, FLOAT64, BOOL, INTP = (np.dtype(name) for name in ("float32", "float64", "bool", "intp"))
+
+#: Outputs that ``scale`` multiplies: they are 0 when the denominator is.
+SCALED = frozenset(("grad", "hess", "hvp", "newton_step", "grad_temperature", "grad_target"))
+#: Outputs that a reduction turns into one number.
+REDUCED = ("loss", "grad_temperature")
+#: Row outputs whose dtype is neither the computing nor the first argument's.
+OUTPUT_DTYPES = {"pred": INTP, "rank": INTP, "correct": BOOL}
+
+# ----------------------------------------------------------------------------------------------------- options
+
+
+def _one_of(*choices: str) -> Callable[[str, Any], Any]:
+    def check(name: str, value: Any) -> Any:
+        if not isinstance(value, str) or value not in choices:
+            raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+        return value
+
+    return check
+
+
+def _integer(name: str, value: Any) -> int:
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, got {value!r}") from None
+
+
+def _axes(name: str, value: Any) -> Any:
+    if value is None:
+        return None
+    return tuple(_integer(name, entry) for entry in value) if isinstance(value, tuple) else _integer(name, value)
+
+
+def _check(name: str, value: Any) -> bool | str:
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    if isinstance(value, str) and value == "distribution":
+        return value
+    raise ValueError(f"{name} must be True, False or 'distribution', got {value!r}")
+
+
+def _denominator(name: str, value: Any) -> float | None:
+    if value is None:
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be a number or None, got {value!r}") from None
+    if not math.isfinite(number):
+        raise ValueError(f"{name} must be finite, got {value!r}")
+    return number
+
+
+def _anything(name: str, value: Any) -> Any:
+    return value
+
+
+#: Every option that is not a parameter of one loss: its default, and what checks it by itself.
+OPTIONS: dict[str, tuple[Any, Callable[[str, Any], Any]]] = {
+    "b": (None, _anything),
+    "class_weight": (None, _anything),
+    "sample_weight": (None, _anything),
+    "ignore_index": (-100, lambda name, value: None if value is None else _integer(name, value)),
+    "where": (None, _anything),
+    "axis": (-1, _integer),
+    "keepdims": (False, lambda name, value: bool(value)),
+    "reduction": ("mean", _one_of("mean", "sum", "none", "batchmean")),
+    "denominator": (None, _denominator),
+    "empty": ("nan", _one_of("nan", "zero", "raise")),
+    "check": (True, _check),
+    "n_threads": (None, lambda name, value: None if value is None else check_n_threads(name, value)),
+}
+
+#: What the functions, which reduce nothing, have in place of a reduction's options.
+UNREDUCED = {"reduction": "none", "denominator": None}
+#: ``axis`` where it may be several axes, or None for all.
+SEVERAL_AXES = (-1, _axes)
+
+# ------------------------------------------------------------------------------------------------------ arrays
+
+_computes: dict[np.dtype, np.dtype] = {}  # filled as dtypes are met: what each is computed in
+_DEVICES_OF_THE_CPU = (1, 3, 11)  # DLPack's numbers for plain, CUDA-pinned and ROCm-pinned memory
+_REFUSED = {
+    "c": "complex numbers have no order",
+    "O": "an array of objects (or None) has no dtype to compute with",
+    "M": "dates are not numbers",
+    "m": "time spans are not plain numbers",
+    "f": "its precision would be lost; convert it to float64",
+}
+
+
+def as_array(name: str, value: Any) -> np.ndarray:
+    """The value as a plain array over the same memory wherever it has any, of a dtype that can be computed with."""
+    if type(value) is not np.ndarray:
+        value = _convert(name, value)
+    if value.dtype not in _computes:
+        _computes[value.dtype] = _compute_dtype(name, value.dtype)
+    return value
+
+
+def _compute_dtype(name: str, dtype: np.dtype) -> np.dtype:
+    if dtype.kind in "iub" or dtype == FLOAT64:
+        return FLOAT64
+    if dtype.kind == "f" and dtype.itemsize <= 4 or dtype.name == "bfloat16":
+        return FLOAT32
+    reason = _REFUSED.get(dtype.kind, "it must be a float, integer or bool dtype")
+    raise TypeError(f"{name} has dtype {dtype}, which is not supported: {reason}")
+
+
+def _convert(name: str, value: Any) -> np.ndarray:
+    if isinstance(value, np.ndarray):
+        if isinstance(value, np.matrix):
+            raise TypeError(f"{name} is an np.matrix, which is always 2-D; pass np.asarray({name})")
+        if isinstance(value, np.ma.MaskedArray):
+            raise TypeError(
+                f"{name} is a masked array, whose mask would be lost; pass its data, and the mask as where="
+            )
+        return value.view(np.ndarray)
+    if value is None:
+        raise TypeError(f"{name} is None; an array is needed")
+    device = getattr(value, "__dlpack_device__", None)
+    if device is not None:
+        kind, number = device()
+        if kind not in _DEVICES_OF_THE_CPU:
+            raise TypeError(
+                f"{name} ({type(value).__module__}.{type(value).__qualname__}) lives on a device (DLPack device type "
+                f"{int(kind)}, number {number}); copy it to the CPU first"
+            )
+    torch = sys.modules.get("torch")
+    try:
+        if torch is not None and isinstance(value, torch.Tensor) and value.dtype == torch.bfloat16:
+            import ml_dtypes  # NumPy has no bfloat16 of its own
+
+            return value.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+        if device is not None and not hasattr(value, "__array__"):
+            return np.from_dlpack(value)
+        return np.asarray(value)
+    except (RuntimeError, TypeError, BufferError) as error:  # torch: a tensor that requires a gradient, a sparse one
+        raise TypeError(f"{name} cannot be read as an array: {error}") from error
+    except ValueError as error:  # a ragged list
+        raise ValueError(f"{name} cannot be read as an array: {error}") from error
+
+
+def own_dtype(dtype: np.dtype) -> np.dtype:
+    """The dtype of a gradient: the argument's own, native; float64 where that is an integer."""
+    if dtype.kind in "iub":
+        return FLOAT64
+    return dtype if dtype.isnative else dtype.newbyteorder("=")
+
+
+def _expect_shape(name: str, array: np.ndarray, shape: tuple[int, ...], of: str) -> np.ndarray:
+    if array.shape != shape:
+        raise ValueError(f"{name} has shape {array.shape}, but {of} asks for shape {shape}")
+    return array
+
+
+def _mask(where: Any, shape: tuple[int, ...], of: str) -> np.ndarray:
+    mask = as_array("where", where)
+    if mask.dtype != BOOL:
+        raise TypeError(f"where must be a mask of dtype bool, got {mask.dtype}")
+    return _broadcast("where", mask, shape, of)
+
+
+def _broadcast(name: str, array: np.ndarray, shape: tuple[int, ...], of: str) -> np.ndarray:
+    try:
+        return np.broadcast_to(array, shape)
+    except ValueError:
+        raise ValueError(f"{name} has shape {array.shape}, which does not broadcast to {of} of shape {shape}") from None
+
+
+# ----------------------------------------------------------------------------------------------------- outputs
+
+
+def _buffer(name: str, given: Any, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """The caller's buffer once it has been checked, or a new one."""
+    if given is None:
+        return np.empty(shape, dtype)
+    if not isinstance(given, np.ndarray) or isinstance(given, (np.matrix, np.ma.MaskedArray)):
+        raise TypeError(f"{name} must be a NumPy array, got {type(given).__module__}.{type(given).__qualname__}")
+    if dtype.kind in "ib" and given.dtype != dtype:
+        raise TypeError(f"{name} has dtype {given.dtype}, but its result is of dtype {dtype}")
+    if dtype.kind not in "ib" and (given.dtype.kind in "iub" or not _is_floating(given.dtype)):
+        raise TypeError(f"{name} has dtype {given.dtype}, but must be of a floating dtype up to float64")
+    if given.shape != shape:
+        raise ValueError(f"{name} has shape {given.shape}, but its result has shape {shape}")
+    if not given.flags.writeable:
+        raise ValueError(f"{name} is read-only")
+    if not given.flags.c_contiguous and _overlaps_itself(given):
+        raise ValueError(f"{name} overlaps itself: several of its entries share memory")
+    return given
+
+
+def _is_floating(dtype: np.dtype) -> bool:
+    return dtype.kind == "f" and dtype.itemsize <= 8 or dtype.name == "bfloat16"
+
+
+def _overlaps_itself(array: np.ndarray) -> bool:
+    reach = array.itemsize
+    for stride, length in sorted((abs(stride), length) for stride, length in zip(array.strides, array.shape)):
+        if length > 1:
+            if stride < reach:
+                return array.size > 0
+            reach += stride * (length - 1)
+    return False
+
+
+def _refuse_overlap(buffers: Mapping[str, Any], inputs: Mapping[str, Any]) -> None:
+    """A buffer shares memory with nothing else; but the gradient's may be the first input, entry for entry."""
+    first = next(iter(inputs))
+    others = dict(inputs)
+    for output, buffer in buffers.items():
+        if buffer is None:
+            continue
+        label = buffer_name(output, buffers)
+        for name, array in others.items():
+            if array is None or not np.may_share_memory(buffer, array):
+                continue
+            if name == first and output == "grad" and _same_memory(buffer, array):
+                continue
+            if _overlap(buffer, array):
+                exception = f"; it may be {first} itself, or apart from it" if (name, output) == (first, "grad") else ""
+                raise ValueError(f"{label} overlaps {name} in memory{exception}")
+        others[label] = buffer
+
+
+def _overlap(a: np.ndarray, b: np.ndarray) -> bool:
+    try:
+        return np.shares_memory(a, b, max_work=10_000)
+    except np.exceptions.TooHardError:
+        return True  # not known to be apart
+
+
+def _same_memory(a: np.ndarray, b: np.ndarray) -> bool:
+    return (a.ctypes.data, a.shape, a.strides, a.dtype) == (b.ctypes.data, b.shape, b.strides, b.dtype)
+
+
+def buffer_name(output: str, buffers: Mapping[str, Any]) -> str:
+    """The keyword that takes an output's buffer: ``out`` for the per-row value, and where a method has one result."""
+    return "out" if output == "loss" or len(buffers) == 1 else f"{output}_out"
+
+
+# ------------------------------------------------------------------------------------------------------- calls
+
+
+@dataclass(slots=True)
+class Call:
+    """A call whose arguments have been checked: the job, and what is left to do around it."""
+
+    job: Any
+    options: Mapping[str, Any]
+    kind: str  #: "pointwise" or "rowwise": the backend's function
+    results: dict[str, Any]  #: what is wanted, in order: the caller's view of each array, or None for a reduced value
+    given: Mapping[str, Any]  #: the caller's buffers
+    count: int  #: elements or rows
+    batch: int  #: what "batchmean" divides by
+    weighted: bool = False  #: whether the sum of the weights may be anything but the count
+    label_error: Callable[[Weights], str] | None = None  #: the message for labels out of range, where they are checked
+    finish: Callable[[], None] | None = None  #: what remains once the job is done
+
+    def run(self, backend: Any) -> dict[str, Any]:
+        """Weigh, run and reduce."""
+        job, results = self.job, self.results
+        denominator = self.denominator(backend)
+        if denominator == 0:
+            self.run_empty(backend)
+        else:
+            job.scale = 1.0 / denominator
+            totals = backend.pointwise(job) if self.kind == "pointwise" else backend.rowwise(job)
+            for name in totals:
+                # Derivatives are scaled already, entry by entry.
+                results[name] = _single(*totals[name]) / (denominator if name == "loss" else 1.0)
+            if self.finish is not None:
+                self.finish()
+        for name, result in results.items():
+            if type(result) is np.ndarray and result.ndim == 0 and self.given.get(name) is None:
+                results[name] = result[()]
+        return results
+
+    def denominator(self, backend: Any) -> float:
+        """What the reduction divides by. Labels out of range are found on the way."""
+        reduction, given = self.options["reduction"], self.options["denominator"]
+        weight = float(self.count)
+        if self.label_error is not None or (self.weighted and reduction == "mean" and given is None):
+            weight = self.weigh(backend).weight
+        if reduction == "mean":
+            return weight if given is None else given
+        return float(self.batch) if reduction == "batchmean" else 1.0
+
+    def weigh(self, backend: Any) -> Weights:
+        weights: Weights = (
+            backend.weigh_pointwise(self.job) if self.kind == "pointwise" else backend.weigh_rows(self.job)
+        )
+        if weights.bad_count and self.label_error is not None:
+            raise IndexError(self.label_error(weights))
+        return weights
+
+    def run_empty(self, backend: Any) -> None:
+        """Nothing to divide by: the value is as ``empty`` says, every derivative 0, all else as usual."""
+        empty = self.options["empty"]
+        if empty == "raise":
+            raise ValueError(EMPTY)
+        job, results = self.job, self.results
+        if self.kind == "rowwise":
+            job.outputs = {name: array for name, array in job.outputs.items() if name not in SCALED}
+            job.totals = ()
+            if job.outputs:
+                backend.rowwise(job)
+        for name, array in results.items():
+            if array is None:
+                results[name] = math.nan if empty == "nan" and name == "loss" else 0.0
+            elif name in SCALED:
+                array[...] = 0
+
+    def reduce(self, backend: Any) -> Reduction:
+        """The sum, the weight and the count, as something that merges."""
+        if self.weighted or self.label_error is not None:
+            weights = self.weigh(backend)
+        else:
+            weights = Weights(float(self.count), self.count)
+        totals = backend.pointwise(self.job) if self.kind == "pointwise" else backend.rowwise(self.job)
+        total, tail = add(*totals["loss"], 0.0, 0.0)
+        given, empty = self.options["denominator"], self.options["empty"]
+        return Reduction(total, weights.weight, weights.count, tail, 0.0, given, empty)
+
+
+def _single(head: float, tail: float) -> float:
+    """A double-double as one double. Where the head is infinite the tail means nothing."""
+    return head + tail if math.isfinite(head) else head
+
+
+def _threads(options: Mapping[str, Any]) -> int:
+    chosen = options["n_threads"]
+    return get_num_threads() if chosen is None else chosen
+
+
+# --------------------------------------------------------------------------------------------------- pointwise
+
+
+def pointwise(
+    loss: Any,
+    wanted: tuple[str, ...],
+    pred: Any,
+    target: Any,
+    options: Mapping[str, Any],
+    buffers: Mapping[str, Any],
+    v: Any = None,
+) -> Call:
+    """A call of a pointwise loss."""
+    x = as_array("pred", pred)
+    t = _pointwise_target(target, x)
+    shape, compute, none = x.shape, _computes[x.dtype], options["reduction"] == "none"
+    job = PointwiseJob(loss.name, compute, x, t, n_threads=_threads(options))
+    if loss.parameters:
+        job.params = tuple([options[name] for name in loss.parameters])
+    if options["sample_weight"] is not None:
+        job.weight = _pointwise_weight(options["sample_weight"], shape)
+    if options["where"] is not None:
+        job.where = _mask(options["where"], shape, "pred")
+    if loss.extra is not None and options[loss.extra] is not None:
+        job.extra = _extra(loss.extra, options[loss.extra], shape)
+    _refuse_reduced_buffers(buffers, none)
+    results: dict[str, Any] = {}
+    for name in wanted:
+        if name == "loss" and not none:
+            job.totals = ("loss",)
+            results[name] = None
+        else:
+            dtype = compute if name == "loss" else own_dtype(x.dtype)
+            results[name] = _buffer(buffer_name(name, buffers), buffers.get(name), shape, dtype)
+    job.value, job.grad, job.hess = results.get("loss"), results.get("grad"), results.get("hess")
+    inputs = {"pred": x, "target": t, "sample_weight": job.weight, "where": job.where, loss.extra or "": job.extra}
+    weighted = job.weight is not None or job.where is not None
+    call = Call(job, options, "pointwise", results, buffers, x.size, shape[0] if shape else 1, weighted)
+    if v is not None:
+        direction = inputs["v"] = _expect_shape("v", as_array("v", v), shape, "pred")
+        job.hess = results["hvp"]
+        call.finish = lambda: _multiply(results["hvp"], direction)
+    if buffers:
+        _refuse_overlap(buffers, inputs)
+    return call
+
+
+def _multiply(hess: np.ndarray, v: np.ndarray) -> None:
+    """The Hessian's diagonal times the direction, in place and block by block; 0 stays 0 whatever the direction."""
+    blocks = np.nditer(
+        [hess, v],
+        ["external_loop", "buffered", "zerosize_ok"],
+        [["readwrite"], ["readonly"]],
+        op_dtypes=[FLOAT64, FLOAT64],
+        casting="unsafe",
+    )
+    with blocks:
+        for h, d in blocks:
+            np.multiply(h, d, out=h, where=h != 0)
+
+
+def function(loss: Any, x: Any, v: Any, options: Mapping[str, Any], out: Any) -> Call:
+    """A call of a pointwise function: its value, or, with a direction, the derivative times that."""
+    x = as_array("x", x)
+    job = PointwiseJob(loss.name, _computes[x.dtype], x, n_threads=_threads(options))
+    if options["where"] is not None:
+        job.where = _mask(options["where"], x.shape, "x")
+    if loss.parameters:
+        job.params = tuple([options[name] for name in loss.parameters])
+    buffer = _buffer("out", out, x.shape, own_dtype(x.dtype))
+    if v is None:
+        job.value = buffer
+    else:
+        job.weight = _expect_shape("v", as_array("v", v), x.shape, "x")
+        job.grad = buffer
+    given = {"result": out}
+    if out is not None:
+        _refuse_overlap(given, {"x": x, "v": job.weight, "where": job.where})
+    return Call(job, UNREDUCED, "pointwise", {"result": buffer}, given, x.size, 1)
+
+
+def _pointwise_target(target: Any, x: np.ndarray) -> np.ndarray:
+    t = as_array("target", target)
+    if t.shape == x.shape:
+        return t
+    if t.ndim == 0:
+        return np.broadcast_to(t, x.shape)
+    raise ValueError(f"target has shape {t.shape} and pred shape {x.shape}: they must agree")
+
+
+def _pointwise_weight(weight: Any, shape: tuple[int, ...]) -> np.ndarray:
+    w = as_array("sample_weight", weight)
+    if w.shape == shape:
+        return w
+    if w.ndim == 1 and shape and len(w) == shape[0]:
+        return np.broadcast_to(w.reshape(-1, *(1 for _ in shape[1:])), shape)
+    raise ValueError(f"sample_weight has shape {w.shape}, but pred of shape {shape} asks for {shape} or {shape[:1]}")
+
+
+def _extra(name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
+    array = as_array(name, value)
+    if array.ndim and array.shape != shape[-1:]:
+        raise ValueError(f"{name} has shape {array.shape}, but pred of shape {shape} asks for a scalar or {shape[-1:]}")
+    return np.broadcast_to(array, shape)
+
+
+def _refuse_reduced_buffers(buffers: Mapping[str, Any], none: bool) -> None:
+    if none:
+        return
+    for name in REDUCED:
+        if buffers.get(name) is not None:
+            raise TypeError(f"{buffer_name(name, buffers)}= takes per-row values: it needs reduction='none'")
+
+
+# ----------------------------------------------------------------------------------------------------- rowwise
+
+
+def rowwise(
+    loss: Any,
+    wanted: tuple[str, ...],
+    logits: Any,
+    targets: Any,
+    options: Mapping[str, Any],
+    buffers: Mapping[str, Any],
+    v: Any = None,
+    ridge: float = 0.0,
+) -> Call:
+    """A call of a loss over a class axis."""
+    given = as_array("logits", logits)
+    axis = options["axis"]
+    x = given if axis == -1 and given.ndim else _class_axis_last(given, axis, "logits")
+    classes, rows = x.shape[-1], x.shape[:-1]
+    if classes == 0:
+        raise ValueError(f"logits of shape {given.shape} have no classes along axis {axis}")
+    compute, none = _computes[x.dtype], options["reduction"] == "none"
+    job = RowwiseJob(loss.name, compute, x, n_threads=_threads(options))
+    for name in loss.parameters:
+        setattr(job, name, options[name])
+    original: dict[str, Any] = {"logits": given, "targets": None}
+    weighted = _set_targets(job, loss, targets, given, axis, original)
+    job.ignore_index = options["ignore_index"]
+    if weighted and job.ignore_index is None:
+        weighted = False  # labels that cannot be ignored each count 1
+    if options["class_weight"] is not None:
+        w = _expect_shape("class_weight", as_array("class_weight", options["class_weight"]), (classes,), "logits")
+        original["class_weight"] = w
+        job.class_weight = np.ascontiguousarray(w, FLOAT64)
+        weighted = True
+    if options["sample_weight"] is not None:
+        w = as_array("sample_weight", options["sample_weight"])
+        original["sample_weight"] = job.sample_weight = _expect_shape("sample_weight", w, rows, "the rows of logits")
+        weighted = True
+    if options["where"] is not None:
+        mask = _mask(options["where"], given.shape, "logits")
+        original["where"] = mask
+        job.where = np.moveaxis(mask, axis, -1)
+        weighted = True
+    if v is not None:
+        direction = _expect_shape("v", as_array("v", v), given.shape, "logits")
+        original["v"] = direction
+        job.v = np.moveaxis(direction, axis, -1)
+    job.ridge = ridge
+    _refuse_reduced_buffers(buffers, none)
+    results: dict[str, Any] = {}
+    totals: list[str] = []
+    for name in wanted:
+        if name in REDUCED and not none:
+            totals.append(name)
+            results[name] = None
+        elif name in ENTRY_OUTPUTS:
+            buffer = _buffer(buffer_name(name, buffers), buffers.get(name), given.shape, own_dtype(x.dtype))
+            results[name] = buffer
+            job.outputs[name] = buffer if axis == -1 else np.moveaxis(buffer, axis, -1)
+        else:
+            dtype = OUTPUT_DTYPES.get(name, compute)
+            results[name] = job.outputs[name] = _buffer(buffer_name(name, buffers), buffers.get(name), rows, dtype)
+    job.totals = tuple(totals)
+    if buffers:
+        _refuse_overlap(buffers, original)
+    count = math.prod(rows)
+    call = Call(job, options, "rowwise", results, buffers, count, count, weighted)
+    if job.labels is not None and options["check"]:
+        call.label_error = lambda weights: _label_error(job, weights)
+    elif job.target is not None and options["check"] == "distribution":
+        _check_distribution(job.target, job.where)
+    return call
+
+
+def _set_targets(
+    job: RowwiseJob, loss: Any, targets: Any, logits: np.ndarray, axis: int, original: dict[str, Any]
+) -> bool:
+    """Put labels or soft labels into the job; return whether they are labels."""
+    rows = job.logits.shape[:-1]
+    t = original["targets"] = as_array("targets", targets)
+    integers = t.dtype.kind in "iub"
+    if integers and t.shape == rows:
+        job.labels = t
+    elif t.shape == rows and t.size == 0:
+        job.labels = t.astype(INTP)  # an empty list, which NumPy takes for floats
+    elif integers:
+        soft = (
+            f"; soft labels of shape {logits.shape} must be floating" if loss.soft and t.shape == logits.shape else ""
+        )
+        raise ValueError(
+            f"labels have shape {t.shape}, but logits of shape {logits.shape} with classes along axis {axis} ask for "
+            f"{rows}{soft}"
+        )
+    elif t.shape == rows:
+        raise TypeError(f"labels of shape {t.shape} must be of an integer dtype, got {t.dtype}")
+    elif not loss.soft:
+        raise TypeError(f"{loss.name} takes integer labels of shape {rows}, got {t.dtype} of shape {t.shape}")
+    else:
+        what = f"targets have shape {t.shape}, but logits of shape {logits.shape}"
+        if t.shape != logits.shape:
+            raise ValueError(f"{what} ask for that of soft labels, or integer labels of shape {rows}")
+        job.target = t if axis == -1 else np.moveaxis(t, axis, -1)
+    return job.labels is not None
+
+
+def _label_error(job: RowwiseJob, weights: Weights) -> str:
+    labels = job.labels
+    assert labels is not None
+    index = tuple(int(i) for i in np.unravel_index(weights.bad_row, labels.shape))
+    place = "" if not index else f" at row {index[0] if len(index) == 1 else index}"
+    rows = "row" if weights.bad_count == 1 else "rows"
+    return (
+        f"target {int(labels[index])}{place} is out of bounds for {job.logits.shape[-1]} classes "
+        f"({weights.bad_count} such {rows})"
+    )
+
+
+def _check_distribution(target: np.ndarray, where: np.ndarray | None) -> None:
+    """Refuse a row of soft labels that is not a distribution over the classes that are not masked."""
+    tolerance = max(1e-6, 16 * _epsilon(target.dtype))
+    for rows in _blocks(target.shape):
+        block = target[rows]
+        mask: Any = True if where is None else where[rows]
+        low = block.min(-1, where=mask, initial=0) if block.dtype.kind == "f" else np.minimum(block, 0).min(-1)
+        total = block.sum(-1, dtype=FLOAT64, where=mask)
+        whole = np.zeros(total.shape, bool) if where is None else ~where[rows].any(-1)
+        bad = ~((low >= 0) & (abs(total - 1) <= tolerance) | whole)
+        if bad.any():
+            first = np.unravel_index(int(bad.argmax()), bad.shape)
+            low_value, total_value = float(low[first]), float(total[first])
+            what = f"holds {low_value!r}" if low_value < 0 else f"sums to {total_value!r}"
+            place = tuple(int(i) for i in (*rows[:-1], (rows[-1].start if rows else 0) + (first[0] if first else 0)))
+            raise ValueError(
+                f"targets at row {place[0] if len(place) == 1 else place} are not a distribution: the row {what}"
+            )
+
+
+def _epsilon(dtype: np.dtype) -> float:
+    return 2.0**-7 if dtype.name == "bfloat16" else float(np.finfo(dtype).eps)
+
+
+def _blocks(shape: tuple[int, ...]) -> Iterator[tuple[Any, ...]]:
+    """Indices that cut an array's rows (all axes but the last) into pieces of at most 8192 along the last of them."""
+    rows = shape[:-1]
+    if not rows:
+        yield ()
+        return
+    for outer in np.ndindex(rows[:-1]):
+        for start in range(0, rows[-1], 8192):
+            yield (*outer, slice(start, start + 8192))
+
+
+def _class_axis_last(array: np.ndarray, axis: int, name: str) -> np.ndarray:
+    if not -array.ndim <= axis < array.ndim:
+        raise ValueError(f"axis {axis} is out of range for {name} of shape {array.shape}")
+    return np.moveaxis(array, axis, -1)
+
+
+# ----------------------------------------------------------------------------------------------- row functions
+
+
+def row_function(
+    loss: Any, wanted: str, x: Any, v: Any, options: Mapping[str, Any], out: Any, sign: bool = False
+) -> Call:
+    """A call of a function over one class axis, or for ``logsumexp`` over several taken as one."""
+    x = as_array("x", x)
+    axes = _normal_axes(options["axis"], x)
+    rest = tuple(axis for axis in range(x.ndim) if axis not in axes)
+    shapes = {"rows": tuple(x.shape[axis] for axis in rest)}
+    kept = tuple(1 if axis in axes else length for axis, length in enumerate(x.shape))
+    job = RowwiseJob(loss.name, _computes[x.dtype], _merged(x, rest, axes), n_threads=_threads(options))
+    for name in loss.parameters:
+        setattr(job, name, options[name])
+    original: dict[str, Any] = {"x": x}
+    if options["where"] is not None:
+        original["where"] = _mask(options["where"], x.shape, "x")
+        job.where = _merged(original["where"], rest, axes)
+    if options.get("b") is not None:
+        original["b"] = _broadcast("b", as_array("b", options["b"]), x.shape, "x")
+        job.b = _merged(original["b"], rest, axes)
+    if v is not None:
+        direction = original["v"] = as_array("v", v)
+        if loss.outputs[0] == "lse" and wanted == "vjp":
+            if direction.shape != kept:
+                _expect_shape("v", direction, shapes["rows"], "the result")
+            job.v = direction.reshape(shapes["rows"])
+        else:
+            job.v = _merged(_expect_shape("v", direction, x.shape, "x"), rest, axes)
+    if wanted in ENTRY_OUTPUTS:
+        result = _buffer("out", out, x.shape, own_dtype(x.dtype))
+        view = _merged(result, rest, axes)
+        if view.size and not np.may_share_memory(view, result):
+            raise ValueError("out cannot be viewed with the axes joined: give a contiguous buffer, or one axis")
+    else:
+        result = _buffer("out", out, kept if options.get("keepdims") else shapes["rows"], job.compute)
+        view = result.reshape(shapes["rows"])
+    job.outputs[wanted] = view
+    results = {"result": result}
+    if sign or (job.b is not None and wanted == "lse"):
+        results["sign"] = np.empty(result.shape, job.compute)
+        job.outputs["sign"] = results["sign"].reshape(shapes["rows"])
+    given = {"result": out}
+    if out is not None:
+        _refuse_overlap(given, original)
+    call = Call(job, UNREDUCED, "rowwise", results, given, 0, 0)
+    if "sign" in results and not sign:  # a negative sum has no real logarithm
+        call.finish = lambda: np.copyto(result, math.nan, where=results["sign"] < 0)
+    return call
+
+
+def _normal_axes(axis: Any, x: np.ndarray) -> tuple[int, ...]:
+    if axis is None:
+        return tuple(range(x.ndim))
+    axes = axis if isinstance(axis, tuple) else (axis,)
+    for entry in axes:
+        if not -x.ndim <= entry < x.ndim:
+            raise ValueError(f"axis {entry} is out of range for x of shape {x.shape}")
+    normal = tuple(entry % x.ndim for entry in axes)
+    if len(set(normal)) < len(normal):
+        raise ValueError(f"axis {axis} names an axis twice")
+    return normal
+
+
+def _merged(array: np.ndarray, rest: tuple[int, ...], axes: tuple[int, ...]) -> np.ndarray:
+    """The axes moved to the end and joined into one: a view wherever the strides allow it."""
+    moved = array.transpose(rest + axes)
+    if len(axes) == 1:
+        return moved
+    return moved.reshape(*moved.shape[: len(rest)], math.prod(moved.shape[len(rest) :]))
