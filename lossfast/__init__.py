@@ -11,7 +11,7 @@ Every loss is a callable object. Called, it gives the loss; ``value_and_grad``, 
 from typing import TYPE_CHECKING, Any
 
 from . import pointwise, rowwise  # noqa: F401 (fill the registry)
-from ._loss import _registry, get_loss, losses
+from ._loss import REGISTRY, get_loss, losses
 from ._reduction import Reduction
 from ._threads import get_num_threads, set_num_threads
 from .backends import get_backend, get_isa, isas, use_backend, use_isa
@@ -32,10 +32,10 @@ __all__ = [
     *losses(),
 ]
 
-globals().update(_registry)
+globals().update(REGISTRY)
 
 #: Where doctest finds the examples of the losses, which are objects and not functions.
-__test__ = {name: loss.__doc__ for name, loss in _registry.items()}
+__test__ = {name: loss.__doc__ for name, loss in REGISTRY.items()}
 
 if TYPE_CHECKING:
 

@@ -219,7 +219,9 @@ def _is_floating(dtype: np.dtype) -> bool:
 
 def _overlaps_itself(array: np.ndarray) -> bool:
     reach = array.itemsize
-    for stride, length in sorted((abs(stride), length) for stride, length in zip(array.strides, array.shape)):
+    for stride, length in sorted(
+        (abs(stride), length) for stride, length in zip(array.strides, array.shape, strict=True)
+    ):
         if length > 1:
             if stride < reach:
                 return array.size > 0
@@ -248,7 +250,7 @@ def _refuse_overlap(buffers: Mapping[str, Any], inputs: Mapping[str, Any]) -> No
 
 def _overlap(a: np.ndarray, b: np.ndarray) -> bool:
     try:
-        return np.shares_memory(a, b, max_work=10_000)
+        return np.shares_memory(a, b, max_work=10_000)  # type: ignore[arg-type]
     except np.exceptions.TooHardError:
         return True  # not known to be apart
 
@@ -341,7 +343,8 @@ class Call:
         else:
             weights = Weights(float(self.count), self.count)
         totals = backend.pointwise(self.job) if self.kind == "pointwise" else backend.rowwise(self.job)
-        total, tail = add(*totals["loss"], 0.0, 0.0)
+        head, tail = totals["loss"]
+        total, tail = add(head, tail, 0.0, 0.0)
         given, empty = self.options["denominator"], self.options["empty"]
         return Reduction(total, weights.weight, weights.count, tail, 0.0, given, empty)
 
@@ -362,15 +365,14 @@ def _threads(options: Mapping[str, Any]) -> int:
 def pointwise(
     loss: Any,
     wanted: tuple[str, ...],
-    pred: Any,
-    target: Any,
+    operands: tuple[Any, Any],
     options: Mapping[str, Any],
     buffers: Mapping[str, Any],
     v: Any = None,
 ) -> Call:
     """A call of a pointwise loss."""
-    x = as_array("pred", pred)
-    t = _pointwise_target(target, x)
+    x = as_array("pred", operands[0])
+    t = _pointwise_target(operands[1], x)
     shape, compute, none = x.shape, _computes[x.dtype], options["reduction"] == "none"
     job = PointwiseJob(loss.name, compute, x, t, n_threads=_threads(options))
     if loss.parameters:
@@ -476,15 +478,14 @@ def _refuse_reduced_buffers(buffers: Mapping[str, Any], none: bool) -> None:
 def rowwise(
     loss: Any,
     wanted: tuple[str, ...],
-    logits: Any,
-    targets: Any,
+    operands: tuple[Any, Any],
     options: Mapping[str, Any],
     buffers: Mapping[str, Any],
     v: Any = None,
     ridge: float = 0.0,
 ) -> Call:
     """A call of a loss over a class axis."""
-    given = as_array("logits", logits)
+    given = as_array("logits", operands[0])
     axis = options["axis"]
     x = given if axis == -1 and given.ndim else _class_axis_last(given, axis, "logits")
     classes, rows = x.shape[-1], x.shape[:-1]
@@ -495,7 +496,7 @@ def rowwise(
     for name in loss.parameters:
         setattr(job, name, options[name])
     original: dict[str, Any] = {"logits": given, "targets": None}
-    weighted = _set_targets(job, loss, targets, given, axis, original)
+    weighted = _set_targets(job, loss, operands[1], given, axis, original)
     job.ignore_index = options["ignore_index"]
     if weighted and job.ignore_index is None:
         weighted = False  # labels that cannot be ignored each count 1
@@ -658,7 +659,11 @@ def row_function(
             job.v = direction.reshape(shapes["rows"])
         else:
             job.v = _merged(_expect_shape("v", direction, x.shape, "x"), rest, axes)
-    if wanted in ENTRY_OUTPUTS:
+    if wanted in ENTRY_OUTPUTS and out is None:
+        moved = x.transpose(rest + axes)
+        view = np.empty(job.logits.shape, own_dtype(x.dtype))
+        result = view.reshape(moved.shape).transpose(np.argsort(rest + axes))
+    elif wanted in ENTRY_OUTPUTS:
         result = _buffer("out", out, x.shape, own_dtype(x.dtype))
         view = _merged(result, rest, axes)
         if view.size and not np.may_share_memory(view, result):

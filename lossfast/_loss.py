@@ -7,12 +7,11 @@ documentation) asks the registry.
 
 from __future__ import annotations
 
-import copy
 import functools
 import inspect
 import math
 from collections import namedtuple
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import FunctionType, MethodType
 from typing import Any, ClassVar
@@ -64,19 +63,17 @@ _NO_BUFFERS: dict[str, Any] = {}
 class method:  # noqa: N801 (a decorator)
     """A method whose signature, on an object, shows the real options of that object.
 
-    Found on an object for the first time, it becomes an ordinary bound method of it with the signature spelt out, and is
-    kept there. ``needs`` names an output: the method is absent from objects that do not offer it.
+    Found on an object for the first time, it becomes an ordinary bound method with the signature spelt out, and is kept
+    there. ``needs`` names an output: the method is absent from objects that do not offer it.
     """
 
-    def __init__(
-        self, function: FunctionType | None = None, *, needs: str | None = None, without: tuple[str, ...] = ()
-    ):
+    def __init__(self, function: Any = None, *, needs: str | None = None, without: tuple[str, ...] = ()):
         self.needs = needs
         self.without = without
         if function is not None:
             self(function)
 
-    def __call__(self, function: FunctionType) -> method:
+    def __call__(self, function: Any) -> Any:
         self.function = function
         self.__doc__ = function.__doc__
         return self
@@ -101,8 +98,8 @@ class method:  # noqa: N801 (a decorator)
 class Loss:
     """A loss or function, callable in the manner of a NumPy ufunc: module-level, immutable, picklable by name.
 
-    How many results come back depends on the method alone. Keyword arguments that several methods share are described on
-    the object itself (``help(lossfast.cross_entropy)``).
+    How many results come back depends on the method alone. The keyword arguments that its methods share are described
+    on the object itself (``help(lossfast.cross_entropy)``).
 
     Attributes
     ----------
@@ -141,10 +138,12 @@ class Loss:
         self.outputs = outputs
         self.extra = extra
         self.soft = soft
-        rules = {name: (parameter.default, parameter.check) for name, parameter in self.parameters.items()}
+        rules: dict[str, tuple[Any, Callable[[str, Any], Any]]] = {
+            name: (parameter.default, parameter.check) for name, parameter in self.parameters.items()
+        }
         if extra is not None:
             rules[extra] = (None, lambda name, value: value)
-        rules.update({name: self.special.get(name, _arguments.OPTIONS.get(name)) for name in self.shared})
+        rules.update({name: self.special.get(name, _arguments.OPTIONS[name]) for name in self.shared})
         self._checks = {name: check for name, (_, check) in rules.items()}
         self._defaults = {name: default for name, (default, _) in rules.items()}
         self._fixed: dict[str, Any] = {}
@@ -171,9 +170,11 @@ class Loss:
         self, function: Callable[..., Any], without: tuple[str, ...] = (), bound: bool = False
     ) -> inspect.Signature:
         """The function's signature, with the object's names for the arguments and its options for ``**options``."""
-        positional, keywords = [], []
+        positional: list[inspect.Parameter] = []
+        keywords: list[inspect.Parameter] = []
         names = iter(self.operands)
-        for number, parameter in enumerate(inspect.signature(function).parameters.values()):
+        for number, annotated in enumerate(inspect.signature(function).parameters.values()):
+            parameter = annotated.replace(annotation=inspect.Parameter.empty)
             if parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
                 positional.append(parameter.replace(name=next(names, parameter.name)) if number else parameter)
             elif parameter.kind is inspect.Parameter.VAR_KEYWORD:
@@ -220,7 +221,7 @@ class Loss:
         bound._fixed = {**self._fixed, **{name: bound._defaults[name] for name in options}}
         return bound
 
-    def _settle(self, options: dict[str, Any], method: str = "") -> dict[str, Any]:
+    def _settle(self, options: dict[str, Any]) -> dict[str, Any]:
         """All options of a call: those given, checked one by one, and the defaults."""
         settled = self._defaults.copy()
         for name, value in options.items():
@@ -274,7 +275,7 @@ class _Reducing(Loss):
         out : ndarray, optional
             With ``reduction="none"``, where the losses go.
         grad_out : ndarray, optional
-            Where the gradient goes: of the first argument's shape, and any floating dtype. It may be the first argument.
+            Where the gradient goes: of the first argument's shape, of any floating dtype. It may be that argument.
 
         Returns
         -------
@@ -300,7 +301,7 @@ class _Reducing(Loss):
         Parameters
         ----------
         out : ndarray, optional
-            Where it goes: of the first argument's shape, and any floating dtype. It may be the first argument.
+            Where it goes: of the first argument's shape, of any floating dtype. It may be that argument.
 
         Returns
         -------
@@ -325,7 +326,7 @@ class _Reducing(Loss):
         Parameters
         ----------
         grad_out, hess_out : ndarray, optional
-            Where they go: of the first argument's shape, and any floating dtype.
+            Where they go: of the first argument's shape, of any floating dtype.
 
         Returns
         -------
@@ -348,7 +349,7 @@ class _Reducing(Loss):
         Parameters
         ----------
         out : ndarray, optional
-            Where it goes: of the first argument's shape, and any floating dtype.
+            Where it goes: of the first argument's shape, of any floating dtype.
 
         Returns
         -------
@@ -392,7 +393,7 @@ class _Reducing(Loss):
         target: Any,
         /,
         *,
-        want: tuple[str, ...] | None = None,
+        want: Iterable[str] | None = None,
         out: Any = None,
         grad_out: Any = None,
         hess_out: Any = None,
@@ -464,7 +465,7 @@ class PointwiseLoss(_Reducing):
         **extra: Any,
     ) -> _arguments.Call:
         settled = self._settle(options) if options else self._defaults
-        return _arguments.pointwise(self, wanted, *operands, settled, buffers, **extra)
+        return _arguments.pointwise(self, wanted, operands, settled, buffers, **extra)
 
 
 class RowLoss(_Reducing):
@@ -486,7 +487,7 @@ class RowLoss(_Reducing):
         **extra: Any,
     ) -> _arguments.Call:
         settled = self._settle(options) if options else self._defaults
-        return _arguments.rowwise(self, wanted, *operands, settled, buffers, **extra)
+        return _arguments.rowwise(self, wanted, operands, settled, buffers, **extra)
 
     @method(needs="newton_step")
     def newton_step(self, x: Any, target: Any, /, *, ridge: float = 0.0, out: Any = None, **options: Any) -> Any:
@@ -500,7 +501,7 @@ class RowLoss(_Reducing):
             At least 0. H is singular along the direction of equal logits (unless ``z_loss`` is above 0), so that 0 is
             the limit of small ridges.
         out : ndarray, optional
-            Where it goes: of the logits' shape, and any floating dtype.
+            Where it goes: of the logits' shape, of any floating dtype.
 
         Returns
         -------
@@ -540,7 +541,7 @@ class PointwiseFunction(Loss):
         Parameters
         ----------
         out : ndarray, optional
-            Where it goes: of x's shape, and any floating dtype.
+            Where it goes: of x's shape, of any floating dtype.
 
         Returns
         -------
@@ -597,7 +598,7 @@ class RowFunction(Loss):
         v : array_like
             Of the result's shape.
         out : ndarray, optional
-            Where it goes: of x's shape, and any floating dtype.
+            Where it goes: of x's shape, of any floating dtype.
 
         Returns
         -------
@@ -623,7 +624,7 @@ class RowFunction(Loss):
         v : array_like
             The direction, of x's shape.
         out : ndarray, optional
-            Where it goes: of the result's shape, and any floating dtype.
+            Where it goes: of the result's shape, of any floating dtype.
 
         Returns
         -------
@@ -676,7 +677,7 @@ class LogSumExp(RowFunction):
         Parameters
         ----------
         out : ndarray, optional
-            Where it goes: of x's shape, and any floating dtype.
+            Where it goes: of x's shape, of any floating dtype.
 
         Returns
         -------
@@ -710,7 +711,8 @@ def _evaluated(names: tuple[str, ...], values: tuple[Any, ...]) -> Any:
 
 # ----------------------------------------------------------------------------------------------------- registry
 
-_registry: dict[str, Any] = {}
+REGISTRY: dict[str, Any] = {}
+Decorator = Callable[[Callable[..., Any]], Any]
 
 
 def losses() -> tuple[str, ...]:
@@ -722,7 +724,7 @@ def losses() -> tuple[str, ...]:
     >>> "huber_loss" in lf.losses()
     True
     """
-    return tuple(sorted(_registry))
+    return tuple(sorted(REGISTRY))
 
 
 def get_loss(name: str) -> Any:
@@ -740,7 +742,7 @@ def get_loss(name: str) -> Any:
     lossfast.huber_loss
     """
     try:
-        return _registry[name]
+        return REGISTRY[name]
     except (KeyError, TypeError):
         raise ValueError(f"there is no loss {name!r}; there are {', '.join(losses())}") from None
 
@@ -749,11 +751,9 @@ def _restore(name: str, fixed: dict[str, Any]) -> Any:
     return get_loss(name).bind(**fixed)
 
 
-def _declare(
-    kind: type, parameters: Mapping[str, Parameter] | None, **traits: Any
-) -> Callable[[Callable[..., Any]], Any]:
+def _declare(kind: type, parameters: Mapping[str, Parameter] | None, **traits: Any) -> Decorator:
     def declare(twin: Callable[..., Any]) -> Any:
-        loss = _registry[twin.__name__] = kind(twin, parameters or {}, **traits)
+        loss = REGISTRY[twin.__name__] = kind(twin, parameters or {}, **traits)
         return loss
 
     return declare
@@ -761,7 +761,7 @@ def _declare(
 
 def pointwise_loss(
     *, parameters: Mapping[str, Parameter] | None = None, extra: str | None = None, ulp: Any, hess: bool = True
-) -> Callable[[Callable[..., Any]], Any]:
+) -> Decorator:
     """Make the decorated Python twin ``f(x, t, q, *parameters) -> (value, grad, hess)`` a public pointwise loss.
 
     ``extra`` names the element-wise parameter handed over as ``q``; ``hess=False`` says that there is no Hessian.
@@ -771,16 +771,14 @@ def pointwise_loss(
     )
 
 
-def pointwise_function(
-    *, parameters: Mapping[str, Parameter] | None = None, ulp: Any
-) -> Callable[[Callable[..., Any]], Any]:
-    """Make the decorated twin (of the same signature as a loss's; ``t`` and ``q`` unused) a function of one argument."""
+def pointwise_function(*, parameters: Mapping[str, Parameter] | None = None, ulp: Any) -> Decorator:
+    """Make the decorated twin (of a loss's signature; ``t`` and ``q`` unused) a function of one argument."""
     return _declare(PointwiseFunction, parameters, ulp=ulp, outputs=("vjp", "jvp"))
 
 
 def row_loss(
     *, parameters: Mapping[str, Parameter] | None = None, ulp: Any, soft: bool = True, outputs: tuple[str, ...] = ()
-) -> Callable[[Callable[..., Any]], Any]:
+) -> Decorator:
     """Make the decorated twin a public loss over a class axis.
 
     ``parameters`` are those of `RowwiseJob`'s scalar fields that it takes (``temperature``, ``label_smoothing``,
@@ -790,9 +788,7 @@ def row_loss(
     return _declare(RowLoss, parameters, ulp=ulp, soft=soft, outputs=("grad", *outputs))
 
 
-def row_function(
-    *, parameters: Mapping[str, Parameter] | None = None, ulp: Any, outputs: tuple[str, ...]
-) -> Callable[[Callable[..., Any]], Any]:
+def row_function(*, parameters: Mapping[str, Parameter] | None = None, ulp: Any, outputs: tuple[str, ...]) -> Decorator:
     """Make the decorated twin a function over a class axis; the first of ``outputs`` is its result.
 
     ``softmax``: ``("proba", "vjp", "jvp")``; ``log_softmax``: ``("log_proba", "vjp", "jvp")``; ``logsumexp``:

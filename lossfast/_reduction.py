@@ -11,8 +11,8 @@ from typing import Any
 class Reduction:
     """The weighted sum of some losses, with what a mean of them divides by.
 
-    The results of shards, micro-batches or workers merge (`merge`, ``+``, or Python's ``sum``) to that of the whole: sums
-    are kept as unevaluated double-doubles, about 32 digits. Objects are immutable and picklable.
+    The results of shards, micro-batches or workers merge (`merge`, ``+``, or Python's ``sum``) to that of the whole:
+    sums are kept as unevaluated double-doubles, about 32 digits. Objects are immutable and picklable.
 
     Attributes
     ----------

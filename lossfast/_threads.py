@@ -19,7 +19,7 @@ from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType, TracebackType
+from types import ModuleType
 from typing import Any, TypeVar
 
 Result = TypeVar("Result")
@@ -38,9 +38,7 @@ class Restore:
     def __enter__(self) -> None:
         return None
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._put_back(self._old)
 
 
@@ -275,7 +273,8 @@ def run(work: Callable[[int, int], Result], size: int, slice_size: int, n_thread
 
     The slices depend on ``size`` and ``slice_size`` only, so that what is made of the results does not depend on the
     number of threads. The calling thread takes part. When a slice raises, no other is begun, and the error is raised
-    here once the slices under way have ended; Ctrl-C acts likewise between slices. A call from inside a slice is serial.
+    here once the slices under way have ended; Ctrl-C acts likewise between slices. A call from inside a slice is
+    serial.
     """
     slices = -(-size // slice_size)
     helpers = min(n_threads, slices, MAX_THREADS) - 1
@@ -302,7 +301,7 @@ def run(work: Callable[[int, int], Result], size: int, slice_size: int, n_thread
 def _register(threadpoolctl: ModuleType) -> None:
     """Let ``threadpoolctl.threadpool_limits`` see and set the default number of threads."""
 
-    class LossfastController(threadpoolctl.LibController):  # type: ignore[name-defined, misc]
+    class LossfastController(threadpoolctl.LibController):  # type: ignore[name-defined]
         user_api = internal_api = "lossfast"
         # A controller belongs to a shared library that is loaded. NumPy's is, whichever the backend.
         filename_prefixes = ("_multiarray_umath.",)

@@ -46,8 +46,8 @@ def _choose() -> ModuleType:
                 continue
             if failures:
                 warnings.warn(
-                    f"lossfast falls back to its {name} backend, which is slower. {'; '.join(failures)}. Install lossfast "
-                    f"where there is a C compiler, or set LOSSFAST_BACKEND={name} to choose it and silence this warning.",
+                    f"lossfast falls back to its {name} backend, slower: {'; '.join(failures)}. Install it with "
+                    f"a C compiler at hand, or set LOSSFAST_BACKEND={name} to choose it without this warning.",
                     RuntimeWarning,
                     stacklevel=2,
                 )
