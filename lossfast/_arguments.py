@@ -143,7 +143,10 @@ def _convert(name: str, value: Any) -> np.ndarray:
         raise TypeError(f"{name} is None; an array is needed")
     device = getattr(value, "__dlpack_device__", None)
     if device is not None:
-        kind, number = device()
+        try:
+            kind, number = device()
+        except ValueError as error:  # torch's "meta" tensors have no memory at all
+            raise TypeError(f"{name} is on no device that can be read from: {error}") from error
         if kind not in _DEVICES_OF_THE_CPU:
             raise TypeError(
                 f"{name} ({type(value).__module__}.{type(value).__qualname__}) lives on a device (DLPack device type "
@@ -173,7 +176,7 @@ def own_dtype(dtype: np.dtype) -> np.dtype:
 
 def _expect_shape(name: str, array: np.ndarray, shape: tuple[int, ...], of: str) -> np.ndarray:
     if array.shape != shape:
-        raise ValueError(f"{name} has shape {array.shape}, but {of} asks for shape {shape}")
+        raise ValueError(f"{name} has shape {array.shape}, but {of} need shape {shape}")
     return array
 
 
@@ -397,7 +400,7 @@ def pointwise(
     weighted = job.weight is not None or job.where is not None
     call = Call(job, options, "pointwise", results, buffers, x.size, shape[0] if shape else 1, weighted)
     if v is not None:
-        direction = inputs["v"] = _expect_shape("v", as_array("v", v), shape, "pred")
+        direction = inputs["v"] = _expect_shape("v", as_array("v", v), shape, "the elements of pred")
         job.hess = results["hvp"]
         call.finish = lambda: _multiply(results["hvp"], direction)
     if buffers:
@@ -431,7 +434,7 @@ def function(loss: Any, x: Any, v: Any, options: Mapping[str, Any], out: Any) ->
     if v is None:
         job.value = buffer
     else:
-        job.weight = _expect_shape("v", as_array("v", v), x.shape, "x")
+        job.weight = _expect_shape("v", as_array("v", v), x.shape, "the elements of x")
         job.grad = buffer
     given = {"result": out}
     if out is not None:
@@ -454,13 +457,13 @@ def _pointwise_weight(weight: Any, shape: tuple[int, ...]) -> np.ndarray:
         return w
     if w.ndim == 1 and shape and len(w) == shape[0]:
         return np.broadcast_to(w.reshape(-1, *(1 for _ in shape[1:])), shape)
-    raise ValueError(f"sample_weight has shape {w.shape}, but pred of shape {shape} asks for {shape} or {shape[:1]}")
+    raise ValueError(f"sample_weight has shape {w.shape}, but pred of shape {shape} needs {shape} or {shape[:1]}")
 
 
 def _extra(name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
     array = as_array(name, value)
     if array.ndim and array.shape != shape[-1:]:
-        raise ValueError(f"{name} has shape {array.shape}, but pred of shape {shape} asks for a scalar or {shape[-1:]}")
+        raise ValueError(f"{name} has shape {array.shape}, but pred of shape {shape} needs a scalar or {shape[-1:]}")
     return np.broadcast_to(array, shape)
 
 
@@ -501,7 +504,7 @@ def rowwise(
     if weighted and job.ignore_index is None:
         weighted = False  # labels that cannot be ignored each count 1
     if options["class_weight"] is not None:
-        w = _expect_shape("class_weight", as_array("class_weight", options["class_weight"]), (classes,), "logits")
+        w = _expect_shape("class_weight", as_array("class_weight", options["class_weight"]), (classes,), "the classes")
         original["class_weight"] = w
         job.class_weight = np.ascontiguousarray(w, FLOAT64)
         weighted = True
@@ -515,7 +518,7 @@ def rowwise(
         job.where = np.moveaxis(mask, axis, -1)
         weighted = True
     if v is not None:
-        direction = _expect_shape("v", as_array("v", v), given.shape, "logits")
+        direction = _expect_shape("v", as_array("v", v), given.shape, "the logits")
         original["v"] = direction
         job.v = np.moveaxis(direction, axis, -1)
     job.ridge = ridge
@@ -571,7 +574,7 @@ def _set_targets(
     else:
         what = f"targets have shape {t.shape}, but logits of shape {logits.shape}"
         if t.shape != logits.shape:
-            raise ValueError(f"{what} ask for that of soft labels, or integer labels of shape {rows}")
+            raise ValueError(f"{what} need soft labels of that shape, or integer labels of shape {rows}")
         job.target = t if axis == -1 else np.moveaxis(t, axis, -1)
     return job.labels is not None
 
@@ -655,10 +658,10 @@ def row_function(
         direction = original["v"] = as_array("v", v)
         if loss.outputs[0] == "lse" and wanted == "vjp":
             if direction.shape != kept:
-                _expect_shape("v", direction, shapes["rows"], "the result")
+                _expect_shape("v", direction, shapes["rows"], "the results")
             job.v = direction.reshape(shapes["rows"])
         else:
-            job.v = _merged(_expect_shape("v", direction, x.shape, "x"), rest, axes)
+            job.v = _merged(_expect_shape("v", direction, x.shape, "the elements of x"), rest, axes)
     if wanted in ENTRY_OUTPUTS and out is None:
         moved = x.transpose(rest + axes)
         view = np.empty(job.logits.shape, own_dtype(x.dtype))

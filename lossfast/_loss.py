@@ -83,7 +83,7 @@ class method:  # noqa: N801 (a decorator)
             return self.function
         name = self.function.__name__
         if self.needs is not None and self.needs not in loss.outputs:
-            raise AttributeError(f"{loss!r} has no {name}: it offers no {self.needs!r}")
+            raise AttributeError(name)  # and __getattr__ says it better
         f = self.function
         own = FunctionType(f.__code__, f.__globals__, name, f.__defaults__, f.__closure__)
         own.__kwdefaults__, own.__doc__, own.__module__, own.__qualname__ = (

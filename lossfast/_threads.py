@@ -15,10 +15,7 @@ import queue
 import sys
 import threading
 from collections.abc import Callable
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
-from importlib.util import find_spec
-from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -45,10 +42,10 @@ class Restore:
 # ---------------------------------------------------------------------------------------------------- how many
 
 
-def quota_cpus(root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> float:
+def quota_cpus(root: str = "/sys/fs/cgroup", membership: str = "/proc/self/cgroup") -> float:
     """The CPUs that this process's control group may use (version 1 or 2); infinite where nothing limits it."""
     try:
-        lines = membership.read_text().splitlines()
+        lines = _read(membership).splitlines()
     except OSError:
         return math.inf
     limit = math.inf
@@ -56,23 +53,26 @@ def quota_cpus(root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/pr
         _, controllers, path = line.split(":", 2)
         if controllers and "cpu" not in controllers.split(","):
             continue
-        bases = [root] if not controllers else [root / controllers, root / "cpu"]
-        for base in bases:
-            # A parent's quota binds its children. Inside a container the path may name nothing: the root is looked at.
-            group = base / path.lstrip("/")
-            for folder in (group, *group.parents):
+        for base in [root] if not controllers else [f"{root}/{controllers}", f"{root}/cpu"]:
+            # A parent's quota binds its children. Inside a container the path may name nothing, but the root does.
+            parts = path.strip("/").split("/")
+            for depth in range(len(parts) + 1):
+                folder = "/".join([base, *parts[:depth]])
                 limit = min(limit, _folder_quota(folder, unified=not controllers))
-                if folder == base:
-                    break
     return limit
 
 
-def _folder_quota(folder: Path, unified: bool) -> float:
+def _read(path: str) -> str:
+    with open(path) as file:
+        return file.read()
+
+
+def _folder_quota(folder: str, unified: bool) -> float:
     try:
         if unified:
-            quota, period = (folder / "cpu.max").read_text().split()
+            quota, period = _read(f"{folder}/cpu.max").split()
         else:
-            quota, period = ((folder / f"cpu.cfs_{part}_us").read_text().strip() for part in ("quota", "period"))
+            quota, period = (_read(f"{folder}/cpu.cfs_{part}_us").strip() for part in ("quota", "period"))
         return float(quota) / float(period) if quota not in ("max", "-1") else math.inf
     except (OSError, ValueError, ZeroDivisionError):
         return math.inf  # no such file, or none of ours: no limit that we can know of
@@ -318,26 +318,33 @@ def _register(threadpoolctl: ModuleType) -> None:
     threadpoolctl.register(LossfastController)
 
 
-class _RegisterOnImport(MetaPathFinder, Loader):
-    """Registers when ``threadpoolctl`` is imported, so that we need not import it. It loads nothing itself."""
+class _RegisterOnImport:
+    """Registers when ``threadpoolctl`` is imported, so that we need not import it.
+
+    A finder that finds the module as it would have been found, and a loader that loads it likewise and then registers.
+    """
+
+    loader: Any
 
     def find_spec(self, name: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
         if name != "threadpoolctl":
             return None
-        sys.meta_path.remove(self)
-        spec = find_spec(name)
+        others = (finder for finder in sys.meta_path if finder is not self)
+        spec = next(filter(None, (finder.find_spec(name, path, target) for finder in others)), None)
         if spec is not None and spec.loader is not None:
-            self.loader, spec.loader = spec.loader, self
+            self.loader, spec.loader = spec.loader, self  # type: ignore[assignment]
         return spec
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        return self.loader.create_module(spec)
+        module: ModuleType | None = self.loader.create_module(spec)
+        return module
 
     def exec_module(self, module: ModuleType) -> None:
         spec = module.__spec__
         assert spec is not None
         spec.loader = module.__loader__ = self.loader
         self.loader.exec_module(module)
+        sys.meta_path.remove(self)
         _register(module)
 
 

@@ -49,7 +49,7 @@ def _choose() -> ModuleType:
                     f"lossfast falls back to its {name} backend, slower: {'; '.join(failures)}. Install it with "
                     f"a C compiler at hand, or set LOSSFAST_BACKEND={name} to choose it without this warning.",
                     RuntimeWarning,
-                    stacklevel=2,
+                    stacklevel=5,  # get, a private method and a public one lie between this and the caller
                 )
             current = found
             return found
