@@ -15,7 +15,7 @@ import numpy as np
 
 from lossfast import _threads, pointwise as _pointwise, rowwise as _rowwise
 from lossfast._jobs import PointwiseJob, RowwiseJob, Weights
-from lossfast._loss import REGISTRY
+from lossfast._loss import get_loss
 from lossfast.rowwise import ALONG, spread
 
 __all__ = ["pointwise", "rowwise", "weigh_pointwise", "weigh_rows"]
@@ -118,7 +118,7 @@ def tree_sum(high: np.ndarray, low: np.ndarray | None = None, exact: bool = True
                 lost = np.concatenate((lost, last))
         high, low, n = s, lost if exact else None, half + n % 2
     if low is None:
-        return high[0], 0.0
+        return high[0].copy(), 0.0
     total, low = high[0], low[0]
     low = np.where(np.isfinite(low), low, 0.0)
     s = total + low
@@ -200,7 +200,7 @@ def run_pointwise(job: PointwiseJob, block: int, compute: Elementwise) -> dict[s
 
 
 def _elementwise(job: PointwiseJob, x: np.ndarray, t: np.ndarray, q: np.ndarray, w: np.ndarray | None) -> Any:
-    value, grad, hess = REGISTRY[job.loss].twin(x, t, q, *job.params)
+    value, grad, hess = get_loss(job.loss).twin(x, t, q, *job.params)
     if w is None:
         return value, job.scale * grad, job.scale * hess
     dead, scale = w == 0, job.scale * w
@@ -294,7 +294,7 @@ def _likelihood(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:
             live = mask.any(axis=1) if first == 0 else live | mask.any(axis=1)
     x = np.where(rows.bad, np.nan, x) / job.temperature
     dead = rows.ignored | ~live | (rows.weight == 0)
-    value, grad, _ = REGISTRY[job.loss].twin(0.0, 0.0, 1.0, weight, weight, -x + 0.0, 0.0, 0.0, 0.0, 0.0)
+    value, grad, _ = get_loss(job.loss).twin(0.0, 0.0, 1.0, weight, weight, -x + 0.0, 0.0, 0.0, 0.0, 0.0)
     loss = np.where(dead, 0.0, rows.weight * value)
     grad = np.where(dead, 0.0, job.scale * rows.weight / job.temperature * np.where(rows.bad, np.nan, grad))
     if "loss" in job.outputs:
@@ -509,8 +509,10 @@ class _Softmax:
             self.total = np.ones(n) if job.class_weight is None else job.class_weight[self.rows.label]
         if job.b is not None:
             # rest + (b - 1), so that the logarithm of a sum near 1 keeps its digits
-            rest, lost = two_sum(rest, lead_b - 1.0)
-            low += lost + ((lead_b - (lead_b - 1.0)) - 1.0)
+            above, lost = two_sum(lead_b, np.full(1, -1.0))
+            low += lost
+            rest, lost = two_sum(rest, above)
+            low += lost
         self.rest, self.rest_low = two_sum(rest, low)
         whole, lost = two_sum(np.where(self.empty, 0.0, 1.0), self.rest)
         self.whole, low = two_sum(whole, lost + self.rest_low)
@@ -537,6 +539,7 @@ class _Softmax:
             self.true_q = np.where(self.true == self.leader, self.others, 1.0 - self.true_p)
             self.true_a = self.above(self.true_t, self.true_tl)
         self.lead_p = self.probability(lead, None)
+        self.lead_v = self.pivot(self.lead_v)
 
     def probability(self, e: np.ndarray, el: np.ndarray | None) -> np.ndarray:
         low = e * self.inverse_low
@@ -565,8 +568,12 @@ class _Softmax:
         self.put(q, chunk, self.leader, self.others)
         return q
 
+    def pivot(self, lead: np.ndarray) -> np.ndarray:
+        """What means under p are taken relative to: the value at a class with most of the weight, if there is one."""
+        return np.where(self.lead_p > 0.5, lead, 0.0)
+
     def mean_of(self, make: Callable[[_Chunk], np.ndarray], lead: np.ndarray) -> np.ndarray:
-        """``sum p (u - u_leader)``: what a mean under p lies above the likeliest class's value."""
+        """``sum p (u - lead)``: what a mean under p lies above the pivot."""
         high, low = np.zeros(self.n), np.zeros(self.n)
         for chunk in self.chunks():
             p = self.entries(chunk)
@@ -590,7 +597,7 @@ def do_softmax(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:
     n, hard = rows.n, rows.label is not None and not s.soft
     dead = rows.ignored | s.empty | (rows.weight == 0)
     factor = job.scale * rows.weight / T
-    twin = REGISTRY[job.loss].twin
+    twin = get_loss(job.loss).twin
     kk = 2.0 * job.z_loss
     k = kk * s.lse if kk else 0.0
     quadratic = job.loss == "quadratic_softmax_loss"
@@ -627,6 +634,7 @@ def do_softmax(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:
     if quadratic and ("grad" in out or "hess" in out or along or "grad_temperature" in (*out, *job.totals)):
         lead_t = np.where(rows.label == s.leader, 1.0, 0.0) if hard else s.lead_soft
         lead_d, lead_u = spread(s.lead_p, s.others, lead_t)
+        lead_d, lead_u = s.pivot(lead_d), s.pivot(lead_u)
         mean_d = s.mean_of(lambda c: spreads(c)[0], lead_d)
         mean_u = s.mean_of(lambda c: spreads(c)[1], lead_u)
         if along:
@@ -717,7 +725,10 @@ def do_softmax(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:
             pull = _mul0(s.sum_of(lambda c: _ratio(slope(c), divisor(c))), 1.0 / inverse_p)
         else:
             curve_z = factor / T * kk
+            # sum(p g / D), from the sum of g itself where the ridge is so small that p / D hardly varies
             inside = s.sum_of(lambda c: _ratio(s.entries(c) * slope(c), divisor(c)))
+            rest = (factor * k - ridge * s.sum_of(lambda c: _ratio(slope(c), divisor(c)))) / curve
+            inside = np.where(curve > ridge, rest, inside)
             square = s.sum_of(lambda c: _ratio(s.entries(c) * s.entries(c), divisor(c)))
             pull = (curve_z - curve) * inside / (ridge * inverse_p + curve_z * square)
     v_total = None

@@ -1,0 +1,698 @@
+"""The Numba backend: loops over float64 blocks, compiled on first use and kept in Numba's cache.
+
+Blocks come and go as in the NumPy backend, so that every kernel sees contiguous float64 arrays only and is compiled once,
+whatever the dtypes and layouts of the operands. A kernel that needs a loss is bound to that loss's twin (`_bind`).
+Threads are lossfast's own: kernels release the GIL.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic, overload, register_jitable
+
+from lossfast import _words, rowwise as _rowwise
+from lossfast._jobs import PointwiseJob, RowwiseJob
+from lossfast._loss import get_loss
+from lossfast.backends.numpy import (
+    Rows,
+    rowwise as numpy_rowwise,
+    load,
+    run_pointwise,
+    run_rows,
+    store,
+    weigh_pointwise,
+    weigh_rows,
+)
+from lossfast.rowwise import ALONG, spread
+
+__all__ = ["pointwise", "rowwise", "weigh_pointwise", "weigh_rows"]
+
+#: Entries of one buffer: 64 KiB, of which a dozen are alive at the worst.
+BLOCK = 8192
+
+
+# ------------------------------------------------------------------------------------------------------ compiling
+
+
+@overload(_words.where)
+def _where(condition, a, b):
+    return lambda condition, a, b: a if condition else b
+
+
+for _word in (*_words.WORDS, _rowwise._miss, _rowwise.spread):
+    register_jitable(_word)
+
+
+def _compile(kernel: Callable[..., Any]) -> Any:
+    """Compile without the GIL and keep the machine code; without keeping it where no directory can be written to."""
+    options = {"nogil": True, "error_model": "numpy"}
+    try:
+        return numba.njit(cache=True, **options)(kernel)
+    except RuntimeError:  # "no locator available": neither beside this file nor in the user's cache
+        return numba.njit(**options)(kernel)
+
+
+@functools.cache
+def _bind(kernel: Callable[..., Any], twin: Callable[..., Any]) -> Any:
+    """The kernel compiled with ``twin`` for the function that it calls by that name.
+
+    Numba's cache looks at the kernel's file only, so the name carries a digest of what is compiled into it.
+    """
+    text = b"".join(f.__code__.co_code + repr(f.__code__.co_consts).encode() for f in (twin, *_words.WORDS, _rowwise._miss))
+    name = f"{kernel.__name__}_{twin.__name__}_{hashlib.sha256(text).hexdigest()[:12]}"
+    bound = FunctionType(kernel.__code__, {**kernel.__globals__, "twin": register_jitable(twin)}, name)
+    bound.__qualname__ = name
+    bound.__module__ = kernel.__module__
+    return _compile(bound)
+
+
+def twin(*arguments: Any) -> Any:
+    """Stands for the twin that `_bind` puts here."""
+    raise AssertionError("a kernel was called without its twin")
+
+
+@intrinsic
+def _bits(typing_context: Any, value: Any) -> Any:
+    """The bits of a double, as an integer."""
+    return types.int64(types.float64), lambda context, builder, signature, args: builder.bitcast(args[0], ir.IntType(64))
+
+
+@intrinsic
+def _double(typing_context: Any, value: Any) -> Any:
+    """The double that has these bits."""
+    return types.float64(types.int64), lambda context, builder, signature, args: builder.bitcast(args[0], ir.DoubleType())
+
+
+# ----------------------------------------------------------------------------------------------- pointwise kernel
+
+
+def _elements(x, t, q, w, scale, parameters, value, grad, hess):
+    for i in range(len(x)):
+        v, g, h = twin(x[i], t[i], q[i], *parameters)
+        if w[i] == 0.0:
+            v = g = h = 0.0
+        else:
+            v, g, h = w[i] * v, scale * w[i] * g, scale * w[i] * h
+        value[i], grad[i], hess[i] = v, g, h
+
+
+def _compute(job: PointwiseJob, x: np.ndarray, t: np.ndarray, q: np.ndarray, w: np.ndarray | None) -> Any:
+    value, grad, hess = np.empty_like(x), np.empty_like(x), np.empty_like(x)
+    kernel = _bind(_elements, get_loss(job.loss).twin)
+    kernel(x, t, q, np.ones_like(x) if w is None else w, job.scale, job.params, value, grad, hess)
+    return value, grad, hess
+
+
+def pointwise(job: PointwiseJob) -> dict[str, tuple[float, float]]:
+    """Fill the job's outputs; its total as a sum in two parts."""
+    return run_pointwise(job, BLOCK, _compute)
+
+
+# --------------------------------------------------------------------------------------------------- row kernels
+
+# What is kept of a row, in the columns of one array.
+LEAD, TOP, SHIFT, NAN, EMPTY, REST, REST_LOW, INVERSE, INVERSE_LOW, LOG_REST, OTHERS, LSE, LEAD_P, SEEN = range(14)
+_STATE = 14
+
+_LOG2E, _LN2_HIGH, _LN2_LOW = 1.4426950408889634, 0.6931471805598903, 5.497923018708371e-14
+_ROUND = 6755399441055744.0  # adding and taking off 1.5 * 2^52 rounds to an integer
+
+
+@register_jitable
+def _split(a):
+    high = 134217729.0 * a
+    high = high - (high - a)
+    return high, a - high
+
+
+@register_jitable
+def _lost_in_product(product, a, b):
+    """What rounding ``a * b`` to ``product`` lost; 0 where splitting overflows."""
+    a1, a2 = _split(a)
+    b1, b2 = _split(b)
+    lost = a2 * b2 - (((product - a1 * b1) - a2 * b1) - a1 * b2)
+    return lost if abs(lost) < np.inf else 0.0
+
+
+@register_jitable
+def _exp(t):
+    """The exponential of t <= 0 in two parts, to 2^-55 relative: Taylor's series on |r| <= ln(2) / 2, to r^13."""
+    t = t if t > -800.0 else -800.0
+    shifted = t * _LOG2E + _ROUND
+    k = shifted - _ROUND
+    high = t - k * _LN2_HIGH  # exact: the constant has 41 bits
+    r = high - k * _LN2_LOW
+    low = (high - r) - k * _LN2_LOW
+    p = 1.0 / 6227020800.0
+    p = p * r + 1.0 / 479001600.0
+    p = p * r + 1.0 / 39916800.0
+    p = p * r + 1.0 / 3628800.0
+    p = p * r + 1.0 / 362880.0
+    p = p * r + 1.0 / 40320.0
+    p = p * r + 1.0 / 5040.0
+    p = p * r + 1.0 / 720.0
+    p = p * r + 1.0 / 120.0
+    p = p * r + 1.0 / 24.0
+    p = p * r + 1.0 / 6.0
+    p = p * r + 0.5
+    square = p * (r * r)
+    w = r + square
+    e = 1.0 + w
+    low += (w - (e - 1.0)) + ((r - w) + square)
+    n = _bits(shifted) - _bits(_ROUND)
+    half = n >> 1
+    # in two steps, so that the result may be subnormal
+    s1, s2 = _double((half + 1023) << 52), _double((n - half + 1023) << 52)
+    return e * s1 * s2, low * s1 * s2
+
+
+@_compile
+def _states(x, masked, mask, bad, exact, temperature, t, tl, e, el, s):
+    """From logits to the state of every row, ``t + tl = (x - max) / T`` and ``e + el`` its exponential."""
+    rows, classes = x.shape
+    for i in range(rows):
+        top, lead, seen, infinities, nan = -np.inf, 0, 0, 0, False
+        for c in range(classes):
+            if masked:
+                if not mask[i, c]:
+                    x[i, c] = -np.inf
+                else:
+                    seen += 1
+            value = x[i, c]
+            if value != value:
+                nan = True
+            elif value > top:
+                top, lead = value, c
+            if value == np.inf:
+                infinities += 1
+        if not masked:
+            seen = classes
+        empty = seen == 0
+        nan = nan or infinities > 1 or bad[i] or (top == -np.inf and not empty)
+        shift = 0.0 if empty or nan else top
+        s[i, LEAD], s[i, TOP], s[i, SHIFT], s[i, SEEN] = lead, top, shift, seen
+        s[i, NAN], s[i, EMPTY] = 1.0 if nan else 0.0, 1.0 if empty else 0.0
+        if nan or shift == np.inf:
+            for c in range(classes):
+                t[i, c] = 0.0 if x[i, c] == shift or nan else -np.inf
+                tl[i, c] = 0.0
+        elif exact or temperature != 1.0:
+            for c in range(classes):
+                value = x[i, c]
+                d = value - shift
+                back = d - value
+                low = (value - (d - back)) - (shift + back)
+                if temperature != 1.0:
+                    quotient = d / temperature
+                    product = quotient * temperature
+                    low = (((d - product) - _lost_in_product(product, quotient, temperature)) + low) / temperature
+                    d = quotient
+                t[i, c] = d
+                tl[i, c] = low if abs(low) < np.inf else 0.0
+        else:
+            for c in range(classes):
+                t[i, c] = x[i, c] - shift
+                tl[i, c] = 0.0
+    t1, tl1, e1, el1 = t.ravel(), tl.ravel(), e.ravel(), el.ravel()
+    for j in range(rows * classes):
+        high, low = _exp(t1[j])
+        e1[j], el1[j] = high, low + high * tl1[j]
+    for i in range(rows):
+        if s[i, NAN] != 0.0:
+            s[i, REST:LEAD_P + 1] = np.nan
+            s[i, REST_LOW] = np.nan
+            if s[i, TOP] == -np.inf and not bad[i]:
+                all_low = True
+                for c in range(classes):
+                    if x[i, c] != -np.inf:
+                        all_low = False
+                if all_low:
+                    s[i, LSE] = -np.inf
+            for c in range(classes):
+                t[i, c] = np.nan
+            continue
+        if s[i, EMPTY] != 0.0:
+            s[i, REST:LEAD_P + 1] = 0.0
+            s[i, LSE] = -np.inf
+            continue
+        lead = int(s[i, LEAD])
+        rest = low = 0.0
+        for c in range(classes):
+            if c != lead:
+                value = e[i, c]
+                total = rest + value
+                back = total - rest
+                low += ((rest - (total - back)) + (value - back)) + el[i, c]
+                rest = total
+        total = rest + low
+        low = low - (total - rest)
+        rest = total
+        whole = 1.0 + rest
+        back = whole - 1.0
+        whole_low = (1.0 - (whole - back)) + (rest - back) + low
+        inverse = 1.0 / whole
+        product = inverse * whole
+        lost = _lost_in_product(product, inverse, whole)
+        inverse_low = inverse * (((1.0 - product) - lost) - inverse * whole_low)
+        log_rest = np.log1p(rest) + low / whole
+        z = s[i, SHIFT] / temperature
+        z_low = 0.0
+        if temperature != 1.0:
+            product = z * temperature
+            z_low = ((s[i, SHIFT] - product) - _lost_in_product(product, z, temperature)) / temperature
+        lse = z + log_rest
+        back = lse - z
+        lost = (z - (lse - back)) + (log_rest - back) + z_low
+        s[i, REST], s[i, REST_LOW], s[i, INVERSE], s[i, INVERSE_LOW] = rest, low, inverse, inverse_low
+        s[i, LOG_REST], s[i, LSE] = log_rest, lse + lost if abs(lost) < np.inf else lse
+        s[i, OTHERS] = rest * inverse + (rest * inverse_low + low * inverse)
+        s[i, LEAD_P] = inverse + inverse_low
+
+
+@register_jitable
+def _probability(e, el, inverse, inverse_low):
+    return e * inverse + (e * inverse_low + el * inverse)
+
+
+@_compile
+def _probabilities(e, el, s, p, q):
+    """p, and ``1 - p`` with its digits."""
+    rows, classes = e.shape
+    for i in range(rows):
+        inverse, inverse_low = s[i, INVERSE], s[i, INVERSE_LOW]
+        for c in range(classes):
+            p[i, c] = _probability(e[i, c], el[i, c], inverse, inverse_low)
+            q[i, c] = 1.0 - p[i, c]
+        if classes:
+            q[i, int(s[i, LEAD])] = s[i, OTHERS]
+
+
+def _labelled(e, el, t, tl, s, label, dead, weight, total, factor, temperature, z_loss, want, loss, grad, hess):
+    """Loss, gradient and Hessian with one label a row."""
+    rows, classes = e.shape
+    kk = 2.0 * z_loss
+    for i in range(rows):
+        y, all_w = label[i], total[i]
+        if dead[i]:
+            loss[i] = 0.0
+            if want & 2:
+                grad[i, :] = 0.0
+            if want & 4:
+                hess[i, :] = 0.0
+            continue
+        k = kk * s[i, LSE] if kk != 0.0 else 0.0
+        inverse, inverse_low, lead, f = s[i, INVERSE], s[i, INVERSE_LOW], int(s[i, LEAD]), factor[i]
+        p = _probability(e[i, y], el[i, y], inverse, inverse_low)
+        q = s[i, OTHERS] if y == lead else 1.0 - p
+        a = (s[i, LOG_REST] - t[i, y]) - tl[i, y]
+        v, g, h = twin(p, q, 1.0, all_w, all_w, a, k, kk, 0.0, 0.0)
+        if kk != 0.0:
+            v += z_loss * (s[i, LSE] * s[i, LSE])
+        loss[i] = weight[i] * v if s[i, NAN] == 0.0 else np.nan
+        if want & 2:
+            for c in range(classes):
+                r = _probability(e[i, c], el[i, c], inverse, inverse_low)
+                v1, g1, h1 = twin(r, 0.0, 0.0, 0.0, all_w, 0.0, k, kk, 0.0, 0.0)
+                grad[i, c] = f * g1
+            grad[i, y] = f * g
+        if want & 4:
+            f = f / temperature
+            for c in range(classes):
+                r = _probability(e[i, c], el[i, c], inverse, inverse_low)
+                v1, g1, h1 = twin(r, 1.0 - r, 0.0, 0.0, all_w, 0.0, k, kk, 0.0, 0.0)
+                hess[i, c] = f * h1
+            r = _probability(e[i, lead], el[i, lead], inverse, inverse_low)
+            v1, g1, h1 = twin(r, s[i, OTHERS], 0.0, 0.0, all_w, 0.0, k, kk, 0.0, 0.0)
+            hess[i, lead] = f * h1
+
+
+def _softly(p, q, t, tl, s, soft, w, d, u, dead, weight, total, factor, temperature, z_loss, want, loss, grad, hess):
+    """Loss, gradient and Hessian with a weight for every class."""
+    rows, classes = p.shape
+    kk = 2.0 * z_loss
+    for i in range(rows):
+        if dead[i]:
+            loss[i] = 0.0
+            if want & 2:
+                grad[i, :] = 0.0
+            if want & 4:
+                hess[i, :] = 0.0
+            continue
+        k = kk * s[i, LSE] if kk != 0.0 else 0.0
+        f, log_rest, all_w = factor[i], s[i, LOG_REST], total[i]
+        high = low = 0.0
+        if want & 1:
+            for c in range(classes):
+                a = (log_rest - t[i, c]) - tl[i, c]
+                v, g, h = twin(p[i, c], q[i, c], soft[i, c], w[i, c], all_w, a, k, kk, 0.0, 0.0)
+                sum_ = high + v
+                back = sum_ - high
+                lost = (high - (sum_ - back)) + (v - back)
+                low += lost if abs(lost) < np.inf else 0.0
+                high = sum_
+            high += low
+            if kk != 0.0:
+                high += z_loss * (s[i, LSE] * s[i, LSE])
+            loss[i] = weight[i] * high if s[i, NAN] == 0.0 else np.nan
+        if want & 2:
+            for c in range(classes):
+                v, g, h = twin(p[i, c], q[i, c], soft[i, c], w[i, c], all_w, 0.0, k, kk, d[i, c], u[i, c])
+                grad[i, c] = f * g
+        if want & 4:
+            for c in range(classes):
+                v, g, h = twin(p[i, c], q[i, c], soft[i, c], w[i, c], all_w, 0.0, k, kk, d[i, c], u[i, c])
+                hess[i, c] = f / temperature * h
+
+
+@register_jitable
+def _total(a, i):
+    """Sum of a row in two parts, added up."""
+    high = low = 0.0
+    for c in range(a.shape[1]):
+        sum_ = high + a[i, c]
+        back = sum_ - high
+        lost = (high - (sum_ - back)) + (a[i, c] - back)
+        low += lost if abs(lost) < np.inf else 0.0
+        high = sum_
+    return high + low
+
+
+@_compile
+def _totals(a, out):
+    for i in range(len(a)):
+        out[i] = _total(a, i)
+
+
+@_compile
+def _spreads(p, q, soft, d, u):
+    for i in range(p.shape[0]):
+        for c in range(p.shape[1]):
+            d[i, c], u[i, c] = spread(p[i, c], q[i, c], soft[i, c])
+
+
+@_compile
+def _centre(p, s, u, mean, work):
+    """Take the mean under p off every row, relative to the value of a class that has most of the weight."""
+    for i in range(p.shape[0]):
+        pivot = u[i, int(s[i, LEAD])] if s[i, LEAD_P] > 0.5 else 0.0
+        for c in range(p.shape[1]):
+            work[i, c] = p[i, c] * (u[i, c] - pivot) if p[i, c] != 0.0 else 0.0
+        above = _total(work, i)
+        mean[i] = pivot + above
+        for c in range(p.shape[1]):
+            u[i, c] = (u[i, c] - pivot) - above
+
+
+def _along(p, s, total, factor, temperature, z_loss, v, pv, d, u, dead, work, out):
+    """The Hessian times v, which has been centred."""
+    kk = 2.0 * z_loss
+    for i in range(p.shape[0]):
+        k = kk * s[i, LSE] if kk != 0.0 else 0.0
+        for c in range(p.shape[1]):
+            work[i, c] = p[i, c] * v[i, c] * u[i, c] if p[i, c] != 0.0 else 0.0
+        uv = _total(work, i)
+        f = factor[i] / temperature
+        for c in range(p.shape[1]):
+            out[i, c] = 0.0 if dead[i] else f * twin(p[i, c], total[i], v[i, c], pv[i], k, kk, d[i, c], u[i, c], uv)
+
+
+@register_jitable
+def _ratio(a, b):
+    return 0.0 if a == 0.0 else a / b
+
+
+@_compile
+def _newton(p, s, total, factor, temperature, z_loss, ridge, grad, dead, work, out):
+    """``-(H + ridge I)^-1 grad``; without z_loss gradients sum to 0, which takes the ridge out of the quotient."""
+    rows, classes = p.shape
+    kk = 2.0 * z_loss
+    for i in range(rows):
+        k = kk * s[i, LSE] if kk != 0.0 else 0.0
+        a = factor[i] / temperature * (total[i] + k)
+        for c in range(classes):
+            work[i, c] = _ratio(p[i, c], a * p[i, c] + ridge)
+        inverse_p = _total(work, i)
+        for c in range(classes):
+            work[i, c] = _ratio(grad[i, c], a * p[i, c] + ridge)
+        inverse_g = _total(work, i)
+        if kk == 0.0:
+            pull = _ratio(inverse_g, inverse_p)
+        else:
+            curve = factor[i] / temperature * kk
+            for c in range(classes):
+                work[i, c] = _ratio(p[i, c] * p[i, c], a * p[i, c] + ridge)
+            square = _total(work, i)
+            for c in range(classes):
+                work[i, c] = _ratio(p[i, c] * grad[i, c], a * p[i, c] + ridge)
+            inside = _total(work, i)
+            if a > ridge:
+                inside = (factor[i] * k - ridge * inverse_g) / a
+            pull = (curve - a) * inside / (ridge * inverse_p + curve * square)
+        for c in range(classes):
+            step = grad[i, c] - (p[i, c] * pull if p[i, c] != 0.0 else 0.0)
+            out[i, c] = 0.0 if dead[i] else 0.0 - _ratio(step, a * p[i, c] + ridge)
+
+
+@register_jitable
+def _times(a, b):
+    return 0.0 if a == 0.0 else a * b
+
+
+@_compile
+def _temperature_slope(p, t, s, w, total, factor, temperature, z_loss, dead, work, out):
+    """The derivative in the temperature of cross-entropy."""
+    for i in range(p.shape[0]):
+        for c in range(p.shape[1]):
+            work[i, c] = _times(p[i, c], -t[i, c] * temperature)
+        mean = _total(work, i)
+        for c in range(p.shape[1]):
+            # of w (mean - distance) the sum: a class with all the weight loses nothing
+            work[i, c] = _times(w[i, c], mean + t[i, c] * temperature)
+        change = _total(work, i)
+        if z_loss != 0.0:
+            change -= 2.0 * z_loss * s[i, LSE] * (s[i, SHIFT] - mean)
+        value = factor[i] / temperature * change
+        out[i] = 0.0 if dead[i] else value if s[i, NAN] == 0.0 else np.nan
+
+
+@_compile
+def _ranking(x, s, true, ignored, margin, rank):
+    for i in range(x.shape[0]):
+        y = true[i]
+        most, above = -np.inf, 0
+        for c in range(x.shape[1]):
+            if c != y and x[i, c] > most:
+                most = x[i, c]
+            if x[i, c] > x[i, y]:
+                above += 1
+        margin[i] = np.nan if s[i, NAN] != 0.0 or ignored[i] else x[i, y] - most
+        rank[i] = 0 if ignored[i] else above
+
+
+@_compile
+def _entropies(p, t, s, work, out):
+    for i in range(p.shape[0]):
+        for c in range(p.shape[1]):
+            work[i, c] = _times(p[i, c], -t[i, c])
+        out[i] = s[i, LOG_REST] + _total(work, i)
+
+
+@_compile
+def _logarithms(t, tl, s, out):
+    """``lse - z``."""
+    for i in range(t.shape[0]):
+        for c in range(t.shape[1]):
+            out[i, c] = (s[i, LOG_REST] - t[i, c]) - tl[i, c]
+        if s[i, EMPTY] != 0.0:
+            out[i, :] = np.inf
+
+
+
+# ---------------------------------------------------------------------------------------------------------- rows
+
+
+def _rows(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:
+    """All of softmax, its logarithm and normaliser, and the losses on them, for some rows."""
+    n, classes, at, out = rows.n, rows.classes, rows.at, job.outputs
+    shape = (n, classes)
+    wanted = {*out, *job.totals}
+    T, totals = job.temperature, {}
+    x = load(job.logits, at, np.empty(shape))
+    mask = _NO_MASK if job.where is None else load(job.where, at, np.empty(shape, dtype=bool))
+    t, tl, e, el, s = (*(np.empty(shape) for _ in range(4)), np.empty((n, _STATE)))
+    _states(x, job.where is not None, mask, rows.bad, job.compute == np.float64, T, t, tl, e, el, s)
+    empty, nan = s[:, EMPTY] != 0, s[:, NAN] != 0
+
+    def give(name: str, values: np.ndarray) -> None:
+        if name in out:
+            store(out[name], at, values)
+        if name in job.totals:
+            totals[name] = values
+
+    work = p = q = None
+    if wanted - {"loss", "lse", "pred", "log_proba", "grad_target", "sign", *(("grad", "hess") if rows.label is not None else ())}:
+        work = np.empty(shape)
+    if work is not None or job.target is not None or job.loss == "quadratic_softmax_loss" or job.label_smoothing > 0:
+        p, q = np.empty(shape), np.empty(shape)
+        _probabilities(e, el, s, p, q)
+
+    if "lse" in out:
+        give("lse", s[:, LSE])
+    if "sign" in out:
+        give("sign", np.where(nan, np.where(s[:, LSE] == -np.inf, 0.0, np.nan), np.where(empty, 0.0, 1.0)))
+    if "pred" in out:
+        give("pred", s[:, LEAD])
+    if "proba" in out:
+        give("proba", p)
+    if "entropy" in out:
+        entropy = np.empty(n)
+        _entropies(p, t, s, work, entropy)
+        give("entropy", entropy)
+    if "log_proba" in out:
+        logs = np.empty(shape)
+        _logarithms(t, tl, s, logs)
+        give("log_proba", 0.0 - logs)
+
+    v = mean_v = None
+    if job.v is not None:
+        v = load(job.v, at, np.empty(shape[: job.v.ndim - job.logits.ndim + 2]))
+        if v.ndim == 2:
+            if job.where is not None:
+                np.copyto(v, 0.0, where=~mask)
+            if "vjp" in out and job.loss == "log_softmax":
+                _totals_of_v = np.empty(n)
+                _totals(v, _totals_of_v)
+                give("vjp", (v - _mul0(p, _totals_of_v[:, None])) / T)
+            mean_v = np.empty(n)
+            if wanted - {"vjp"} or job.loss != "log_softmax":
+                _centre(p, s, v, mean_v, work)
+        if job.loss == "softmax":
+            for name in ("vjp", "jvp"):
+                if name in out:
+                    give(name, _mul0(p, v) / T)
+        elif "jvp" in out:
+            give("jvp", np.where(empty[:, None], 0.0, v / T))
+        elif "row_jvp" in out:
+            give("row_jvp", np.where(empty, 0.0, mean_v))
+        elif "vjp" in out and job.loss == "logsumexp":
+            give("vjp", _mul0(p, v[:, None]))
+
+    if rows.label is not None or job.target is not None:
+        _losses(job, rows, wanted, give, (x, t, tl, e, el, s, p, q, v, mean_v, work, mask))
+    return totals
+
+
+def _losses(job: RowwiseJob, rows: Rows, wanted: set[str], give: Callable[[str, np.ndarray], None], state: Any) -> None:
+    """What of the outputs has to do with targets."""
+    x, t, tl, e, el, s, p, q, v, mean_v, work, mask = state
+    n, T, label = rows.n, job.temperature, rows.label
+    shape, nan = x.shape, s[:, NAN] != 0
+    dead = rows.ignored | (s[:, EMPTY] != 0) | (rows.weight == 0)
+    factor = job.scale * rows.weight / T
+    quadratic = job.loss == "quadratic_softmax_loss"
+    hard = label is not None and not quadratic and job.label_smoothing == 0
+    every = np.arange(n)
+    soft = w = None
+    if not hard or "grad_temperature" in wanted:
+        if label is None:
+            soft = load(job.target, rows.at, np.empty(shape))
+            if job.where is not None:
+                np.copyto(soft, 0.0, where=(soft != soft) & ~mask)
+        else:
+            soft = np.zeros(shape)
+            soft[every, label] = 1.0
+        if not {"correct", "margin", "rank"}.isdisjoint(wanted) and label is None:
+            label = (soft if job.where is None else np.where(mask, soft, -np.inf)).argmax(axis=1)
+        if job.label_smoothing > 0:
+            share = (job.label_smoothing / s[:, SEEN])[:, None]
+            soft *= 1.0 - job.label_smoothing
+            soft += share if job.where is None else np.where(mask, share, 0.0)
+        w = soft if job.class_weight is None else soft * job.class_weight
+    if rows.label is not None and job.label_smoothing == 0:
+        total = np.ones(n) if job.class_weight is None else job.class_weight[label]
+    else:
+        total = np.empty(n)
+        _totals(w, total)
+
+    loss = np.empty(n)
+    grad = np.empty(shape) if not {"grad", "newton_step"}.isdisjoint(wanted) or (quadratic and "grad_temperature" in wanted) else _NONE
+    hess = np.empty(shape) if "hess" in wanted else _NONE
+    want = (1 if "loss" in wanted else 0) | (2 if grad is not _NONE else 0) | (4 if hess is not _NONE else 0)
+    d = u = _NONE
+    if hard:
+        if want:
+            kernel = _bind(_labelled, get_loss(job.loss).twin)
+            kernel(e, el, t, tl, s, label, dead, rows.weight, total, factor, T, job.z_loss, want, loss, grad, hess)
+    else:
+        if quadratic:
+            d, u, mean = np.empty(shape), np.empty(shape), np.empty(n)
+            _spreads(p, q, soft, d, u)
+            _centre(p, s, d, mean, work)
+            _centre(p, s, u, mean, work)
+        else:
+            d = u = p  # cross-entropy has no use for them
+        if want:
+            kernel = _bind(_softly, get_loss(job.loss).twin)
+            kernel(p, q, t, tl, s, soft, w, d, u, dead, rows.weight, total, factor, T, job.z_loss, want, loss, grad, hess)
+    if "loss" in wanted:
+        give("loss", loss)
+    if "grad" in wanted:
+        give("grad", grad)
+    if "hess" in wanted:
+        give("hess", hess)
+
+    if "correct" in wanted:
+        give("correct", (s[:, LEAD] == label) & ~rows.ignored & ~nan)
+    if not {"margin", "rank"}.isdisjoint(wanted):
+        margin, rank = np.empty(n), np.empty(n)
+        _ranking(x, s, label, rows.ignored, margin, rank)
+        for name, values in (("margin", margin), ("rank", rank)):
+            if name in wanted:
+                give(name, values)
+    if "grad_target" in wanted:
+        above = np.empty(shape)
+        _logarithms(t, tl, s, above)
+        scale = (job.scale * rows.weight)[:, None] * (1.0 - job.label_smoothing)
+        if job.class_weight is not None:
+            scale = scale * job.class_weight
+        give("grad_target", np.where(dead[:, None], 0.0, np.where(nan[:, None], np.nan, _mul0(scale, above))))
+    if "hvp" in wanted:
+        result = np.empty(shape)
+        if d is _NONE:
+            d = u = p
+        kernel = _bind(_along, ALONG[job.loss])
+        kernel(p, s, total, factor, T, job.z_loss, v, mean_v, d, u, dead, work, result)
+        give("hvp", result)
+    if "newton_step" in wanted:
+        result = np.empty(shape)
+        _newton(p, s, total, factor, T, job.z_loss, job.ridge, grad, dead, work, result)
+        give("newton_step", result)
+    if "grad_temperature" in wanted:
+        slope = np.empty(n)
+        _temperature_slope(p, t, s, w, total, factor, T, job.z_loss, dead, work, slope)
+        give("grad_temperature", slope)
+
+
+def _mul0(a: Any, b: Any) -> np.ndarray:
+    return np.where(a == 0, 0.0, a * b)
+
+
+_NONE = np.empty((0, 0))
+_NO_MASK = np.empty((0, 0), dtype=bool)
+
+
+def rowwise(job: RowwiseJob) -> dict[str, tuple[float, float]]:
+    """Fill the job's outputs; its totals as sums in two parts."""
+    # one class of a row, factors of exponentials and rows wider than a block are NumPy's
+    if job.loss == "nll_loss" or job.b is not None or not 0 < job.logits.shape[-1] <= BLOCK:
+        return numpy_rowwise(job)
+    return run_rows(job, BLOCK, _rows)
