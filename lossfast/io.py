@@ -146,7 +146,7 @@ def open(
     name = os.fspath(spec)
     with _one_line(name):
         if name == "-":
-            return _npy_stream(name, sys.stdin.buffer, again)
+            return _npy_stream("standard input", sys.stdin.buffer, again)
         path, kind, key = _split(name)
         if kind == "npy" and key:
             raise FileError(f"{name}: a .npy holds one array, so nothing can follow the colon")

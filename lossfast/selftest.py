@@ -1,0 +1,195 @@
+"""``lossfast check``: the worst error of every loss on this machine, by backend and instruction set, against its bound.
+
+The reference is the losses' own Python twins in long double, so the check finds what a compiler, a maths library or a
+processor gets wrong, not a formula that is wrong on paper (the test suite compares those with independent arithmetic).
+How good the reference is, is measured too: against decimal arithmetic with 60 digits.
+"""
+
+from __future__ import annotations
+
+import decimal
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+import lossfast as lf
+
+from .rowwise import spread
+
+#: The bound of the backends that compute in float64 and round; the compiled one's is each loss's own.
+OTHERS_ULP = 4
+ROWS, CLASSES = 400, 10
+Outputs = dict[str, np.ndarray]
+
+
+def check(backends: Sequence[str] | None = None, as_json: bool = False) -> int:
+    """Measure, print, and return 1 if a bound does not hold, else 0."""
+    from .cli import to_json
+
+    wide = np.finfo(np.longdouble).nmant > np.finfo(np.float64).nmant
+    dtypes = [np.dtype(np.float32)] + ([np.dtype(np.float64)] if wide else [])
+    variants = list(_variants(backends))
+    results = []
+    if not as_json:
+        names = [name for name, _ in variants]
+        print(f"worst error in ULP, {'float32 / float64' if wide else 'float32'}; * is beyond the bound")
+        print(f"{'loss':<33} {'output':<6} {'bound':>6}  " + " ".join(f"{name:>17}" for name in names))
+    for loss in map(lf.get_loss, lf.losses()):
+        worst: dict[tuple[str, str], list[float]] = {}
+        for dtype in dtypes:
+            arguments = _arguments(loss, dtype)
+            exact = _reference(loss, *(argument.astype(np.longdouble) for argument in arguments[:1]), *arguments[1:])
+            for variant, choose in variants:
+                with choose():
+                    for output, result in _results(loss, arguments).items():
+                        worst.setdefault((output, variant), []).append(worst_ulp(result, exact[output]))
+        for output in dict.fromkeys(output for output, _ in worst):
+            bounds = [loss.ulp if name.startswith("compiled") else max(loss.ulp, OTHERS_ULP) for name, _ in variants]
+            row = [worst[output, name] for name, _ in variants]
+            results += [
+                {
+                    "loss": loss.name,
+                    "output": output,
+                    "variant": name,
+                    "bound": bound,
+                    "ulp": ulps,
+                    "ok": max(ulps) <= bound,
+                }
+                for (name, _), bound, ulps in zip(variants, bounds, row, strict=True)
+            ]
+            if not as_json:
+                cells = [
+                    " / ".join(f"{ulp:.2f}" for ulp in ulps) + (" " if max(ulps) <= bound else "*")
+                    for bound, ulps in zip(bounds, row, strict=True)
+                ]
+                print(
+                    f"{loss.name:<33} {output:<6} {loss.ulp:>6}  " + " ".join(f"{cell:>17}" for cell in cells),
+                    flush=True,
+                )
+    broken = sum(not result["ok"] for result in results)
+    own = reference_error()
+    if as_json:
+        report = {"dtypes": list(map(str, dtypes)), "reference_ulp": own, "broken": broken, "results": results}
+        print(to_json(report))
+    else:
+        print(f"\nthe reference's own error, of cross-entropy against 60-digit decimals: {own:.4f} ULP of float64")
+        if not wide:
+            print("float64 was not checked: long double is no wider than double on this machine")
+        print(f"bound of the numba and numpy backends: {OTHERS_ULP} ULP")
+        print(f"{broken} of {len(results)} bounds broken" if broken else f"all {len(results)} bounds hold")
+    return 1 if broken else 0
+
+
+def _variants(backends: Sequence[str] | None) -> Iterator[tuple[str, Any]]:
+    """Name, and what to enter, of each backend that is there, and of each instruction set of the compiled one."""
+    for backend in backends or lf.backends.NAMES:
+        try:
+            lf.backends.load(backend)
+        except ImportError:
+            if backends:
+                raise
+            continue
+        if backend == "compiled":
+            for isa in lf.isas():
+                yield f"compiled {isa}", lambda isa=isa: _compiled(isa)
+        else:
+            yield backend, lambda backend=backend: lf.use_backend(backend)
+
+
+def _compiled(isa: str) -> Any:
+    import contextlib
+
+    stack = contextlib.ExitStack()
+    stack.enter_context(lf.use_backend("compiled"))
+    stack.enter_context(lf.use_isa(isa))
+    return stack
+
+
+def _arguments(loss: Any, dtype: np.dtype[Any]) -> tuple[np.ndarray, ...]:
+    """Inputs of many magnitudes; of logits, rows that are unsure, sure and right, sure and wrong, and far from 0."""
+    random = np.random.default_rng(1)
+    if loss.kind in ("pointwise", "function"):
+        size = ROWS * CLASSES
+        magnitude = 10.0 ** random.uniform(-6, 2, size)
+        x = (np.where(random.random(size) < 0.5, -1, 1) * magnitude).astype(dtype)
+        return (x,) if loss.kind == "function" else (x, random.integers(0, 2, size).astype(dtype))
+    spreads = 10.0 ** random.uniform(-1, 1.5, (ROWS, 1))
+    logits = random.normal(size=(ROWS, CLASSES)) * spreads
+    # The largest is at least 1: near 0 a log-sum-exp is the difference of larger numbers, and bounded otherwise.
+    logits += np.maximum(0, 1 - logits.max(1, keepdims=True)) + random.choice([0, 100], (ROWS, 1))
+    if loss.kind == "rowwise" and "proba" not in loss.outputs:  # it takes log-probabilities
+        logits = -np.abs(logits)
+    logits = logits.astype(dtype)
+    if loss.kind == "row_function":
+        return (logits,)
+    return logits, np.where(random.random(ROWS) < 0.7, logits.argmax(1), random.integers(0, CLASSES, ROWS))
+
+
+def _results(loss: Any, arguments: tuple[np.ndarray, ...]) -> Outputs:
+    if loss.kind in ("function", "row_function"):
+        return {"value": loss(*arguments)}
+    value, grad = loss.value_and_grad(*arguments, reduction="none")
+    results = {"value": value, "grad": grad}
+    if loss.kind == "pointwise" and "hess" in loss.outputs:
+        results["hess"] = loss.grad_and_hess(*arguments, reduction="none")[1]
+    return results
+
+
+def _reference(loss: Any, x: np.ndarray, target: np.ndarray | None = None) -> Outputs:
+    """The same in long double, the dtype of ``x``."""
+    with np.errstate(all="ignore"):
+        if loss.kind in ("pointwise", "function"):
+            t = x.dtype.type(0) if target is None else target.astype(x.dtype)
+            parameters = [parameter.default for parameter in loss.parameters.values()]
+            return dict(zip(("value", "grad", "hess"), loss.twin(x, t, x.dtype.type(1), *parameters), strict=True))
+        return _row_reference(loss, x, target)
+
+
+def _row_reference(loss: Any, z: np.ndarray, labels: np.ndarray | None) -> Outputs:
+    rows, others = np.arange(len(z)), 1 - np.eye(z.shape[1], dtype=z.dtype)
+    largest = z.argmax(1)
+    top = z[rows, largest][:, None]
+    e = np.exp(z - top)
+    rest = e @ others  # of each class, the sum of all others: 1 - p without cancellation
+    total = e.sum(1, keepdims=True)
+    log_total = np.log1p(rest[rows, largest])[:, None]
+    p, q, a = e / total, rest / total, log_total + (top - z)
+    if labels is None:
+        return {"value": (top + log_total)[:, 0] if loss.outputs[0] == "lse" else loss.twin(p, a)}
+    if "proba" not in loss.outputs:
+        a = -z
+    t = (np.arange(z.shape[1]) == labels[:, None]).astype(z.dtype)
+
+    def centred(values: np.ndarray) -> np.ndarray:
+        """The deviation from the mean under p, difference by difference."""
+        return ((values[:, :, None] - values[:, None, :]) * p[:, None, :]).sum(-1)
+
+    d, u = map(centred, spread(p, q, t))
+    value, grad, _ = loss.twin(p, q, t, t, z.dtype.type(1), a, z.dtype.type(0), z.dtype.type(0), d, u)
+    return {"value": value.sum(1), "grad": grad}
+
+
+def worst_ulp(result: np.ndarray, exact: np.ndarray) -> float:
+    """The largest error of ``result``, in units in the last place that its dtype has at the exact value."""
+    limits = np.finfo(result.dtype)
+    exact = np.broadcast_to(exact, result.shape).astype(np.longdouble)
+    exponent = np.maximum(np.frexp(exact)[1] - 1, limits.minexp)
+    ulp = np.ldexp(np.longdouble(1), exponent - limits.nmant)
+    return float(np.max(np.abs(result.astype(np.longdouble) - exact) / ulp, initial=0))
+
+
+def reference_error() -> float:
+    """The error of the long double reference itself, in ULP of float64: cross-entropy of some rows in decimals."""
+    logits, labels = (argument[:40] for argument in _arguments(lf.get_loss("cross_entropy"), np.dtype(np.float64)))
+    reference = _reference(lf.get_loss("cross_entropy"), logits.astype(np.longdouble), labels)["value"]
+    worst = 0.0
+    with decimal.localcontext() as context:
+        context.prec = 60
+        for row, label, value in zip(logits.tolist(), labels, reference, strict=True):
+            terms = [(decimal.Decimal(z) - decimal.Decimal(row[label])).exp() for z in row]
+            exact = sum(terms, decimal.Decimal(0)).ln()
+            head = float(value)  # a long double as two doubles, which are exact as decimals
+            error = abs(decimal.Decimal(head) + decimal.Decimal(float(value - head)) - exact)
+            worst = max(worst, float(error) / float(np.spacing(float(exact))))
+    return worst
