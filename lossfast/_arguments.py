@@ -122,7 +122,7 @@ def as_array(name: str, value: Any) -> np.ndarray:
 
 
 def _compute_dtype(name: str, dtype: np.dtype) -> np.dtype:
-    if dtype.kind in "iub" or dtype == FLOAT64:
+    if dtype.kind in "iub" or dtype.kind == "f" and dtype.itemsize == 8:
         return FLOAT64
     if dtype.kind == "f" and dtype.itemsize <= 4 or dtype.name == "bfloat16":
         return FLOAT32
@@ -560,12 +560,10 @@ def _set_targets(
     elif t.shape == rows and t.size == 0:
         job.labels = t.astype(INTP)  # an empty list, which NumPy takes for floats
     elif integers:
-        soft = (
-            f"; soft labels of shape {logits.shape} must be floating" if loss.soft and t.shape == logits.shape else ""
-        )
+        soft = "; soft labels must be floating" if loss.soft and t.shape == logits.shape else ""
         raise ValueError(
-            f"labels have shape {t.shape}, but logits of shape {logits.shape} with classes along axis {axis} ask for "
-            f"{rows}{soft}"
+            f"labels have shape {t.shape}, but logits of shape {logits.shape} with classes along axis {axis} need "
+            f"labels of shape {rows}{soft}"
         )
     elif t.shape == rows:
         raise TypeError(f"labels of shape {t.shape} must be of an integer dtype, got {t.dtype}")
