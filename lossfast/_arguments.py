@@ -7,6 +7,7 @@ labels too), then the job; so nothing is written before an error.
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
 import sys
@@ -145,7 +146,7 @@ def _convert(name: str, value: Any) -> np.ndarray:
     if device is not None:
         try:
             kind, number = device()
-        except ValueError as error:  # torch's "meta" tensors have no memory at all
+        except (ValueError, RuntimeError, BufferError) as error:  # torch's "meta" tensors have no memory at all
             raise TypeError(f"{name} is on no device that can be read from: {error}") from error
         if kind not in _DEVICES_OF_THE_CPU:
             raise TypeError(
@@ -201,7 +202,9 @@ def _buffer(name: str, given: Any, shape: tuple[int, ...], dtype: np.dtype) -> n
     """The caller's buffer once it has been checked, or a new one."""
     if given is None:
         return np.empty(shape, dtype)
-    if not isinstance(given, np.ndarray) or isinstance(given, (np.matrix, np.ma.MaskedArray)):
+    if type(given) is not np.ndarray and (
+        not isinstance(given, np.ndarray) or isinstance(given, (np.matrix, np.ma.MaskedArray))
+    ):
         raise TypeError(f"{name} must be a NumPy array, got {type(given).__module__}.{type(given).__qualname__}")
     if dtype.kind in "ib" and given.dtype != dtype:
         raise TypeError(f"{name} has dtype {given.dtype}, but its result is of dtype {dtype}")
@@ -354,7 +357,7 @@ class Call:
 
 def _single(head: float, tail: float) -> float:
     """A double-double as one double. Where the head is infinite the tail means nothing."""
-    return head + tail if math.isfinite(head) else head
+    return float(head + tail if math.isfinite(head) else head)
 
 
 def _threads(options: Mapping[str, Any]) -> int:
@@ -498,28 +501,28 @@ def rowwise(
     job = RowwiseJob(loss.name, compute, x, n_threads=_threads(options))
     for name in loss.parameters:
         setattr(job, name, options[name])
-    original: dict[str, Any] = {"logits": given, "targets": None}
-    weighted = _set_targets(job, loss, operands[1], given, axis, original)
+    inputs: dict[str, Any] = {"logits": given, "targets": None}
+    weighted = _set_targets(job, loss, operands[1], given, axis, inputs)
     job.ignore_index = options["ignore_index"]
     if weighted and job.ignore_index is None:
         weighted = False  # labels that cannot be ignored each count 1
     if options["class_weight"] is not None:
         w = _expect_shape("class_weight", as_array("class_weight", options["class_weight"]), (classes,), "the classes")
-        original["class_weight"] = w
+        inputs["class_weight"] = w
         job.class_weight = np.ascontiguousarray(w, FLOAT64)
         weighted = True
     if options["sample_weight"] is not None:
         w = as_array("sample_weight", options["sample_weight"])
-        original["sample_weight"] = job.sample_weight = _expect_shape("sample_weight", w, rows, "the rows of logits")
+        inputs["sample_weight"] = job.sample_weight = _expect_shape("sample_weight", w, rows, "the rows of logits")
         weighted = True
     if options["where"] is not None:
         mask = _mask(options["where"], given.shape, "logits")
-        original["where"] = mask
+        inputs["where"] = mask
         job.where = np.moveaxis(mask, axis, -1)
         weighted = True
     if v is not None:
         direction = _expect_shape("v", as_array("v", v), given.shape, "the logits")
-        original["v"] = direction
+        inputs["v"] = direction
         job.v = np.moveaxis(direction, axis, -1)
     job.ridge = ridge
     _refuse_reduced_buffers(buffers, none)
@@ -538,7 +541,7 @@ def rowwise(
             results[name] = job.outputs[name] = _buffer(buffer_name(name, buffers), buffers.get(name), rows, dtype)
     job.totals = tuple(totals)
     if buffers:
-        _refuse_overlap(buffers, original)
+        _refuse_overlap(buffers, inputs)
     count = math.prod(rows)
     call = Call(job, options, "rowwise", results, buffers, count, count, weighted)
     if job.labels is not None and options["check"]:
@@ -549,11 +552,11 @@ def rowwise(
 
 
 def _set_targets(
-    job: RowwiseJob, loss: Any, targets: Any, logits: np.ndarray, axis: int, original: dict[str, Any]
+    job: RowwiseJob, loss: Any, targets: Any, logits: np.ndarray, axis: int, inputs: dict[str, Any]
 ) -> bool:
     """Put labels or soft labels into the job; return whether they are labels."""
     rows = job.logits.shape[:-1]
-    t = original["targets"] = as_array("targets", targets)
+    t = inputs["targets"] = as_array("targets", targets)
     integers = t.dtype.kind in "iub"
     if integers and t.shape == rows:
         job.labels = t
@@ -595,7 +598,7 @@ def _check_distribution(target: np.ndarray, where: np.ndarray | None) -> None:
     for rows in _blocks(target.shape):
         block = target[rows]
         mask: Any = True if where is None else where[rows]
-        low = block.min(-1, where=mask, initial=0) if block.dtype.kind == "f" else np.minimum(block, 0).min(-1)
+        low = np.minimum.reduce(block, axis=-1, where=mask, initial=0)
         total = block.sum(-1, dtype=FLOAT64, where=mask)
         whole = np.zeros(total.shape, bool) if where is None else ~where[rows].any(-1)
         bad = ~((low >= 0) & (abs(total - 1) <= tolerance) | whole)
@@ -638,48 +641,54 @@ def row_function(
 ) -> Call:
     """A call of a function over one class axis, or for ``logsumexp`` over several taken as one."""
     x = as_array("x", x)
-    axes = _normal_axes(options["axis"], x)
-    rest = tuple(axis for axis in range(x.ndim) if axis not in axes)
-    shapes = {"rows": tuple(x.shape[axis] for axis in rest)}
-    kept = tuple(1 if axis in axes else length for axis, length in enumerate(x.shape))
-    job = RowwiseJob(loss.name, _computes[x.dtype], _merged(x, rest, axes), n_threads=_threads(options))
+    axis = options["axis"]
+    if axis == -1 and x.ndim:
+        rows, kept = x.shape[:-1], (*x.shape[:-1], 1)
+        join = None
+    else:
+        axes = _normal_axes(axis, x)
+        rest = tuple(axis for axis in range(x.ndim) if axis not in axes)
+        rows = tuple(x.shape[axis] for axis in rest)
+        kept = tuple(1 if axis in axes else length for axis, length in enumerate(x.shape))
+        join = functools.partial(_joined, rest=rest, axes=axes)
+    job = RowwiseJob(loss.name, _computes[x.dtype], join(x) if join else x, n_threads=_threads(options))
     for name in loss.parameters:
         setattr(job, name, options[name])
-    original: dict[str, Any] = {"x": x}
+    inputs: dict[str, Any] = {"x": x}
     if options["where"] is not None:
-        original["where"] = _mask(options["where"], x.shape, "x")
-        job.where = _merged(original["where"], rest, axes)
+        mask = inputs["where"] = _mask(options["where"], x.shape, "x")
+        job.where = join(mask) if join else mask
     if options.get("b") is not None:
-        original["b"] = _broadcast("b", as_array("b", options["b"]), x.shape, "x")
-        job.b = _merged(original["b"], rest, axes)
+        factors = inputs["b"] = _broadcast("b", as_array("b", options["b"]), x.shape, "x")
+        job.b = join(factors) if join else factors
     if v is not None:
-        direction = original["v"] = as_array("v", v)
+        direction = inputs["v"] = as_array("v", v)
         if loss.outputs[0] == "lse" and wanted == "vjp":
             if direction.shape != kept:
-                _expect_shape("v", direction, shapes["rows"], "the results")
-            job.v = direction.reshape(shapes["rows"])
+                _expect_shape("v", direction, rows, "the results")
+            job.v = direction.reshape(rows)
         else:
-            job.v = _merged(_expect_shape("v", direction, x.shape, "the elements of x"), rest, axes)
-    if wanted in ENTRY_OUTPUTS and out is None:
-        moved = x.transpose(rest + axes)
-        view = np.empty(job.logits.shape, own_dtype(x.dtype))
-        result = view.reshape(moved.shape).transpose(np.argsort(rest + axes))
-    elif wanted in ENTRY_OUTPUTS:
+            _expect_shape("v", direction, x.shape, "the elements of x")
+            job.v = join(direction) if join else direction
+    if wanted not in ENTRY_OUTPUTS:
+        result = _buffer("out", out, kept if options.get("keepdims") else rows, job.compute)
+        view = result.reshape(rows)
+    elif join is None or len(axes) == 1 or out is not None:
         result = _buffer("out", out, x.shape, own_dtype(x.dtype))
-        view = _merged(result, rest, axes)
+        view = join(result) if join else result
         if view.size and not np.may_share_memory(view, result):
             raise ValueError("out cannot be viewed with the axes joined: give a contiguous buffer, or one axis")
     else:
-        result = _buffer("out", out, kept if options.get("keepdims") else shapes["rows"], job.compute)
-        view = result.reshape(shapes["rows"])
+        view = np.empty(job.logits.shape, own_dtype(x.dtype))
+        result = view.reshape(x.transpose(rest + axes).shape).transpose(np.argsort(rest + axes))
     job.outputs[wanted] = view
     results = {"result": result}
     if sign or (job.b is not None and wanted == "lse"):
         results["sign"] = np.empty(result.shape, job.compute)
-        job.outputs["sign"] = results["sign"].reshape(shapes["rows"])
+        job.outputs["sign"] = results["sign"].reshape(rows)
     given = {"result": out}
     if out is not None:
-        _refuse_overlap(given, original)
+        _refuse_overlap(given, inputs)
     call = Call(job, UNREDUCED, "rowwise", results, given, 0, 0)
     if "sign" in results and not sign:  # a negative sum has no real logarithm
         call.finish = lambda: np.copyto(result, math.nan, where=results["sign"] < 0)
@@ -699,7 +708,7 @@ def _normal_axes(axis: Any, x: np.ndarray) -> tuple[int, ...]:
     return normal
 
 
-def _merged(array: np.ndarray, rest: tuple[int, ...], axes: tuple[int, ...]) -> np.ndarray:
+def _joined(array: np.ndarray, rest: tuple[int, ...], axes: tuple[int, ...]) -> np.ndarray:
     """The axes moved to the end and joined into one: a view wherever the strides allow it."""
     moved = array.transpose(rest + axes)
     if len(axes) == 1:

@@ -632,6 +632,8 @@ def test_labels_out_of_range_over_several_axes():
 def test_distributions_pass_the_check():
     for soft in (SOFT, SOFT.astype(np.float32), SOFT.astype(np.float16), SOFT.astype(ml_dtypes.bfloat16)):
         lf.cross_entropy(LOGITS, soft, check="distribution")
+        with pytest.raises(ValueError, match="row 2 are not a distribution: the row holds -"):
+            lf.cross_entropy(LOGITS, soft - np.eye(6, 4, -2, soft.dtype), check="distribution")
     mask = np.array([True, True, False, True])
     masked = np.where(mask, SOFT, 0)
     masked /= masked.sum(-1, keepdims=True)
