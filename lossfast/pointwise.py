@@ -2,8 +2,8 @@
 
 A twin gives value, gradient and Hessian of one element, in float64, written in the words of `lossfast._words`: on
 arrays it is the NumPy backend, compiled on scalars the Numba one. Its compiled counterpart is a body in
-``kernels/pointwise.h``. Squares are taken last and halves of large differences first, so that a result which the type can
-hold does not overflow on the way.
+``kernels/pointwise.h``. Squares are taken last and halves of large differences first, so that a result which the type
+can hold does not overflow on the way.
 """
 
 from __future__ import annotations
@@ -175,7 +175,9 @@ def smooth_l1_loss(x, t, q, beta):
     d = difference(x, t)
     a, ratio, half = np.abs(d), d / beta, np.abs(0.5 * x - 0.5 * t)
     inside = a < beta
-    line = where(a < np.inf, a - 0.5 * beta, 2.0 * (half - 0.25 * beta))  # the difference of two finite numbers may overflow
+    line = where(
+        a < np.inf, a - 0.5 * beta, 2.0 * (half - 0.25 * beta)
+    )  # the difference of two finite numbers may overflow
     value = where(inside, a * (0.5 * np.abs(ratio)), line)
     return value, where(inside, ratio, sign(d)), keep_nan(where(inside, 1.0 / beta, 0.0), d)
 
@@ -250,8 +252,8 @@ def binary_cross_entropy_with_logits(x, t, q):
     .. math:: \frac{\partial\ell}{\partial x} = (1 - t)\,\sigma(x) - q\,t\,\sigma(-x), \qquad
         \frac{\partial^2\ell}{\partial x^2} = (1 - t + q\,t)\,\sigma(x)\,\sigma(-x)
 
-    with :math:`\sigma` the logistic function and :math:`q` the weight of the positive answer. Each term keeps its relative
-    accuracy however sure and right the answer is, and a term of weight 0 is 0 at an infinite logit too.
+    with :math:`\sigma` the logistic function and :math:`q` the weight of the positive answer. Each term keeps its
+    relative accuracy however sure and right the answer is, and a term of weight 0 is 0 at an infinite logit too.
 
     Parameters
     ----------

@@ -42,8 +42,8 @@ def cross_entropy(p, q, t, w, total, a, k, kk, d, u):
     .. math:: \frac{\partial\ell}{\partial x_c} = \frac{s}{T}\,(A\,p_c - w_c t'_c), \qquad
         \frac{\partial^2\ell}{\partial x_c^2} = \frac{s}{T^2}\,\big(A\,p_c (1 - p_c) + 2\zeta\,p_c^2\big).
 
-    For an integer label the loss and the true class's gradient are taken from the sum of the other classes, so that they
-    keep their digits when the model is right: logits ``[20, 0]`` with label 0 give 2.06e-9 and -2.06e-9.
+    For an integer label the loss and the true class's gradient are taken from the sum of the other classes, so that
+    they keep their digits when the model is right: logits ``[20, 0]`` with label 0 give 2.06e-9 and -2.06e-9.
 
     Parameters
     ----------
@@ -51,8 +51,8 @@ def cross_entropy(p, q, t, w, total, a, k, kk, d, u):
         Unnormalised log-probabilities. float64, float32, float16 and bfloat16 are taken as they are, everything else as
         float64. -inf is a class that cannot be.
     targets : array_like
-        Either integer labels in [0, C), of logits' shape without the class axis, or soft labels: floating weights of the
-        classes, of logits' shape, which are not normalised.
+        Either integer labels in [0, C), of logits' shape without the class axis, or soft labels: floating weights of
+        the classes, of logits' shape, which are not normalised.
     label_smoothing : float, default 0.0
         The share of the target, in [0, 1], that is spread evenly over the unmasked classes.
     temperature : float, default 1.0
@@ -165,8 +165,8 @@ def quadratic_softmax_loss(p, q, t, w, total, a, k, kk, d, u):
     .. math:: \ell = \frac{s W}{2} \sum_c (p_c - t_c)^2, \qquad W = \sum_c w_c t_c, \qquad
         \frac{\partial\ell}{\partial x_c} = \frac{s W}{T}\,p_c\,(d_c - D)
 
-    with :math:`p` the softmax of :math:`x / T`, :math:`d = p - t`, :math:`D = \sum_j p_j d_j`, :math:`s` the row's sample
-    weight and :math:`w` the class weights. With :math:`u = 2 p - t` and :math:`U = \sum_j p_j u_j`,
+    with :math:`p` the softmax of :math:`x / T`, :math:`d = p - t`, :math:`D = \sum_j p_j d_j`, :math:`s` the row's
+    sample weight and :math:`w` the class weights. With :math:`u = 2 p - t` and :math:`U = \sum_j p_j u_j`,
 
     .. math:: \frac{\partial^2\ell}{\partial x_c^2} = \frac{s W}{T^2}\,p_c\,
         \big[(1 - p_c)(d_c - D) + p_c (1 - p_c) - p_c (u_c - U)\big].
@@ -210,7 +210,8 @@ def quadratic_softmax_loss(p, q, t, w, total, a, k, kk, d, u):
 
     References
     ----------
-    .. [1] G. W. Brier, "Verification of forecasts expressed in terms of probability", *Mon. Weather Rev.* 78 (1950) 1-3.
+    .. [1] G. W. Brier, "Verification of forecasts expressed in terms of probability", *Mon. Weather Rev.* 78 (1950)
+       1-3.
 
     Examples
     --------
@@ -278,8 +279,8 @@ def softmax(p, a):
 
     Notes
     -----
-    ``scipy.special.softmax`` (all axes by default), ``torch.softmax``, ``jax.nn.softmax``. They give NaN for an infinite
-    logit; here a row with one takes the limit, which is one-hot.
+    ``scipy.special.softmax`` (all axes by default), ``torch.softmax``, ``jax.nn.softmax``. They give NaN for an
+    infinite logit; here a row with one takes the limit, which is one-hot.
 
     References
     ----------
@@ -376,7 +377,8 @@ def logsumexp(p, a):
     Notes
     -----
     ``scipy.special.logsumexp`` (all axes by default; ``return_sign`` there is the method ``with_sign`` here),
-    ``torch.logsumexp``, ``jax.nn.logsumexp``. A result near 0 is the difference of larger numbers, and as exact as those.
+    ``torch.logsumexp``, ``jax.nn.logsumexp``. A result near 0 is the difference of larger numbers, and as exact as
+    those.
 
     References
     ----------

@@ -1,8 +1,8 @@
 """The NumPy backend: the reference, in float64 whatever the input, block by block.
 
 Operands are brought to small contiguous float64 buffers, whatever their strides, dtype and byte order, and results are
-rounded once on their way out, so a thread never holds more than about a mebibyte. The Numba backend goes through the same
-blocks (`run_pointwise`, `run_rows`) with its own arithmetic.
+rounded once on their way out, so a thread never holds more than about a mebibyte. The Numba backend goes through the
+same blocks (`run_pointwise`, `run_rows`) with its own arithmetic.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from lossfast import _threads, pointwise as _pointwise, rowwise as _rowwise
+from lossfast import _threads
+from lossfast import pointwise as _pointwise
+from lossfast import rowwise as _rowwise
 from lossfast._jobs import PointwiseJob, RowwiseJob, Weights
 from lossfast._loss import get_loss
 from lossfast.rowwise import ALONG, spread
@@ -34,7 +36,7 @@ Spots = list[tuple[tuple[Any, ...], int, int]]
 
 
 def spots(shape: tuple[int, ...], start: int, stop: int) -> Spots:
-    """Where elements ``start`` to ``stop`` (in C order) of an array of ``shape`` are: boxes, as (index, offset, count)."""
+    """Where elements ``start`` to ``stop`` (in C order) of a shape are: boxes, as (index, offset, count)."""
     return list(_boxes(shape, start, stop, 0, ()))
 
 
@@ -138,8 +140,28 @@ def add_pair(a: tuple[float, float], b: tuple[float, float]) -> tuple[float, flo
 
 def pair_sum(values: np.ndarray) -> tuple[float, float]:
     """The sum of a vector in two parts."""
-    high, low = tree_sum(values)
-    return float(high), float(low)
+    high, low = values, None
+    while len(high) > 64:  # below, NumPy's calls cost more than the sums
+        half = len(high) // 2
+        a, b, odd = high[:half], high[half : 2 * half], high[2 * half :]
+        s = a + b
+        t = s - a
+        lost = (a - (s - t)) + (b - t)
+        if low is not None:
+            lost += low[:half]
+            lost += low[half : 2 * half]
+            lost = np.concatenate((lost, low[2 * half :]))
+        elif len(odd):
+            lost = np.concatenate((lost, np.zeros(1)))
+        high, low = np.concatenate((s, odd)) if len(odd) else s, lost
+    if not np.isfinite(high).all():
+        return float(high.sum()), 0.0
+    parts = high.tolist() + ([] if low is None else low.tolist())
+    try:
+        total = math.fsum(parts)
+        return total, math.fsum([*parts, -total])
+    except OverflowError:
+        return float(high.sum()), 0.0
 
 
 def run_blocks(
@@ -171,7 +193,9 @@ def run_blocks(
 Elementwise = Callable[..., tuple[np.ndarray, np.ndarray, np.ndarray]]
 
 
-def run_pointwise(job: PointwiseJob, block: int, compute: Elementwise) -> dict[str, tuple[float, float]]:
+def run_pointwise(
+    job: PointwiseJob, block: int, compute: Elementwise, total: Callable[[np.ndarray], tuple[float, float]] = pair_sum
+) -> dict[str, tuple[float, float]]:
     """Do the job with ``compute(job, x, t, q, w)``, where ``w`` is None or 0 where nothing counts."""
     shape = job.x.shape
 
@@ -193,14 +217,16 @@ def run_pointwise(job: PointwiseJob, block: int, compute: Elementwise) -> dict[s
         for out, result in ((job.value, value), (job.grad, grad), (job.hess, hess)):
             if out is not None:
                 store(out, at, result)
-        return {name: pair_sum(value) for name in job.totals}
+        return {name: total(value) for name in job.totals}
 
     totals = run_blocks(job.x.size, block, job.n_threads, do)
     return {name: totals.get(name, (0.0, 0.0)) for name in job.totals}
 
 
 def _elementwise(job: PointwiseJob, x: np.ndarray, t: np.ndarray, q: np.ndarray, w: np.ndarray | None) -> Any:
-    value, grad, hess = get_loss(job.loss).twin(x, t, q, *job.params)
+    value, grad, hess = get_loss(job.loss).twin(
+        x, t, q, *map(np.float64, job.params)
+    )  # whose division by 0 is infinite
     if w is None:
         return value, job.scale * grad, job.scale * hess
     dead, scale = w == 0, job.scale * w
@@ -261,12 +287,15 @@ def block_of(classes: int, entries: int) -> int:
 
 
 def run_rows(
-    job: RowwiseJob, entries: int, do: Callable[[RowwiseJob, Rows], dict[str, np.ndarray]]
+    job: RowwiseJob,
+    entries: int,
+    do: Callable[[RowwiseJob, Rows], dict[str, np.ndarray]],
+    total: Callable[[np.ndarray], tuple[float, float]] = pair_sum,
 ) -> dict[str, tuple[float, float]]:
     """Do the job block by block; ``do`` writes the outputs and returns the values of the totals, row by row."""
 
     def block(start: int, stop: int) -> dict[str, tuple[float, float]]:
-        return {name: pair_sum(values) for name, values in do(job, Rows(job, start, stop)).items()}
+        return {name: total(values) for name, values in do(job, Rows(job, start, stop)).items()}
 
     size = math.prod(job.logits.shape[:-1])
     totals = run_blocks(size, block_of(job.logits.shape[-1], entries), job.n_threads, block)
@@ -306,7 +335,9 @@ def _likelihood(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:
         for name in ("grad", "hess"):
             if name in job.outputs:
                 part[rows.bad] = np.nan
-                part[mine, label[mine] - first] = grad[mine] if name == "grad" else np.where(rows.bad, np.nan, 0.0)[mine]
+                part[mine, label[mine] - first] = (
+                    grad[mine] if name == "grad" else np.where(rows.bad, np.nan, 0.0)[mine]
+                )
                 store(job.outputs[name], rows.at, part, columns)
     return {"loss": loss} if "loss" in job.totals else {}
 
@@ -417,7 +448,9 @@ class _Softmax:
             self.true, most = np.zeros(n, dtype=np.int64), np.full(n, -np.inf)
         for chunk in self.chunks():
             here, first = chunk.x.max(axis=0), chunk.x.argmax(axis=0)
-            self.leader = np.where((here > top) | ((here != here) & (top == top)), first + chunk.columns.start, self.leader)
+            self.leader = np.where(
+                (here > top) | ((here != here) & (top == top)), first + chunk.columns.start, self.leader
+            )
             top = np.maximum(top, here)
             if np.any(here == np.inf):
                 infinities += np.count_nonzero(chunk.x == np.inf, axis=0)
@@ -523,7 +556,9 @@ class _Softmax:
         if job.b is not None:
             near = np.log1p(np.where(self.rest > -0.5, self.rest, 0.0)) + self.rest_low / self.whole
             far = np.log(np.abs(self.whole)) + low / self.whole
-            self.log_rest = np.where((self.rest > -0.5) & (self.rest < 1.0), near, np.where(self.whole == 0, -np.inf, far))
+            self.log_rest = np.where(
+                (self.rest > -0.5) & (self.rest < 1.0), near, np.where(self.whole == 0, -np.inf, far)
+            )
         else:
             self.log_rest = np.log1p(self.rest) + self.rest_low / (1.0 + self.rest)
         self.others = self.rest * self.inverse + (self.rest * self.inverse_low + self.rest_low * self.inverse)
@@ -712,7 +747,10 @@ def do_softmax(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:
         give("row_jvp", np.where(s.empty, 0.0, s.sum_of(lambda c: _mul0(s.entries(c), c.v))))
 
     # -- one number a class
-    if not any(name in out for name in ("grad", "hess", "proba", "log_proba", "grad_target", "hvp", "newton_step", "vjp", "jvp")):
+    if not any(
+        name in out
+        for name in ("grad", "hess", "proba", "log_proba", "grad_target", "hvp", "newton_step", "vjp", "jvp")
+    ):
         return totals
     if "newton_step" in out:
         ridge = job.ridge
@@ -750,7 +788,11 @@ def do_softmax(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:
         if "grad_target" in out:
             cw = 1.0 if job.class_weight is None else job.class_weight[chunk.columns, None]
             made["grad_target"] = finish(
-                np.where(s.nan, np.nan, _mul0(job.scale * rows.weight * cw * (1.0 - job.label_smoothing), s.above(chunk.t, chunk.tl)))
+                np.where(
+                    s.nan,
+                    np.nan,
+                    _mul0(job.scale * rows.weight * cw * (1.0 - job.label_smoothing), s.above(chunk.t, chunk.tl)),
+                )
             )
         if along:
             v = middle(chunk.v, s.lead_v, mean_v)
@@ -801,7 +843,9 @@ def weigh_rows(job: RowwiseJob) -> Weights:
             seen = np.zeros(rows.n, dtype=bool)
             for first in range(0, classes, BLOCK):
                 columns = slice(first, min(first + BLOCK, classes))
-                seen |= load(job.where, rows.at, np.empty((rows.n, columns.stop - first), dtype=bool), columns).any(axis=1)
+                seen |= load(job.where, rows.at, np.empty((rows.n, columns.stop - first), dtype=bool), columns).any(
+                    axis=1
+                )
             valid &= seen
         if job.class_weight is not None:
             if rows.label is not None:
@@ -821,7 +865,9 @@ def weigh_rows(job: RowwiseJob) -> Weights:
         weight = np.where(valid, _mul0(rows.weight, share), 0.0)
         return {"weight": pair_sum(weight), "count": (float(np.count_nonzero(valid)), 0.0)}
 
-    entries = BLOCK if job.where is not None or (job.class_weight is not None and job.target is not None) else BLOCK * classes
+    entries = (
+        BLOCK if job.where is not None or (job.class_weight is not None and job.target is not None) else BLOCK * classes
+    )
     totals = run_blocks(size, block_of(classes, entries), job.n_threads, do)
     count, first = sum(n for _, n in bad), min((row for row, _ in bad), default=-1)
     if not totals:
