@@ -702,3 +702,5 @@ def test_instruction_sets():
     assert lf.get_isa() == before
     with pytest.raises(ValueError, match="got 'sse9'"):
         lf.use_isa("sse9")
+    child = backend_of_a_child(LOSSFAST_ISA="sse9", LOSSFAST_BACKEND="")
+    assert "LOSSFAST_ISA" in child.stderr.splitlines()[-1] and "sse9" in child.stderr.splitlines()[-1]

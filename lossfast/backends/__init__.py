@@ -18,6 +18,11 @@ from .._threads import Restore
 #: In the order in which they are tried.
 NAMES = ("compiled", "numba", "numpy")
 
+
+class SettingError(ValueError):
+    """Raised by a backend whose environment variable asks for what cannot be had: an error, no reason to fall back."""
+
+
 #: The backend in use; None until the first call.
 current: ModuleType | None = None
 _lock = threading.RLock()
@@ -62,6 +67,8 @@ def load(name: str, source: str = "backend") -> ModuleType:
         raise ValueError(f"{source} must be one of {', '.join(NAMES)}, got {name!r}")
     try:
         return importlib.import_module(f"{__name__}.{name}")
+    except SettingError:
+        raise
     except Exception as error:  # a broken Numba raises anything; whatever it is, the backend is not to be had
         raise ImportError(f"the {name} backend is not available ({type(error).__name__}: {error})") from error
 
