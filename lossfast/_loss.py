@@ -238,25 +238,20 @@ class Loss:
 class _Reducing(Loss):
     """What losses have in common, in contrast to functions: they are compared with a target, and reduced."""
 
-    def _call(
-        self,
-        wanted: tuple[str, ...],
-        operands: tuple[Any, ...],
-        options: dict[str, Any],
-        buffers: Mapping[str, Any] = _NO_BUFFERS,
-        **extra: Any,
-    ) -> _arguments.Call:
-        raise NotImplementedError
+    _checked: Callable[
+        ..., _arguments.Call
+    ]  # from loss, what is wanted, operands, options and buffers to a checked call
 
     def _run(
         self,
         wanted: tuple[str, ...],
-        operands: tuple[Any, ...],
+        operands: tuple[Any, Any],
         options: dict[str, Any],
         buffers: Mapping[str, Any] = _NO_BUFFERS,
         **extra: Any,
     ) -> dict[str, Any]:
-        call = self._call(wanted, operands, options, buffers, **extra)
+        settled = self._settle(options) if options else self._defaults
+        call = self._checked(wanted, operands, settled, buffers, **extra)
         return call.run(backends.current or backends.get())
 
     def __call__(self, x: Any, target: Any, /, *, out: Any = None, **options: Any) -> Any:
@@ -383,7 +378,8 @@ class _Reducing(Loss):
         if "reduction" in options:
             raise TypeError("reduce() takes no reduction: its result has the sum, the weight and the mean")
         # The mean is what an object bound to another reduction is reduced to as well.
-        call = self._call(("loss",), (x, target), {**options, "reduction": "mean"})
+        settled = self._settle({**options, "reduction": "mean"})
+        call = self._checked(("loss",), (x, target), settled, _NO_BUFFERS)
         return call.reduce(backends.current or backends.get())
 
     @method
@@ -455,17 +451,7 @@ class PointwiseLoss(_Reducing):
     kind = "pointwise"
     operands = ("pred", "target")
     shared = ("sample_weight", "where", "reduction", "denominator", "empty", "n_threads")
-
-    def _call(
-        self,
-        wanted: tuple[str, ...],
-        operands: tuple[Any, ...],
-        options: dict[str, Any],
-        buffers: Mapping[str, Any] = _NO_BUFFERS,
-        **extra: Any,
-    ) -> _arguments.Call:
-        settled = self._settle(options) if options else self._defaults
-        return _arguments.pointwise(self, wanted, operands, settled, buffers, **extra)
+    _checked = _arguments.pointwise
 
 
 class RowLoss(_Reducing):
@@ -477,17 +463,7 @@ class RowLoss(_Reducing):
         *("class_weight", "sample_weight", "ignore_index", "where", "axis"),
         *("reduction", "denominator", "empty", "check", "n_threads"),
     )
-
-    def _call(
-        self,
-        wanted: tuple[str, ...],
-        operands: tuple[Any, ...],
-        options: dict[str, Any],
-        buffers: Mapping[str, Any] = _NO_BUFFERS,
-        **extra: Any,
-    ) -> _arguments.Call:
-        settled = self._settle(options) if options else self._defaults
-        return _arguments.rowwise(self, wanted, operands, settled, buffers, **extra)
+    _checked = _arguments.rowwise
 
     @method(needs="newton_step")
     def newton_step(self, x: Any, target: Any, /, *, ridge: float = 0.0, out: Any = None, **options: Any) -> Any:
