@@ -423,8 +423,8 @@ class _Evaluation:
             targets = chunk.pop("targets")
             logits = np.broadcast_to(np.zeros((), self.dtype), (len(targets), *rest))  # not looked at
             with self._rows_counted(start):
-                call = self.loss._call(("loss",), (logits, targets), {**chunk, "reduction": "mean"})
-                weights = call.weigh(lf.backends.get())
+                settled = self.loss._settle({**chunk, "reduction": "mean"})
+                weights = self.loss._checked(("loss",), (logits, targets), settled, {}).weigh(lf.backends.get())
             total += Reduction(weight=weights.weight, count=weights.count)
         return total.weight
 
@@ -521,7 +521,10 @@ def to_json(value: Any, indent: int = 0) -> str:
         items = [f"{pad}  {json.dumps(key)}: {to_json(item, indent + 1)}" for key, item in value.items()]
         return "{\n" + ",\n".join(items) + f"\n{pad}}}"
     if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(to_json(item, indent + 1) for item in value) + "]"
+        texts = [to_json(item, indent + 1) for item in value]
+        if not any(isinstance(item, dict) for item in value):
+            return f"[{', '.join(texts)}]"
+        return "[\n" + ",\n".join(f"{pad}  {text}" for text in texts) + f"\n{pad}]"
     if not isinstance(value, float):
         return json.dumps(value)
     if not math.isfinite(value):
