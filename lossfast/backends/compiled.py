@@ -1,0 +1,88 @@
+"""The compiled backend: Cython drivers over C kernels, for the best instruction set that this CPU has."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from .. import _threads
+from .._jobs import PointwiseJob, RowwiseJob, Weights
+from ..kernels.buffers import get_isa, isas
+from ..kernels.buffers import set_isa as use_isa
+from ..kernels.pointwise import Pointwise, PointwiseWeights
+from ..kernels.rowwise import Rowwise, RowWeights
+from . import SettingError
+
+__all__ = ["get_isa", "isas", "pointwise", "rowwise", "use_isa", "weigh_pointwise", "weigh_rows"]
+
+#: A slice has about this many elements (some 50 to 300 microseconds of work), and a job of fewer than GRAIN elements never
+#: leaves the calling thread.
+SLICE = 1 << 17
+GRAIN = 1 << 18
+#: A job is never cut into more slices than this, so that their sums take no memory to speak of.
+MOST_SLICES = 1 << 13
+
+
+def _run(work: Callable[[int, int], Any], size: int, elements: int, unit: int, n_threads: int) -> list[Any]:
+    """``work`` over range(size) in slices that depend on the job's shape alone, each a multiple of ``unit`` long."""
+    length = max(size * SLICE // max(elements, 1), -(-size // MOST_SLICES), 1)
+    length = -(-length // unit) * unit
+    return _threads.run(work, size, length, n_threads if elements >= GRAIN else 1)
+
+
+def _add(pairs: Any) -> tuple[float, float]:
+    """The sum of unevaluated sums hi + lo, in order, to about 106 bits."""
+    high = low = 0.0
+    for x, y in pairs:
+        total = high + x
+        back = total - high
+        error = ((high - (total - back)) + (x - back)) + (low + y)
+        if total - total != 0:  # infinite or NaN: no error to speak of
+            high, low = total, 0.0
+        else:
+            high = total + error
+            low = error - (high - total)
+    return high, low
+
+
+def pointwise(job: PointwiseJob) -> dict[str, tuple[float, float]]:
+    work = Pointwise(job)
+    sums = _run(work, work.size, work.size, 2048, job.n_threads)
+    return {"loss": _add(sums)} if job.totals else {}
+
+
+def rowwise(job: RowwiseJob) -> dict[str, tuple[float, float]]:
+    work = Rowwise(job)
+    sums = _run(work, work.size, job.logits.size, work.group, job.n_threads)
+    found = {"loss": 0, "grad_temperature": 2}
+    return {name: _add((four[found[name]], four[found[name] + 1]) for four in sums) for name in job.totals}
+
+
+def weigh_pointwise(job: PointwiseJob) -> Weights:
+    if job.weight is None and job.where is None:
+        return Weights(float(job.x.size), job.x.size)
+    work = PointwiseWeights(job)
+    parts = _run(work, work.size, work.size, 1024, job.n_threads)
+    return Weights(sum(_add(part[:2] for part in parts)), sum(part[2] for part in parts))
+
+
+def weigh_rows(job: RowwiseJob) -> Weights:
+    work = RowWeights(job)
+    elements = work.size if job.target is None and job.where is None else job.logits.size
+    parts = _run(work, work.size, elements, 512, job.n_threads)
+    return Weights(
+        sum(_add(part[:2] for part in parts)),
+        sum(part[2] for part in parts),
+        sum(part[3] for part in parts),
+        next((part[4] for part in parts if part[4] >= 0), -1),
+    )
+
+
+if os.environ.get("LOSSFAST_ISA"):
+    try:
+        use_isa(os.environ["LOSSFAST_ISA"])
+    except ValueError as error:
+        raise SettingError(f"LOSSFAST_ISA: {error}") from None
+else:
+    use_isa(isas()[-1])

@@ -1,0 +1,214 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""From arrays to pointers: dtypes, strides, blocks; and which instruction set is in use."""
+
+from libc.stdint cimport int64_t, uint64_t
+from libc.string cimport memset
+
+cimport numpy as cnp
+
+cnp.import_array()
+
+
+cdef extern from "convert.h" nogil:
+    enum:
+        LF_FLOAT16, LF_BFLOAT16, LF_FLOAT32, LF_FLOAT64, LF_BOOL
+        LF_INT8, LF_INT16, LF_INT32, LF_INT64, LF_UINT8, LF_UINT16, LF_UINT32, LF_UINT64
+    void lf_read(void *to, int dtype, ptrdiff_t step, const char *source, int type, int swapped, ptrdiff_t stride, ptrdiff_t n)
+    void lf_read_labels(int64_t *to, const char *source, int type, int swapped, ptrdiff_t stride, ptrdiff_t n)
+    void lf_write(char *to, int type, int swapped, ptrdiff_t stride, const void *source, int dtype, ptrdiff_t step, ptrdiff_t n)
+
+
+# ---- instruction sets ----
+
+cdef int _isa = 0
+
+
+def isas() -> tuple:
+    """The instruction sets that were built and that this CPU runs, slowest first."""
+    cdef int i
+    return tuple([lf_isa_name(i).decode() for i in range(lf_isa_count()) if lf_isa_runs(i)])
+
+
+def get_isa() -> str:
+    """The instruction set in use."""
+    return lf_isa_name(_isa).decode()
+
+
+def set_isa(str name) -> None:
+    """Use an instruction set, from the next call on, in the whole process."""
+    global _isa
+    cdef int i
+    for i in range(lf_isa_count()):
+        if lf_isa_name(i).decode() == name and lf_isa_runs(i):
+            _isa = i
+            return
+    raise ValueError(f"instruction set {name!r} is not available here; available: {', '.join(isas())}")
+
+
+cdef const lf_table *current_table(int dtype) noexcept nogil:
+    return lf_get_table(_isa, dtype)
+
+
+cdef const char *pointwise_name(int i) noexcept nogil:
+    return lf_pointwise_names[i]
+
+
+# ---- operands ----
+
+cdef dict _types = {
+    "e": LF_FLOAT16, "f": LF_FLOAT32, "d": LF_FLOAT64, "?": LF_BOOL,
+}
+cdef dict _integers = {
+    ("i", 1): LF_INT8, ("i", 2): LF_INT16, ("i", 4): LF_INT32, ("i", 8): LF_INT64,
+    ("u", 1): LF_UINT8, ("u", 2): LF_UINT16, ("u", 4): LF_UINT32, ("u", 8): LF_UINT64,
+}
+
+
+cdef int type_of(object dtype) except -1:
+    cdef object found = _types.get(dtype.char)
+    if found is None:
+        found = _integers.get((dtype.kind, dtype.itemsize))
+    if found is None and dtype.name == "bfloat16":
+        found = LF_BFLOAT16
+    if found is None:
+        raise TypeError(f"the kernels do not read {dtype}")
+    return found
+
+
+cdef int describe(Operand *op, cnp.ndarray array, bint has_classes) except -1:
+    cdef int i, axes = cnp.PyArray_NDIM(array) - has_classes, number = cnp.PyArray_TYPE(array)
+    op.data = cnp.PyArray_BYTES(array)
+    op.itemsize = cnp.PyArray_ITEMSIZE(array)
+    op.swapped = not cnp.PyArray_ISNOTSWAPPED(array)
+    if number == cnp.NPY_FLOAT32:
+        op.type = LF_FLOAT32
+    elif number == cnp.NPY_FLOAT64:
+        op.type = LF_FLOAT64
+    elif number == cnp.NPY_INT64:
+        op.type = LF_INT64
+    else:
+        op.type = type_of(array.dtype)
+    for i in range(axes):
+        op.strides[i] = cnp.PyArray_STRIDE(array, i)
+    op.stride = cnp.PyArray_STRIDE(array, axes) if has_classes else 0
+    return 0
+
+
+cdef void join_axes(Geometry *g, Operand **ops, int count) noexcept nogil:
+    """Drop axes of length 1, and join neighbours that every operand steps through evenly."""
+    cdef int axis, last = -1, i, evenly
+    g.size = 1
+    for axis in range(g.ndim):
+        g.size *= g.shape[axis]
+    for axis in range(g.ndim):
+        if g.shape[axis] == 1:
+            continue
+        evenly = last >= 0
+        if evenly:
+            for i in range(count):
+                if ops[i].strides[last] != g.shape[axis] * ops[i].strides[axis]:
+                    evenly = 0
+                    break
+        if evenly:
+            g.shape[last] *= g.shape[axis]
+        else:
+            last += 1
+            g.shape[last] = g.shape[axis]
+        for i in range(count):
+            ops[i].strides[last] = ops[i].strides[axis]
+    if last < 0:
+        last = 0
+        g.shape[0] = 1
+        for i in range(count):
+            ops[i].strides[0] = 0
+    g.ndim = last + 1
+
+
+cdef ptrdiff_t offset(const Geometry *g, const Operand *op, ptrdiff_t index) noexcept nogil:
+    cdef ptrdiff_t total = 0
+    cdef int axis
+    if g.ndim == 1:
+        return index * op.strides[0]
+    for axis in range(g.ndim - 1, 0, -1):
+        total += index % g.shape[axis] * op.strides[axis]
+        index //= g.shape[axis]
+    return total + index * op.strides[0]
+
+
+cdef void read(void *to, int dtype, ptrdiff_t step, const Operand *op, const char *at, ptrdiff_t stride, ptrdiff_t n) noexcept nogil:
+    lf_read(to, dtype, step, at, op.type, op.swapped, stride, n)
+
+
+cdef void write(char *at, const Operand *op, ptrdiff_t stride, const void *values, int dtype, ptrdiff_t step, ptrdiff_t n) noexcept nogil:
+    lf_write(at, op.type, op.swapped, stride, values, dtype, step, n)
+
+
+cdef void read_labels(int64_t *to, const Operand *op, const char *at, ptrdiff_t stride, ptrdiff_t n) noexcept nogil:
+    lf_read_labels(to, at, op.type, op.swapped, stride, n)
+
+
+cdef int is_native(const Operand *op, int dtype) noexcept nogil:
+    return op.type == (LF_FLOAT32 if dtype == 32 else LF_FLOAT64) and not op.swapped
+
+
+cdef void native(Operand *op, const void *data, int dtype, ptrdiff_t row_stride, ptrdiff_t stride) noexcept nogil:
+    memset(op, 0, sizeof(Operand))
+    op.data = <char *>data
+    op.type = LF_FLOAT32 if dtype == 32 else LF_FLOAT64
+    op.itemsize = dtype // 8
+    op.stride = stride
+    op.strides[0] = row_stride
+
+
+cdef void native_labels(Operand *op, const void *data) noexcept nogil:
+    memset(op, 0, sizeof(Operand))
+    op.data = <char *>data
+    op.type = LF_INT64
+    op.itemsize = op.strides[0] = 8
+
+
+cdef int lies_ready(int dtype, const Geometry *g, const Operand *op, ptrdiff_t start, ptrdiff_t n) noexcept nogil:
+    cdef ptrdiff_t inner = g.shape[g.ndim - 1]
+    return is_native(op, dtype) and op.strides[g.ndim - 1] == op.itemsize and (g.ndim == 1 or start % inner + n <= inner)
+
+
+cdef void *bring(void *scratch, int dtype, const Geometry *g, const Operand *op, ptrdiff_t start, ptrdiff_t n) noexcept nogil:
+    cdef ptrdiff_t inner = g.shape[g.ndim - 1], done = 0, run
+    if lies_ready(dtype, g, op, start, n):
+        return op.data + offset(g, op, start)
+    while done < n:
+        run = inner - (start + done) % inner
+        if run > n - done:
+            run = n - done
+        read(<char *>scratch + done * (dtype // 8), dtype, 1, op, op.data + offset(g, op, start + done),
+             op.strides[g.ndim - 1], run)
+        done += run
+    return scratch
+
+
+cdef void *place(void *scratch, int dtype, const Geometry *g, const Operand *op, ptrdiff_t start, ptrdiff_t n) noexcept nogil:
+    return op.data + offset(g, op, start) if lies_ready(dtype, g, op, start, n) else scratch
+
+
+cdef void put(const void *values, int dtype, const Geometry *g, const Operand *op, ptrdiff_t start, ptrdiff_t n) noexcept nogil:
+    cdef ptrdiff_t inner = g.shape[g.ndim - 1], done = 0, run
+    if lies_ready(dtype, g, op, start, n):
+        return
+    while done < n:
+        run = inner - (start + done) % inner
+        if run > n - done:
+            run = n - done
+        write(op.data + offset(g, op, start + done), op, op.strides[g.ndim - 1],
+              <const char *>values + done * (dtype // 8), dtype, 1, run)
+        done += run
+
+
+cdef void add_double_double(double *total, double hi, double lo) noexcept nogil:
+    """total (hi, lo) += hi + lo; what is not finite has a lo of 0."""
+    cdef double s = total[0] + hi, b = s - total[0]
+    cdef double e = ((total[0] - (s - b)) + (hi - b)) + (total[1] + lo)
+    if s - s != 0:
+        total[0], total[1] = s, 0
+        return
+    total[0] = s + e
+    total[1] = e - (total[0] - s)

@@ -1,0 +1,27 @@
+/* The kernels of one instruction set and dtype: compiled once for each, with -DLF_ISA=avx2 -DLF_DTYPE=32 -DLF_LANES=8 and
+   the flags of that instruction set, into one table. */
+#include "tables.h"
+#include "real.h"
+#include "pointwise.h"
+#include "rowwise.h"
+
+#define JOIN_(a, b, c) a##b##_##c
+#define JOIN(a, b, c) JOIN_(a, b, c)
+#define TEXT_(a) #a
+#define TEXT(a) TEXT_(a)
+
+extern const lf_table JOIN(lf_table_, LF_ISA, LF_DTYPE);
+const lf_table JOIN(lf_table_, LF_ISA, LF_DTYPE) = {
+    .isa = TEXT(LF_ISA),
+    .dtype = LF_DTYPE,
+    .lanes = LF_LANES,
+    .pointwise = lf_pointwise_functions,
+    .across = lf_across,
+    .along = lf_along,
+#if LF_DTYPE == 64
+    .prepare = prepare,
+    .finish = finish,
+    .targets = targets,
+    .programs = lf_programs,
+#endif
+};

@@ -1,0 +1,246 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""Pointwise losses: walk the elements in blocks, apply masks, keep the sums in a fixed order."""
+
+from libc.stdint cimport uint64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy
+
+cimport numpy as cnp
+from cpython.ref cimport PyObject
+
+from lossfast.kernels.buffers cimport *
+
+cnp.import_array()
+
+
+def names() -> list:
+    """The losses that have kernels."""
+    cdef int i = 0
+    found = []
+    while pointwise_name(i) != NULL:
+        found.append(pointwise_name(i).decode())
+        i += 1
+    return found
+
+
+cdef dict _index = {name: i for i, name in enumerate(names())}
+
+
+cdef int find(str name) except -1:
+    if name not in _index:
+        raise NotImplementedError(f"{name} has no compiled kernel: it is missing from kernels/pointwise.h")
+    return _index[name]
+
+
+cdef enum:
+    X, TARGET, EXTRA, WEIGHT, WHERE, VALUE, GRAD, HESS, OPERANDS
+
+
+cdef class Pointwise:
+    """A job made ready. Called with (start, stop) it does those elements and returns their (weighted) sum as (hi, lo)."""
+
+    cdef readonly ptrdiff_t size
+    cdef Geometry geometry
+    cdef Operand ops[8]
+    cdef bint has[8]
+    cdef int dtype, want
+    cdef lf_pointwise_function kernel
+    cdef double params[4]
+    cdef double scale
+    cdef tuple kept
+
+    def __init__(self, job):
+        cdef cnp.ndarray array
+        cdef Operand *used[8]
+        cdef int i, count = 0
+        cdef tuple arrays = (job.x, job.target, job.extra, job.weight, job.where, job.value, job.grad, job.hess)
+        self.kept = arrays
+        self.dtype = 32 if job.compute.itemsize == 4 else 64
+        self.kernel = current_table(self.dtype).pointwise[find(job.loss)]
+        self.scale = job.scale
+        for i, p in enumerate(job.params):
+            self.params[i] = p
+        array = arrays[0]
+        self.geometry.ndim = cnp.PyArray_NDIM(array)
+        for i in range(self.geometry.ndim):
+            self.geometry.shape[i] = cnp.PyArray_DIM(array, i)
+        for i in range(OPERANDS):
+            self.has[i] = arrays[i] is not None
+            if self.has[i]:
+                describe(&self.ops[i], arrays[i], False)
+                used[count] = &self.ops[i]
+                count += 1
+        join_axes(&self.geometry, used, count)
+        self.size = self.geometry.size
+        self.want = (LF_SUM if job.totals else 0) | (LF_VALUE if self.has[VALUE] else 0)
+        self.want |= (LF_GRAD if self.has[GRAD] else 0) | (LF_HESS if self.has[HESS] else 0)
+
+    def __call__(self, ptrdiff_t start, ptrdiff_t stop):
+        cdef double total[2]
+        cdef int failed
+        with nogil:
+            failed = self.run(start, stop, total)
+        if failed:
+            raise MemoryError("no memory for a block of work")
+        return total[0], total[1]
+
+    cdef int run(self, ptrdiff_t start, ptrdiff_t stop, double *total) noexcept nogil:
+        cdef ptrdiff_t block = LF_BLOCK, bytes_ = block * 8, at, n, i
+        cdef char *scratch = <char *>malloc(OPERANDS * bytes_)
+        cdef unsigned char *mask
+        cdef const char *source
+        cdef double *w
+        cdef lf_block k
+        cdef uint64_t state
+        cdef int one
+        total[0] = total[1] = 0
+        if scratch == NULL:
+            return -1
+        state = lf_fp_set()
+        k.scale = self.scale
+        memcpy(k.params, self.params, sizeof(k.params))
+        if not self.has[EXTRA]:
+            for i in range(block):
+                if self.dtype == 32:
+                    (<float *>(scratch + EXTRA * bytes_))[i] = 1
+                else:
+                    (<double *>(scratch + EXTRA * bytes_))[i] = 1
+        at = start
+        while at < stop:
+            n = stop - at if stop - at < block else block
+            k.n = n
+            k.x = bring(scratch + X * bytes_, self.dtype, &self.geometry, &self.ops[X], at, n)
+            k.t = k.x
+            if self.has[TARGET]:
+                k.t = bring(scratch + TARGET * bytes_, self.dtype, &self.geometry, &self.ops[TARGET], at, n)
+            k.q = scratch + EXTRA * bytes_
+            if self.has[EXTRA]:
+                k.q = bring(scratch + EXTRA * bytes_, self.dtype, &self.geometry, &self.ops[EXTRA], at, n)
+            k.w = NULL
+            if self.has[WEIGHT]:
+                k.w = <double *>bring(scratch + WEIGHT * bytes_, 64, &self.geometry, &self.ops[WEIGHT], at, n)
+            if self.has[WHERE]:
+                w = <double *>bring(scratch + WHERE * bytes_, 64, &self.geometry, &self.ops[WHERE], at, n)
+                if k.w != NULL:
+                    for i in range(n):
+                        w[i] = k.w[i] if w[i] != 0 else 0
+                k.w = w
+            k.value = k.grad = k.hess = NULL
+            if self.has[VALUE]:
+                k.value = place(scratch + VALUE * bytes_, self.dtype, &self.geometry, &self.ops[VALUE], at, n)
+            if self.has[GRAD]:
+                k.grad = place(scratch + GRAD * bytes_, self.dtype, &self.geometry, &self.ops[GRAD], at, n)
+            if self.has[HESS]:
+                k.hess = place(scratch + HESS * bytes_, self.dtype, &self.geometry, &self.ops[HESS], at, n)
+            self.kernel(&k, self.want)
+            if self.has[VALUE]:
+                put(k.value, self.dtype, &self.geometry, &self.ops[VALUE], at, n)
+            if self.has[GRAD]:
+                put(k.grad, self.dtype, &self.geometry, &self.ops[GRAD], at, n)
+            if self.has[HESS]:
+                put(k.hess, self.dtype, &self.geometry, &self.ops[HESS], at, n)
+            if self.want & LF_SUM:
+                add_double_double(total, k.sum[0], k.sum[1])
+            at += n
+        lf_fp_restore(state)
+        free(scratch)
+        return 0
+
+
+cdef class PointwiseWeights:
+    """The sum of the weights of the elements that are not masked, and how many they are, over (start, stop)."""
+
+    cdef readonly ptrdiff_t size
+    cdef Geometry geometry
+    cdef Operand weight, mask
+    cdef bint has_weight, has_mask
+    cdef tuple kept
+
+    def __init__(self, job):
+        cdef cnp.ndarray x = job.x
+        cdef Operand *used[2]
+        cdef int i, count = 0
+        self.kept = (job.weight, job.where)
+        self.has_weight = job.weight is not None
+        self.has_mask = job.where is not None
+        self.geometry.ndim = cnp.PyArray_NDIM(x)
+        for i in range(self.geometry.ndim):
+            self.geometry.shape[i] = cnp.PyArray_DIM(x, i)
+        if self.has_weight:
+            describe(&self.weight, job.weight, False)
+            used[count] = &self.weight
+            count += 1
+        if self.has_mask:
+            describe(&self.mask, job.where, False)
+            used[count] = &self.mask
+            count += 1
+        join_axes(&self.geometry, used, count)
+        self.size = self.geometry.size
+
+    def __call__(self, ptrdiff_t start, ptrdiff_t stop):
+        cdef double total[2]
+        cdef double weights[1024]
+        cdef double masks[1024]
+        cdef double *w
+        cdef double *m
+        cdef ptrdiff_t at = start, n, i, count = 0
+        total[0] = total[1] = 0
+        with nogil:
+            while at < stop:
+                n = stop - at if stop - at < 1024 else 1024
+                w = m = NULL
+                if self.has_weight:
+                    w = <double *>bring(weights, 64, &self.geometry, &self.weight, at, n)
+                if self.has_mask:
+                    m = <double *>bring(masks, 64, &self.geometry, &self.mask, at, n)
+                for i in range(n):
+                    if m == NULL or m[i] != 0:
+                        count += 1
+                        add_double_double(total, w[i] if w != NULL else 1, 0)
+                at += n
+        return total[0], total[1], count
+
+
+# ---- for other nogil code ----
+
+cdef api double pointwise_loss_float64(int which, const double *x, const double *t, const double *w, double *value, double *grad,
+                                       double *hess, const double *params, double scale, ptrdiff_t n) noexcept nogil:
+    return contiguous(64, which, <const char *>x, <const char *>t, w, <char *>value, <char *>grad, <char *>hess, params, scale, n)
+
+
+cdef api double pointwise_loss_float32(int which, const float *x, const float *t, const double *w, float *value, float *grad,
+                                       float *hess, const double *params, double scale, ptrdiff_t n) noexcept nogil:
+    return contiguous(32, which, <const char *>x, <const char *>t, w, <char *>value, <char *>grad, <char *>hess, params, scale, n)
+
+
+cdef double contiguous(int dtype, int which, const char *x, const char *t, const double *w, char *value, char *grad, char *hess,
+                       const double *params, double scale, ptrdiff_t n) noexcept nogil:
+    cdef double ones[2048]
+    cdef double total[2]
+    cdef lf_block k
+    cdef ptrdiff_t at = 0, i, size = dtype // 8
+    cdef uint64_t state = lf_fp_set()
+    cdef int want = LF_SUM | (LF_VALUE if value != NULL else 0) | (LF_GRAD if grad != NULL else 0) | (LF_HESS if hess != NULL else 0)
+    for i in range(2048):
+        if dtype == 32:
+            (<float *>ones)[i] = 1
+        else:
+            ones[i] = 1
+    total[0] = total[1] = 0
+    k.scale = scale
+    for i in range(LF_MAX_PARAMS):
+        k.params[i] = params[i] if params != NULL else 0
+    while at < n:
+        k.n = n - at if n - at < LF_BLOCK else LF_BLOCK
+        k.x = x + at * size
+        k.t = t + at * size if t != NULL else k.x
+        k.q = ones
+        k.w = w + at if w != NULL else NULL
+        k.value = value + at * size if value != NULL else NULL
+        k.grad = grad + at * size if grad != NULL else NULL
+        k.hess = hess + at * size if hess != NULL else NULL
+        current_table(dtype).pointwise[which](&k, want)
+        add_double_double(total, k.sum[0], k.sum[1])
+        at += k.n
+    lf_fp_restore(state)
+    return total[0]

@@ -1,0 +1,479 @@
+/* The vocabulary of one dtype and one instruction set.
+
+   `real` is a vector of LF_LANES floats or doubles (a plain float or double when LF_LANES is 1), `mask` what a comparison
+   of two of them gives, and `dreal` a vector of doubles that holds LF_LANES / DPARTS of a `real`'s lanes. Everything above
+   this file is written in these words, so that one text serves every build. An intrinsic stands inside one word, and only
+   where the compiler's own vectors do worse.
+
+   Contraction is off (the build says so, and this file checks what it can): a fused multiply-add is written r_fma.
+   The baseline build of x86-64 has no such instruction. There r_fma rounds twice; nothing below relies on its single
+   rounding for more than the last bit, and products that must be exact go through r_product_error. */
+#ifndef LF_REAL_H
+#define LF_REAL_H
+
+#include <float.h>
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#ifdef __FAST_MATH__
+#error "lossfast must not be compiled with -ffast-math: NaN, infinities and the order of operations are part of its results"
+#endif
+
+#if !(LF_DTYPE == 32 || LF_DTYPE == 64)
+#error "LF_DTYPE is 32 or 64"
+#endif
+
+#if defined(__GNUC__)
+#define INLINE static inline __attribute__((always_inline))
+#define NOINLINE static __attribute__((noinline, unused))
+#define UNROLL _Pragma("GCC unroll 16")
+#define KEEP_ROLLED _Pragma("GCC unroll 1")
+#define PREFETCH(p, write) __builtin_prefetch((p), (write), 3)
+#else
+#define INLINE static __inline
+#define NOINLINE static
+#define UNROLL
+#define KEEP_ROLLED
+#define PREFETCH(p, write) ((void)0)
+#if LF_LANES != 1
+#error "vectors need GCC or Clang; build with LF_LANES=1"
+#endif
+#endif
+
+#if LF_DTYPE == 32
+typedef float scalar;
+typedef int32_t integer;
+#define DPARTS (LF_LANES == 1 ? 1 : 2)
+#define DLANES (LF_LANES == 1 ? 1 : LF_LANES / 2)
+#define MAGIC 12582912.0f /* 1.5 * 2^23: adding it rounds to an integer, which then stands in the low bits */
+#define MANTISSA_BITS 23
+#define EXPONENT_BIAS 127
+#define SMALLEST_NORMAL FLT_MIN
+#define LARGEST FLT_MAX
+#else
+typedef double scalar;
+typedef int64_t integer;
+#define DPARTS 1
+#define DLANES LF_LANES
+#define MAGIC 6755399441055744.0 /* 1.5 * 2^52 */
+#define MANTISSA_BITS 52
+#define EXPONENT_BIAS 1023
+#define SMALLEST_NORMAL DBL_MIN
+#define LARGEST DBL_MAX
+#endif
+
+#if LF_LANES == 1
+typedef scalar real;
+typedef integer ireal;
+typedef double dreal;
+#else
+typedef scalar real __attribute__((vector_size(LF_LANES * sizeof(scalar))));
+typedef integer ireal __attribute__((vector_size(LF_LANES * sizeof(scalar))));
+typedef double dreal __attribute__((vector_size(DLANES * sizeof(double))));
+typedef int64_t ldreal __attribute__((vector_size(DLANES * sizeof(double))));
+#if LF_DTYPE == 32
+typedef float hreal __attribute__((vector_size(DLANES * sizeof(float)))); /* the lanes of one dreal, as floats */
+#endif
+#endif
+
+#if defined(__AVX512F__) && LF_LANES * LF_DTYPE == 512
+#include <immintrin.h>
+#define LF_MASKS 1
+#if LF_DTYPE == 32
+typedef __mmask16 mask;
+#define I512(name) _mm512_##name##_ps
+#define M512(name) _mm512_##name##_ps_mask
+#else
+typedef __mmask8 mask;
+#define I512(name) _mm512_##name##_pd
+#define M512(name) _mm512_##name##_pd_mask
+#endif
+#else
+#if defined(__AVX2__) || defined(__SSE2__)
+#include <immintrin.h>
+#endif
+#define LF_MASKS 0
+typedef ireal mask; /* a lane is 0 or -1 */
+#endif
+
+/* ---- constants, memory ---- */
+
+#if LF_LANES == 1
+INLINE real K(double c) { return (real)c; }
+INLINE dreal KD(double c) { return c; }
+#else
+INLINE real K(double c) { return (scalar)c - (real){0}; } /* c - 0, not c + 0: keeps the sign of -0 */
+INLINE dreal KD(double c) { return c - (dreal){0}; }
+#endif
+
+INLINE real r_load(const scalar *p) { real x; memcpy(&x, p, sizeof x); return x; }
+INLINE void r_store(scalar *p, real x) { memcpy(p, &x, sizeof x); }
+
+/* The first n (< LF_LANES, may be <= 0) lanes from memory, the rest `fill`: never reads past the n-th. */
+INLINE real r_load_part(const scalar *p, ptrdiff_t n, scalar fill) {
+#if LF_MASKS
+    const mask live = (mask)(n <= 0 ? 0 : (1u << (n < LF_LANES ? n : LF_LANES)) - 1u);
+    return (real)I512(mask_loadu)(K(fill), live, p);
+#else
+    scalar lanes[LF_LANES];
+    for (int i = 0; i < LF_LANES; i++) lanes[i] = i < n ? p[i] : fill;
+    return r_load(lanes);
+#endif
+}
+INLINE void r_store_part(scalar *p, real x, ptrdiff_t n) {
+#if LF_MASKS
+    const mask live = (mask)(n <= 0 ? 0 : (1u << (n < LF_LANES ? n : LF_LANES)) - 1u);
+    I512(mask_storeu)(p, live, x);
+#else
+    scalar lanes[LF_LANES];
+    r_store(lanes, x);
+    for (int i = 0; i < LF_LANES && i < n; i++) p[i] = lanes[i];
+#endif
+}
+
+/* 0, 1, 2, ... */
+INLINE real r_iota(void) {
+    static const scalar lanes[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    return r_load(lanes);
+}
+
+/* ---- bits ---- */
+
+#if LF_LANES == 1
+INLINE ireal r_bits(real x) { ireal i; memcpy(&i, &x, sizeof i); return i; }
+INLINE real r_from_bits(ireal i) { real x; memcpy(&x, &i, sizeof x); return x; }
+#else
+INLINE ireal r_bits(real x) { return (ireal)x; }
+INLINE real r_from_bits(ireal i) { return (real)i; }
+#endif
+INLINE real r_abs(real x) { return r_from_bits(r_bits(x) & ~r_bits(K(-0.0))); }
+
+/* ---- comparison and choice (a comparison with NaN is false) ---- */
+
+#if LF_MASKS
+INLINE mask lt(real a, real b) { return M512(cmp)(a, b, _CMP_LT_OQ); }
+INLINE mask le(real a, real b) { return M512(cmp)(a, b, _CMP_LE_OQ); }
+INLINE mask eq(real a, real b) { return M512(cmp)(a, b, _CMP_EQ_OQ); }
+INLINE real where(mask m, real a, real b) { return (real)I512(mask_blend)(m, b, a); }
+INLINE mask not_(mask m) { return (mask)~m; }
+#elif LF_LANES == 1
+INLINE mask lt(real a, real b) { return -(integer)(a < b); }
+INLINE mask le(real a, real b) { return -(integer)(a <= b); }
+INLINE mask eq(real a, real b) { return -(integer)(a == b); }
+INLINE real where(mask m, real a, real b) { return m ? a : b; }
+INLINE mask not_(mask m) { return ~m; }
+#else
+#if defined(__SSE2__) && LF_LANES * LF_DTYPE == 128 /* gcc 12 fails on its own vectors' comparisons here */
+#if LF_DTYPE == 32
+INLINE mask lt(real a, real b) { return (mask)_mm_cmplt_ps(a, b); }
+INLINE mask le(real a, real b) { return (mask)_mm_cmple_ps(a, b); }
+INLINE mask eq(real a, real b) { return (mask)_mm_cmpeq_ps(a, b); }
+#else
+INLINE mask lt(real a, real b) { return (mask)_mm_cmplt_pd(a, b); }
+INLINE mask le(real a, real b) { return (mask)_mm_cmple_pd(a, b); }
+INLINE mask eq(real a, real b) { return (mask)_mm_cmpeq_pd(a, b); }
+#endif
+#else
+INLINE mask lt(real a, real b) { return a < b; }
+INLINE mask le(real a, real b) { return a <= b; }
+INLINE mask eq(real a, real b) { return a == b; }
+#endif
+#if defined(__AVX2__) && LF_LANES * LF_DTYPE == 256
+#if LF_DTYPE == 32
+INLINE real where(mask m, real a, real b) { return (real)_mm256_blendv_ps(b, a, (real)m); }
+#else
+INLINE real where(mask m, real a, real b) { return (real)_mm256_blendv_pd(b, a, (real)m); }
+#endif
+#else
+INLINE real where(mask m, real a, real b) { return r_from_bits((m & r_bits(a)) | (~m & r_bits(b))); }
+#endif
+INLINE mask not_(mask m) { return ~m; }
+#endif
+INLINE mask both(mask a, mask b) { return (mask)(a & b); }
+
+/* a > b ? a : b and a < b ? a : b: a NaN in b stays, a NaN in a is dropped. */
+#if LF_MASKS
+INLINE real r_max(real a, real b) { return (real)I512(max)(a, b); }
+INLINE real r_min(real a, real b) { return (real)I512(min)(a, b); }
+#elif defined(__AVX2__) && LF_LANES * LF_DTYPE == 256 && LF_DTYPE == 32
+INLINE real r_max(real a, real b) { return (real)_mm256_max_ps(a, b); }
+INLINE real r_min(real a, real b) { return (real)_mm256_min_ps(a, b); }
+#elif defined(__AVX2__) && LF_LANES * LF_DTYPE == 256
+INLINE real r_max(real a, real b) { return (real)_mm256_max_pd(a, b); }
+INLINE real r_min(real a, real b) { return (real)_mm256_min_pd(a, b); }
+#elif defined(__SSE2__) && LF_LANES * LF_DTYPE == 128 && LF_DTYPE == 32
+INLINE real r_max(real a, real b) { return (real)_mm_max_ps(a, b); }
+INLINE real r_min(real a, real b) { return (real)_mm_min_ps(a, b); }
+#elif defined(__SSE2__) && LF_LANES * LF_DTYPE == 128
+INLINE real r_max(real a, real b) { return (real)_mm_max_pd(a, b); }
+INLINE real r_min(real a, real b) { return (real)_mm_min_pd(a, b); }
+#else
+INLINE real r_max(real a, real b) { return where(lt(b, a), a, b); }
+INLINE real r_min(real a, real b) { return where(lt(a, b), a, b); }
+#endif
+
+/* ---- arithmetic ---- */
+
+#if LF_MASKS
+INLINE real r_fma(real a, real b, real c) { return (real)I512(fmadd)(a, b, c); }
+#elif defined(__FMA__) && LF_LANES * LF_DTYPE == 256 && LF_DTYPE == 32
+INLINE real r_fma(real a, real b, real c) { return (real)_mm256_fmadd_ps(a, b, c); }
+#elif defined(__FMA__) && LF_LANES * LF_DTYPE == 256
+INLINE real r_fma(real a, real b, real c) { return (real)_mm256_fmadd_pd(a, b, c); }
+#elif defined(__ARM_NEON) && LF_LANES * LF_DTYPE == 128
+#include <arm_neon.h>
+#if LF_DTYPE == 32
+INLINE real r_fma(real a, real b, real c) { return (real)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b); }
+#else
+INLINE real r_fma(real a, real b, real c) { return (real)vfmaq_f64((float64x2_t)c, (float64x2_t)a, (float64x2_t)b); }
+#endif
+#else
+#define LF_NO_FMA 1
+INLINE real r_fma(real a, real b, real c) { return a * b + c; }
+#endif
+
+/* a * b - p, exactly, where p = a * b rounded (and nothing overflows on the way) */
+INLINE real r_product_error(real a, real b, real p) {
+#ifndef LF_NO_FMA
+    return r_fma(a, b, -p);
+#else /* Dekker's: each factor cut into two halves whose products are exact */
+    const real cut = K((double)((int64_t)1 << (MANTISSA_BITS / 2 + 1)) + 1.0);
+    const real ca = cut * a, ah = ca - (ca - a), al = a - ah;
+    const real cb = cut * b, bh = cb - (cb - b), bl = b - bh;
+    return ((ah * bh - p) + ah * bl + al * bh) + al * bl;
+#endif
+}
+
+/* The nearest integer, ties to even; |x| < 2^(MANTISSA_BITS - 2). */
+INLINE real r_round(real x) { return (x + K(MAGIC)) - K(MAGIC); }
+
+/* 2^k for an integral k; exactly 0 for k = -EXPONENT_BIAS (what is below must be clamped to it first). */
+INLINE real r_pow2(real k) {
+    return r_from_bits((r_bits(k + K(MAGIC)) + EXPONENT_BIAS) << MANTISSA_BITS);
+}
+
+/* 0 times anything is 0: a weight of 0 silences an infinity. */
+INLINE real r_mul0(real weight, real x) { return where(eq(weight, K(0)), K(0), weight * x); }
+
+/* P(x) of the coefficients, lowest order first */
+INLINE real r_horner(real x, const scalar *c, int terms) {
+    real y = K(c[terms - 1]);
+    UNROLL for (int i = terms - 2; i >= 0; i--) y = r_fma(y, x, K(c[i]));
+    return y;
+}
+
+/* ---- a real as doubles ---- */
+
+#if LF_DTYPE == 64 || LF_LANES == 1
+INLINE dreal r_double(real x, int part) { (void)part; return (dreal)x; }
+INLINE real r_from_doubles(const dreal *d) { return (real)d[0]; }
+#else
+INLINE dreal r_double(real x, int part) {
+#if LF_MASKS
+    return (dreal)_mm512_cvtps_pd(part ? _mm512_extractf32x8_ps(x, 1) : _mm512_castps512_ps256(x));
+#else
+    hreal half;
+    memcpy(&half, (const char *)&x + (part ? sizeof half : 0), sizeof half);
+    return __builtin_convertvector(half, dreal);
+#endif
+}
+INLINE real r_from_doubles(const dreal *d) {
+#if LF_MASKS
+    return (real)_mm512_insertf32x8(_mm512_castps256_ps512(_mm512_cvtpd_ps(d[0])), _mm512_cvtpd_ps(d[1]), 1);
+#else
+    real x;
+    for (int part = 0; part < DPARTS; part++) {
+        const hreal half = __builtin_convertvector(d[part], hreal);
+        memcpy((char *)&x + part * sizeof half, &half, sizeof half);
+    }
+    return x;
+#endif
+}
+#endif
+INLINE dreal d_load(const double *p) { dreal x; memcpy(&x, p, sizeof x); return x; }
+INLINE void d_store(double *p, dreal x) { memcpy(p, &x, sizeof x); }
+/* LF_LANES doubles from memory, rounded */
+INLINE real r_load_doubles(const double *p) {
+    dreal d[DPARTS];
+    for (int part = 0; part < DPARTS; part++) d[part] = d_load(p + part * DLANES);
+    return r_from_doubles(d);
+}
+
+typedef struct { real hi, lo; } pair;
+
+/* hi + lo (doubles, one for each lane) in two reals */
+INLINE pair r_load_split(const double *hi, const double *lo) {
+    const real h = r_load_doubles(hi);
+#if LF_DTYPE == 64
+    return (pair){h, r_load_doubles(lo)};
+#else
+    (void)lo;
+    dreal left[DPARTS];
+    for (int part = 0; part < DPARTS; part++) left[part] = d_load(hi + part * DLANES) - r_double(h, part);
+    return (pair){h, r_from_doubles(left)};
+#endif
+}
+/* the same for one number in all lanes */
+INLINE pair K_split(double hi, double lo) {
+    const scalar h = (scalar)hi;
+    return (pair){K(h), K((hi - (double)h) + lo)};
+}
+
+/* ---- sums ----
+
+   A `sum` keeps LF_LANES running sums to well beyond the dtype's precision. For float32 that is plain doubles (a sum of
+   2^20 terms is still good to 2^-33); for float64, doubles with the rounding errors kept beside them (two_sum). */
+
+typedef struct {
+    dreal s[DPARTS];
+#if LF_DTYPE == 64
+    dreal c[DPARTS];
+#endif
+} sum;
+
+INLINE sum sum_zero(void) {
+    sum a;
+    for (int part = 0; part < DPARTS; part++) {
+        a.s[part] = KD(0);
+#if LF_DTYPE == 64
+        a.c[part] = KD(0);
+#endif
+    }
+    return a;
+}
+
+INLINE void sum_add_double(sum *a, int part, dreal x, dreal error) {
+#if LF_DTYPE == 64
+    const dreal s = a->s[part], t = s + x, b = t - s;
+    a->c[part] += ((s - (t - b)) + (x - b)) + error;
+    a->s[part] = t;
+#else
+    (void)error;
+    a->s[part] += x;
+#endif
+}
+
+/* a += x + lo, where lo is what rounding x lost */
+INLINE void sum_add(sum *a, real x, real lo) {
+    UNROLL for (int part = 0; part < DPARTS; part++) {
+#if LF_DTYPE == 64
+        sum_add_double(a, part, x, lo);
+#else
+        a->s[part] += r_double(x, part) + r_double(lo, part);
+#endif
+    }
+}
+
+/* a += x * y, the product exact */
+INLINE void sum_add_product(sum *a, real x, real y) {
+#if LF_DTYPE == 64
+    const real p = x * y;
+    sum_add_double(a, 0, p, r_product_error(x, y, p));
+#else
+    UNROLL for (int part = 0; part < DPARTS; part++) a->s[part] += r_double(x, part) * r_double(y, part);
+#endif
+}
+
+/* a += w * (m - x), all of it beyond the dtype's precision; a weight of 0 silences an infinite x */
+INLINE void sum_add_gap(sum *a, real w, real m, real x) {
+    const real seen = where(eq(w, K(0)), m, x);
+#if LF_DTYPE == 64
+    const real g = m - seen, b = g - m, error = (m - (g - b)) - (seen + b), p = w * g;
+    sum_add_double(a, 0, p, r_fma(w, error, r_product_error(w, g, p)));
+#else
+    UNROLL for (int part = 0; part < DPARTS; part++)
+        a->s[part] += r_double(w, part) * (r_double(m, part) - r_double(seen, part));
+#endif
+}
+
+/* The lanes: hi[i] + lo[i] */
+INLINE void sum_store(const sum *a, double *hi, double *lo) {
+    UNROLL for (int part = 0; part < DPARTS; part++) {
+        d_store(hi + part * DLANES, a->s[part]);
+#if LF_DTYPE == 64
+        d_store(lo + part * DLANES, where(eq(a->s[part] - a->s[part], K(0)), a->c[part], K(0)));
+#else
+        d_store(lo + part * DLANES, KD(0));
+#endif
+    }
+}
+
+/* (hi, lo) += (x, y) in double-double; an infinite or NaN sum has a lo of 0 */
+INLINE void dd_add(double *hi, double *lo, double x, double y) {
+    const double s = *hi + x, b = s - *hi, e = ((*hi - (s - b)) + (x - b)) + (*lo + y);
+    const double kept = s - s == 0 ? e : 0, t = s + kept;
+    *lo = s - s == 0 ? kept - (t - s) : 0;
+    *hi = t;
+}
+
+/* n (a power of 2) pairs summed by a fixed tree, into the first */
+NOINLINE void dd_tree(double *hi, double *lo, int n) {
+    for (int half = n / 2; half > 0; half /= 2)
+        for (int i = 0; i < half; i++) dd_add(&hi[i], &lo[i], hi[i + half], lo[i + half]);
+}
+
+/* a += v * w in doubles; a weight of 0 silences anything */
+INLINE void sum_add_weighted(sum *a, real v, const double *w) {
+    const real heard = where(eq(r_load_doubles(w), K(0)), K(0), v);
+#if LF_DTYPE == 64
+    sum_add_product(a, heard, r_load(w));
+#else
+    UNROLL for (int part = 0; part < DPARTS; part++) a->s[part] += r_double(heard, part) * d_load(w + part * DLANES);
+#endif
+}
+
+/* ---- elementary functions ---- */
+
+#include "coefficients.h"
+
+/* e^t, t = k ln 2 + r: `w` = e^r - 1 and k. For |t| up to 577 ln 2 (float64: 4112 ln 2) k * head is exact, and so is
+   t minus it. `tail` is added to r: what t itself lost to rounding.
+   float32: w is within 2^-26.0 of e^r - 1, relative to e^r; float64: within 2^-55.2. */
+typedef struct { real w, k; } exponential;
+INLINE exponential r_exp_parts(real t, real tail) {
+    static const scalar c[] = LF_EXPM1;
+    const real k = r_round(t * K(LF_LOG2E));
+    const real r = r_fma(k, K(-LF_LN2_TAIL), r_fma(k, K(-LF_LN2_HEAD), t)) + tail;
+    const real w = r_fma(r * r, r_horner(r, c, LF_EXPM1_TERMS), r);
+    return (exponential){w, k};
+}
+
+/* e^-a in two parts, for a >= 0; lo is not normalised where e^-a is subnormal. */
+INLINE pair r_exp_negative(real a) {
+    const real floor_ = K(LF_DTYPE == 32 ? -104.0 : -746.0), lift = K(LF_DTYPE == 32 ? 64 : 128);
+    const exponential x = r_exp_parts(r_max(floor_, -a), K(0));
+    const real s = r_pow2(x.k + lift), unlift = r_pow2(-lift);
+    const real e = r_fma(x.w, s, s);
+    return (pair){e * unlift, r_fma(x.w, s, s - e) * unlift};
+}
+
+/* log((h + rest) * 2^n) + add for normal h > 0, |rest| below a unit in the last place of h, n integral.
+   h = 2^k (1 + f), 1/sqrt(2) < 1 + f <= sqrt(2); log(1 + f) = f - (f^2/2 - s (f^2/2 + s^2 P(s^2))), s = f / (2 + f);
+   (k + n) ln 2 and `add` are summed first, without error. */
+INLINE real r_log(real h, real rest, real n, real add) {
+    static const scalar c[] = LF_ATANH;
+    const ireal bits = r_bits(h);
+    const ireal exponent = (bits - r_bits(K(0.70710678118654752))) >> MANTISSA_BITS;
+    const real f = r_from_bits(bits - (exponent << MANTISSA_BITS)) - K(1);
+#if LF_LANES == 1
+    const real k = (real)exponent + n;
+#else
+    const real k = (r_from_bits(exponent + r_bits(K(MAGIC))) - K(MAGIC)) + n;
+#endif
+    const real s = f / (K(2) + f), z = s * s, half = K(0.5) * f * f;
+    const real low = r_fma(s, half + z * r_horner(z, c, LF_ATANH_TERMS), r_fma(k, K(LF_LN2_TAIL), rest / h));
+    const real head = k * K(LF_LN2_HEAD), whole = head + add, back = whole - head;
+    const real lost = where(lt(r_abs(whole), K(INFINITY)), (head - (whole - back)) + (add - back), K(0));
+    return whole + (f - (half - (low + lost)));
+}
+
+/* log(1 + x + lo) for x >= 0 (an infinite x gives infinity, a NaN NaN), |lo| below a unit in the last place of x. */
+INLINE real r_log1p(real x, real lo) {
+    const real h = K(1) + x;
+    const real rest = where(lt(x, K(1)), x - (h - K(1)), K(1) - (h - x)) + lo;
+    return where(lt(x, K(INFINITY)), r_log(h, rest, K(0), K(0)), x);
+}
+
+#endif

@@ -1,0 +1,572 @@
+/* The loops over a class axis, in one orientation: included by rowwise.h once with ALONG 1 (lanes along a row) and once
+   with ALONG 0 (16 rows across the lanes). One text serves both: what differs is where a lane's class and row come from.
+
+   A stage walks its classes with EACH_CLASS; inside, `at` is the place of LF_LANES neighbours, IN(p, fill) reads there,
+   OUT(p, y) writes there, CLASS() gives the classes' numbers within the stretch, ROW(name) a row's constant. Sums over
+   classes are gathered in `sum` and put away with PUT_SUM: 16 lanes along a row in a fixed tree, whatever the vector's
+   width; across rows simply class by class. So the bits depend on the number of classes alone. */
+
+#if ALONG
+#define STAGE(name) static void along_##name(const lf_classes *k, lf_rows *r)
+enum { SUMS = 16 / LF_LANES };
+#define EACH_GROUP
+#define ROW(name) K(r->name[0])
+#define ROW_SPLIT(name) K_split(r->name[0], r->name##_lo[0])
+/* a class's number as a lane: relative to the stretch, so that it is exact in float32 too */
+#define ROW_CLASS(name) K(r->name[0] - (double)k->first)
+#define CLASS() (K((double)at) + r_iota())
+#define LIVE() lt(CLASS(), K((double)n))
+#define IN(p, fill) (whole ? r_load((p) + at) : r_load_part((p) + at, n - at, (scalar)(fill)))
+#define OUT(p, y) (whole ? r_store((p) + at, (y)) : r_store_part((p) + at, (y), n - at))
+#define EACH_CLASS(...)                                                                  \
+    do {                                                                                 \
+        ptrdiff_t i_ = 0;                                                                \
+        for (; i_ + 16 <= n; i_ += 16) {                                                 \
+            UNROLL for (int part = 0; part < SUMS; part++) {                             \
+                const ptrdiff_t at = i_ + part * LF_LANES;                               \
+                enum { whole = 1 };                                                      \
+                __VA_ARGS__                                                              \
+            }                                                                            \
+        }                                                                                \
+        if (i_ < n) {                                                                    \
+            UNROLL for (int part = 0; part < SUMS; part++) {                             \
+                const ptrdiff_t at = i_ + part * LF_LANES;                               \
+                enum { whole = 0 };                                                      \
+                __VA_ARGS__                                                              \
+            }                                                                            \
+        }                                                                                \
+    } while (0)
+/* added to what earlier stretches of the row left there */
+#define PUT_SUM(hi, lo, total)                                                           \
+    do {                                                                                 \
+        double hi_[16], lo_[16];                                                         \
+        for (int part = 0; part < SUMS; part++)                                          \
+            sum_store(&(total)[part], hi_ + part * LF_LANES, lo_ + part * LF_LANES);     \
+        dd_tree(hi_, lo_, 16);                                                           \
+        dd_add(&(hi)[0], &(lo)[0], hi_[0], lo_[0]);                                      \
+    } while (0)
+#else
+#define STAGE(name) static void across_##name(const lf_classes *k, lf_rows *r)
+enum { SUMS_ACROSS = 1 };
+#define SUMS SUMS_ACROSS
+#define EACH_GROUP for (int lane = 0; lane < LF_ROWS; lane += LF_LANES)
+#define ROW(name) r_load_doubles(r->name + lane)
+#define ROW_SPLIT(name) r_load_split(r->name + lane, r->name##_lo + lane)
+#define ROW_CLASS(name) r_load_doubles(r->name + lane)
+#define CLASS() K((double)c_)
+#define LIVE() eq(K(0), K(0))
+#define IN(p, fill) r_load((p) + at)
+#define OUT(p, y) r_store((p) + at, (y))
+#define EACH_CLASS(...)                                                                  \
+    for (ptrdiff_t c_ = 0; c_ < n; c_++) {                                               \
+        const ptrdiff_t at = c_ * LF_ROWS + lane;                                        \
+        enum { part = 0 };                                                               \
+        __VA_ARGS__                                                                      \
+    }
+#define PUT_SUM(hi, lo, total) sum_store(&(total)[0], (hi) + lane, (lo) + lane)
+#endif
+
+#define CLASSES const ptrdiff_t n = k->n
+#define SUM(name) sum name[SUMS]; for (int i_ = 0; i_ < SUMS; i_++) name[i_] = sum_zero()
+#define PUT(hi, total) do { double spare_[LF_ROWS] = {0}; PUT_SUM(hi, spare_, total); } while (0)
+#define PROBABILITY() probability(IN(e, 0), IN(lo, 0), inverse)
+
+STAGE(maximum) {
+    const scalar *x = k->x;
+    CLASSES;
+    EACH_GROUP {
+#if ALONG
+        real m[SUMS];
+        for (int i = 0; i < SUMS; i++) m[i] = K(-INFINITY);
+        EACH_CLASS(m[part] = r_max(IN(x, -INFINITY), m[part]););
+        scalar lanes[16];
+        for (int i = 0; i < SUMS; i++) r_store(lanes + i * LF_LANES, m[i]);
+        for (int i = 0; i < 16; i++) r->max[0] = lanes[i] > r->max[0] ? lanes[i] : r->max[0];
+#else
+        real m = K(-INFINITY);
+        EACH_CLASS((void)part; m = r_max(IN(x, 0), m););
+        double d[LF_LANES];
+        for (int p = 0; p < DPARTS; p++) d_store(d + p * DLANES, r_double(m, p));
+        memcpy(r->max + lane, d, sizeof d);
+#endif
+    }
+}
+
+/* the first class with the largest logit; kept if an earlier stretch had it */
+STAGE(locate) {
+    const scalar *x = k->x;
+    CLASSES;
+#if ALONG
+    if (r->argmax[0] >= 0) return;
+    const scalar m = (scalar)r->max[0];
+    for (ptrdiff_t i = 0; i < n; i++)
+        if (x[i] == m) {
+            r->argmax[0] = (double)(k->first + i);
+            return;
+        }
+#else
+    EACH_GROUP {
+        const real m = ROW(max);
+        real found = K(-1);
+        for (ptrdiff_t c_ = n - 1; c_ >= 0; c_--)
+            found = where(eq(r_load(x + c_ * LF_ROWS + lane), m), CLASS(), found);
+        for (int p = 0; p < DPARTS; p++) d_store(r->argmax + lane + p * DLANES, r_double(found, p));
+    }
+#endif
+}
+
+/* e^((x - shift)/T) * 2^(lift - scale_exponent), in two parts; summed over all but the pivot. `factor` multiplies. */
+#define EXPONENTIALS(SCALED_TEMPERATURE, TIMES_V)                                                                      \
+    EACH_CLASS(                                                                                                        \
+        const real d = IN(x, -INFINITY) - shift;                                                                       \
+        real q = d;                                                                                                    \
+        real tail = K(0);                                                                                              \
+        if (SCALED_TEMPERATURE) {                                                                                      \
+            q = d * it.hi;                                                                                             \
+            tail = where(lt(K(FLOOR), q), r_fma(d, it.lo, r_product_error(d, it.hi, q)), K(0));                        \
+        }                                                                                                              \
+        const exponential y = r_exp_parts(r_max(K(FLOOR), q), tail);                                                   \
+        const real s = r_pow2(r_max(y.k - exponent, K(-EXPONENT_BIAS)));                                               \
+        real hi = r_fma(y.w, s, s);                                                                                    \
+        real low = r_fma(y.w, s, s - hi);                                                                              \
+        if (TIMES_V) {                                                                                                 \
+            const real f = IN(v, 0);                                                                                   \
+            const real product = hi * f;                                                                               \
+            low = where(eq(f, K(0)), K(0), r_fma(low, f, r_product_error(hi, f, product)));                            \
+            hi = where(eq(f, K(0)), K(0), product);                                                                    \
+        }                                                                                                              \
+        OUT(e, hi);                                                                                                    \
+        OUT(lo, low);                                                                                                  \
+        PIVOTAL)
+
+STAGE(exponentials) {
+    const scalar *x = k->x;
+    scalar *e = k->e, *lo = k->lo;
+    const scalar *v = NULL;
+    (void)v;
+    CLASSES;
+    const pair it = K_split(k->inverse_temperature, k->inverse_temperature_lo);
+    EACH_GROUP {
+        const real shift = ROW(shift), exponent = ROW(scale_exponent) - K(LIFT), pivot = ROW_CLASS(pivot);
+        SUM(others);
+#if ALONG
+#define PIVOTAL                                                                                                        \
+    if ((size_t)(pivot_at - at) < LF_LANES) {                                                                          \
+        const mask is = eq(CLASS(), pivot);                                                                            \
+        hi = where(is, K(0), hi);                                                                                      \
+        low = where(is, K(0), low);                                                                                    \
+    }                                                                                                                  \
+    sum_add(&others[part], hi, low);
+        const double p = r->pivot[0] - (double)k->first;
+        const ptrdiff_t pivot_at = p >= 0 && p < (double)n ? (ptrdiff_t)p : -LF_LANES;
+        if (k->inverse_temperature == 1) EXPONENTIALS(0, 0); else EXPONENTIALS(1, 0);
+        if (pivot_at >= 0) {
+            r->pivot_e[0] = e[pivot_at];
+            r->pivot_lo[0] = lo[pivot_at];
+        }
+#undef PIVOTAL
+#else
+#define PIVOTAL                                                                                                        \
+    const mask is = eq(CLASS(), pivot);                                                                                \
+    pivot_e = where(is, hi, pivot_e);                                                                                  \
+    pivot_lo = where(is, low, pivot_lo);                                                                               \
+    sum_add(&others[part], where(is, K(0), hi), where(is, K(0), low));
+        real pivot_e = K(0), pivot_lo = K(0);
+        if (k->inverse_temperature == 1) EXPONENTIALS(0, 0) else EXPONENTIALS(1, 0)
+        for (int p = 0; p < DPARTS; p++) {
+            d_store(r->pivot_e + lane + p * DLANES, r_double(pivot_e, p));
+            d_store(r->pivot_lo + lane + p * DLANES, r_double(pivot_lo, p));
+        }
+#undef PIVOTAL
+#endif
+        PUT_SUM(r->others, r->others_lo, others);
+    }
+}
+
+STAGE(exponentials_times_v) {
+    const scalar *x = k->x, *v = k->v;
+    scalar *e = k->e, *lo = k->lo;
+    CLASSES;
+    const pair it = K_split(k->inverse_temperature, k->inverse_temperature_lo);
+    EACH_GROUP {
+        const real shift = ROW(shift), exponent = ROW(scale_exponent) - K(LIFT);
+        SUM(others);
+#define PIVOTAL sum_add(&others[part], hi, low);
+        EXPONENTIALS(1, 1);
+#undef PIVOTAL
+        PUT_SUM(r->others, r->others_lo, others);
+    }
+}
+
+/* terms: how many targets are not 0, their sum, the sum of their classes + 1; the largest target and its first class
+   go to terms 3 and result */
+STAGE(one_hot) {
+    const scalar *t = k->t;
+    CLASSES;
+    EACH_GROUP {
+        SUM(count); SUM(whole_sum); SUM(place);
+        EACH_CLASS(
+            const real y = IN(t, 0);
+            const mask none = eq(y, K(0));
+            sum_add(&count[part], where(none, K(0), K(1)), K(0));
+            sum_add(&whole_sum[part], y, K(0));
+            sum_add(&place[part], where(none, K(0), CLASS() + K(1)), K(0));)
+        ;
+#if ALONG
+        double before = r->terms[0][0], number = 0, spare = 0;
+        PUT(r->terms[0], count);
+        PUT_SUM(&number, &spare, place);
+        if (r->terms[0][0] != before) r->terms[2][0] += number + (double)k->first * (r->terms[0][0] - before);
+        PUT(r->terms[1], whole_sum);
+        for (ptrdiff_t i = 0; i < n; i++)
+            if ((double)t[i] > r->terms[3][0]) {
+                r->terms[3][0] = t[i];
+                r->result[0] = (double)(k->first + i);
+            }
+#else
+        PUT(r->terms[0], count);
+        PUT(r->terms[1], whole_sum);
+        PUT(r->terms[2], place);
+        real most = K(-INFINITY), which = K(0);
+        EACH_CLASS((void)part; const real y = IN(t, 0); which = where(lt(most, y), CLASS(), which); most = r_max(y, most););
+        for (int p = 0; p < DPARTS; p++) {
+            d_store(r->terms[3] + lane + p * DLANES, r_double(most, p));
+            d_store(r->result + lane + p * DLANES, r_double(which, p));
+        }
+#endif
+    }
+}
+
+/* Without class weights cw is 1; without soft targets only the sums over cw are wanted. */
+STAGE(target_sums) {
+    const scalar *x = k->x, *t = k->t, *cw = k->cw;
+    CLASSES;
+    EACH_GROUP {
+        const real m = ROW(max);
+        SUM(tau); SUM(tau_gap); SUM(cw_sum); SUM(cw_gap);
+        EACH_CLASS(
+            const real y = IN(x, -INFINITY);
+            const real w = cw ? IN(cw, 0) : where(LIVE(), K(1), K(0));
+            if (t) {
+                const real target = IN(t, 0);
+                sum_add_product(&tau[part], w, target);
+                sum_add_gap(&tau_gap[part], w * target, m, y);
+            }
+            sum_add(&cw_sum[part], w, K(0));
+            sum_add_gap(&cw_gap[part], w, m, y);)
+        ;
+        PUT(r->tau, tau);
+        PUT(r->tau_gap, tau_gap);
+        PUT(r->cw_sum, cw_sum);
+        PUT(r->cw_gap, cw_gap);
+    }
+}
+
+STAGE(remainder) {
+    const scalar *e = k->e, *lo = k->lo;
+    CLASSES;
+    EACH_GROUP {
+        const real argmax = ROW_CLASS(argmax);
+        SUM(rest);
+        EACH_CLASS(const mask is = eq(CLASS(), argmax);
+                   sum_add(&rest[part], where(is, K(0), IN(e, 0)), where(is, K(0), IN(lo, 0)));)
+        ;
+        PUT(r->rest, rest);
+    }
+}
+
+/* 0: sum p (max - x) */
+STAGE(spread) {
+    const scalar *x = k->x, *e = k->e, *lo = k->lo;
+    CLASSES;
+    EACH_GROUP {
+        const real m = ROW(max);
+        const pair inverse = ROW_SPLIT(inverse);
+        SUM(gap);
+        EACH_CLASS(sum_add_gap(&gap[part], PROBABILITY(), m, IN(x, -INFINITY));)
+        ;
+        PUT(r->terms[0], gap);
+    }
+}
+
+/* 0: sum p v, 1: sum v */
+STAGE(along_v) {
+    const scalar *v = k->v, *e = k->e, *lo = k->lo;
+    CLASSES;
+    EACH_GROUP {
+        const pair inverse = ROW_SPLIT(inverse);
+        SUM(pv); SUM(all);
+        EACH_CLASS(const real d = IN(v, 0); const real p = PROBABILITY();
+                   sum_add_product(&pv[part], p, where(eq(p, K(0)), K(0), d)); sum_add(&all[part], d, K(0));)
+        ;
+        PUT(r->terms[0], pv);
+        PUT(r->terms[1], all);
+    }
+}
+
+/* 0: how many logits are above the true class's, 1: the largest of the others */
+STAGE(ranking) {
+    const scalar *x = k->x;
+    CLASSES;
+    EACH_GROUP {
+        const real own = ROW(x_truth), label = ROW_CLASS(truth);
+        SUM(above);
+#if ALONG
+        real most[SUMS];
+        for (int i = 0; i < SUMS; i++) most[i] = K(-INFINITY);
+#else
+        real most[1] = {K(-INFINITY)};
+#endif
+        EACH_CLASS(const real y = IN(x, -INFINITY); sum_add(&above[part], where(lt(own, y), K(1), K(0)), K(0));
+                   most[part] = r_max(where(eq(CLASS(), label), K(-INFINITY), y), most[part]);)
+        ;
+        PUT(r->terms[0], above);
+#if ALONG
+        scalar lanes[16];
+        for (int i = 0; i < SUMS; i++) r_store(lanes + i * LF_LANES, most[i]);
+        for (int i = 0; i < 16; i++) r->terms[1][0] = lanes[i] > r->terms[1][0] ? lanes[i] : r->terms[1][0];
+#else
+        for (int p = 0; p < DPARTS; p++) d_store(r->terms[1] + lane + p * DLANES, r_double(most[0], p));
+#endif
+    }
+}
+
+/* ---- entries: one number for every class, written to `out` ----
+   What an entry is made of: p, and for the losses d = p - t without cancellation at the true class. */
+
+/* post (a p) - cw (b t + c); at_label at the true class. `a` holds the inverse of the sum already. */
+#define AFFINE_ENTRY()                                                                                                 \
+    const real part_c = t ? r_fma(b, IN(t, 0), c) : c;                                                                 \
+    const real g = where(eq(CLASS(), label), at_label,                                                                 \
+                         probability(IN(e, 0), IN(lo, 0), a) * post - (cw ? IN(cw, 0) * part_c : part_c));
+#define AFFINE_ROWS                                                                                                    \
+    const pair a = ROW_SPLIT(a);                                                                                       \
+    const real b = ROW(b), c = ROW(c), post = ROW(post), label = ROW_CLASS(label), at_label = ROW(at_label);
+
+STAGE(affine) {
+    const scalar *t = k->t, *cw = k->cw, *e = k->e, *lo = k->lo;
+    scalar *out = k->out;
+    CLASSES;
+    int bare = t == NULL;
+    for (int i = 0; i < r->rows; i++) bare &= r->c[i] == 0;
+    EACH_GROUP {
+        AFFINE_ROWS
+        if (bare) {
+            (void)b, (void)c;
+            EACH_CLASS((void)part; OUT(out, where(eq(CLASS(), label), at_label, probability(IN(e, 0), IN(lo, 0), a) * post)););
+        } else {
+            EACH_CLASS((void)part; AFFINE_ENTRY() OUT(out, g););
+        }
+    }
+}
+
+/* at_label at the true class, 0 elsewhere */
+STAGE(indicator) {
+    scalar *out = k->out;
+    CLASSES;
+    EACH_GROUP {
+        const real label = ROW_CLASS(label), at_label = ROW(at_label);
+        EACH_CLASS((void)part; OUT(out, where(eq(CLASS(), label), at_label, K(0))););
+    }
+}
+
+/* 1 - p, from the sum of the others where p is large: for the largest class, and the true one */
+#define COMPLEMENT(p) where(eq(CLASS(), pivot), pivot_rest, where(eq(CLASS(), argmax), rest, K(1) - (p)))
+
+STAGE(curvature) {
+    const scalar *e = k->e, *lo = k->lo;
+    scalar *out = k->out;
+    CLASSES;
+    EACH_GROUP {
+        const pair inverse = ROW_SPLIT(inverse);
+        const real a = ROW(a), b = ROW(b), pivot = ROW_CLASS(pivot), argmax = ROW_CLASS(argmax), rest = ROW(rest),
+                   pivot_rest = ROW(pivot_rest);
+        EACH_CLASS((void)part; const real p = PROBABILITY(); OUT(out, r_fma(p * COMPLEMENT(p), a, p * p * b)););
+    }
+}
+
+STAGE(product) {
+    const scalar *v = k->v, *e = k->e, *lo = k->lo;
+    scalar *out = k->out;
+    CLASSES;
+    EACH_GROUP {
+        const pair inverse = ROW_SPLIT(inverse);
+        const real a = ROW(a), b = ROW(b), c = ROW(c);
+        EACH_CLASS((void)part; const real p = PROBABILITY();
+                   OUT(out, where(eq(p, K(0)), K(0), p * r_fma(a, IN(v, 0) - b, c))););
+    }
+}
+
+STAGE(linear) {
+    const scalar *v = k->v, *e = k->e, *lo = k->lo;
+    scalar *out = k->out;
+    CLASSES;
+    EACH_GROUP {
+        const pair inverse = ROW_SPLIT(inverse);
+        const real a = ROW(a), b = ROW(b), c = ROW(c);
+        EACH_CLASS((void)part; OUT(out, r_fma(b, PROBABILITY(), r_fma(a, IN(v, 0), c))););
+    }
+}
+
+/* a cw (lse - x/T), as the sum of what lies above the maximum and what lies below it */
+STAGE(gap) {
+    const scalar *x = k->x, *cw = k->cw;
+    scalar *out = k->out;
+    CLASSES;
+    const pair it = K_split(k->inverse_temperature, k->inverse_temperature_lo);
+    EACH_GROUP {
+        const pair top = ROW_SPLIT(b);
+        const real m = ROW(max), a = ROW(a);
+        EACH_CLASS((void)part; const real y = IN(x, -INFINITY); const real g = m - y;
+                   const real back = g - m; const real lost = (m - (g - back)) - (y + back);
+                   const real q = g * it.hi;
+                   const real tail = r_fma(lost, it.hi, r_fma(g, it.lo, r_product_error(g, it.hi, q)));
+                   const real s = q + top.hi; const real kept = s - q;
+                   const real low = ((q - (s - kept)) + (top.hi - kept)) + (top.lo + tail);
+                   real z = where(lt(s, K(INFINITY)), s + low, s);
+                   z = a * (cw ? r_mul0(IN(cw, 0), z) : z);
+                   OUT(out, z););
+    }
+}
+
+/* g as in `affine`, d = a p + ridge (in terms 3) */
+#define NEWTON_PARTS()                                                                                                 \
+    AFFINE_ENTRY()                                                                                                     \
+    const real p = PROBABILITY();                                                                                      \
+    const real diagonal = r_fma(d, p, ridge);
+STAGE(newton_sums) {
+    const scalar *t = k->t, *cw = k->cw, *e = k->e, *lo = k->lo;
+    CLASSES;
+    EACH_GROUP {
+        AFFINE_ROWS
+        const pair inverse = ROW_SPLIT(inverse);
+        const real d = ROW(d), ridge = ROW(terms[3]);
+        SUM(pg); SUM(pr); SUM(pp);
+        EACH_CLASS(NEWTON_PARTS()
+                   const real ratio = p / diagonal;
+                   sum_add_product(&pg[part], ratio, g);
+                   sum_add_product(&pr[part], ratio, ridge);
+                   sum_add_product(&pp[part], ratio, p);)
+        ;
+        PUT(r->terms[0], pg);
+        PUT(r->terms[1], pr);
+        PUT(r->terms[2], pp);
+    }
+}
+
+/* -(g - w p) / D, w in terms 0 */
+STAGE(newton) {
+    const scalar *t = k->t, *cw = k->cw, *e = k->e, *lo = k->lo;
+    scalar *out = k->out;
+    CLASSES;
+    EACH_GROUP {
+        AFFINE_ROWS
+        const pair inverse = ROW_SPLIT(inverse);
+        const real d = ROW(d), ridge = ROW(terms[3]), w = ROW(terms[0]);
+        EACH_CLASS((void)part; NEWTON_PARTS() OUT(out, -(r_fma(w, p, g) / diagonal)););
+    }
+}
+
+/* Quadratic cost on softmax outputs: p, d = p - t, u = p + d */
+#define QUADRATIC_PARTS()                                                                                              \
+    const real p = PROBABILITY();                                                                                      \
+    const real d = where(eq(CLASS(), label), -pivot_rest, t ? p - IN(t, 0) : p);                                       \
+    const real u = p + d;
+#define QUADRATIC_ROWS                                                                                                 \
+    const pair inverse = ROW_SPLIT(inverse);                                                                           \
+    const real label = ROW_CLASS(label), pivot_rest = ROW(pivot_rest);
+
+STAGE(quadratic_sums) {
+    const scalar *t = k->t, *e = k->e, *lo = k->lo;
+    CLASSES;
+    EACH_GROUP {
+        QUADRATIC_ROWS
+        SUM(pd); SUM(dd); SUM(pu);
+        EACH_CLASS(QUADRATIC_PARTS()
+                   const real seen = where(LIVE(), d, K(0));
+                   sum_add_product(&pd[part], p, seen);
+                   sum_add_product(&dd[part], seen, seen);
+                   sum_add_product(&pu[part], p, u);)
+        ;
+        PUT(r->terms[0], pd);
+        PUT(r->terms[1], dd);
+        PUT(r->terms[2], pu);
+    }
+}
+
+/* 3: sum q u, q = p (v - pv), pv in d */
+STAGE(quadratic_v_sums) {
+    const scalar *t = k->t, *v = k->v, *e = k->e, *lo = k->lo;
+    CLASSES;
+    EACH_GROUP {
+        QUADRATIC_ROWS
+        const real pv = ROW(d);
+        SUM(qu);
+        EACH_CLASS(QUADRATIC_PARTS()
+                   sum_add_product(&qu[part], where(eq(p, K(0)), K(0), p * (IN(v, 0) - pv)), u);)
+        ;
+        PUT(r->terms[3], qu);
+    }
+}
+
+STAGE(quadratic_grad) {
+    const scalar *t = k->t, *e = k->e, *lo = k->lo;
+    scalar *out = k->out;
+    CLASSES;
+    EACH_GROUP {
+        QUADRATIC_ROWS
+        const real a = ROW(a), mean = ROW(b);
+        EACH_CLASS((void)part; QUADRATIC_PARTS() (void)u; OUT(out, a * (p * (d - mean))););
+    }
+}
+
+STAGE(quadratic_hess) {
+    const scalar *t = k->t, *e = k->e, *lo = k->lo;
+    scalar *out = k->out;
+    CLASSES;
+    EACH_GROUP {
+        QUADRATIC_ROWS
+        const real a = ROW(a), mean = ROW(b), u_mean = ROW(c), pivot = ROW_CLASS(pivot), argmax = ROW_CLASS(argmax),
+                   rest = ROW(rest);
+        EACH_CLASS((void)part; QUADRATIC_PARTS() const real left = COMPLEMENT(p);
+                   OUT(out, a * (p * (r_fma(left, (d - mean) + p, -(p * (u - u_mean))))));)
+        ;
+    }
+}
+
+STAGE(quadratic_hvp) {
+    const scalar *t = k->t, *v = k->v, *e = k->e, *lo = k->lo;
+    scalar *out = k->out;
+    CLASSES;
+    EACH_GROUP {
+        QUADRATIC_ROWS
+        const real a = ROW(a), mean = ROW(b), qu = ROW(c), pv = ROW(d);
+        EACH_CLASS((void)part; QUADRATIC_PARTS() (void)u;
+                   const real q = where(eq(p, K(0)), K(0), p * (IN(v, 0) - pv));
+                   OUT(out, a * r_fma(q, d - mean, p * (q - qu))););
+    }
+}
+
+#undef STAGE
+#undef SUMS
+#undef EACH_GROUP
+#undef ROW
+#undef ROW_SPLIT
+#undef ROW_CLASS
+#undef CLASS
+#undef LIVE
+#undef IN
+#undef OUT
+#undef EACH_CLASS
+#undef PUT_SUM
+#undef CLASSES
+#undef SUM
+#undef PUT
+#undef PROBABILITY
+#undef EXPONENTIALS
+#undef AFFINE_ENTRY
+#undef AFFINE_ROWS
+#undef COMPLEMENT
+#undef NEWTON_PARTS
+#undef QUADRATIC_PARTS
+#undef QUADRATIC_ROWS

@@ -1,0 +1,345 @@
+/* The losses and functions over a class axis: their stages in both orientations, the arithmetic on rows between stages, and
+   the programs that put the two together.
+
+   How a row is worked out. c = shift is 0, or the largest logit when that is far from 0: either way x - c is exact wherever
+   it matters. e = e^((x - c)/T) * 2^(lift - N), N the row's largest exponent, in two parts e + lo; the lift keeps small terms
+   normal. They are summed over all classes but one, the pivot: the true class where there is one, else the largest. So
+   1 - p and -log p of the pivot come from the others and lose nothing as p -> 1:
+       -log p = log1p(others / e_pivot),  1 - p = others / (others + e_pivot). */
+#ifndef LF_ROWWISE_H
+#define LF_ROWWISE_H
+
+#if LF_DTYPE == 32
+#define FLOOR (-400.0)
+#define LIFT 64.0
+#else
+#define FLOOR (-2850.0)
+#define LIFT 128.0
+#endif
+
+/* (e + lo) * (hi + lo of the inverse), rounded about once */
+INLINE real probability(real e, real lo, pair inverse) {
+    return r_fma(e, inverse.hi, r_fma(e, inverse.lo, lo * inverse.hi));
+}
+
+#define ALONG 1
+#include "rowstages.h"
+#undef ALONG
+#define ALONG 0
+#include "rowstages.h"
+#undef ALONG
+
+#define LF_ACROSS(name) across_##name,
+#define LF_ALONG(name) along_##name,
+static const lf_stage lf_across[] = {LF_STAGES(LF_ACROSS)};
+static const lf_stage lf_along[] = {LF_STAGES(LF_ALONG)};
+
+#if LF_DTYPE == 64
+/* ---- rows ---- */
+
+#define STEP(name) static void name(lf_rows *r, const lf_options *o)
+#define EACH_ROW for (int i = 0; i < r->rows; i += LF_LANES)
+#define V(name) r_load(r->name + i)
+#define SET(name, y) r_store(r->name + i, (y))
+#define POSITIVE(x) r_max((x), K(0))
+
+static void zero(double *p) { memset(p, 0, LF_ROWS * sizeof *p); }
+
+STEP(prepare) {
+    const real inverse_t = K(1 / o->temperature), far = K(o->dtype == 32 ? 256 : 2048);
+    EACH_ROW {
+        const real m = V(max), shift = where(lt(far, r_abs(m * inverse_t)), m, K(0));
+        SET(shift, shift);
+        SET(scale_exponent, r_round((m - shift) * inverse_t * K(LF_LOG2E)));
+    }
+    zero(r->others), zero(r->others_lo), zero(r->pivot_e), zero(r->pivot_lo), zero(r->rest);
+    zero(r->tau), zero(r->tau_gap), zero(r->cw_sum), zero(r->cw_gap);
+}
+
+STEP(finish) {
+    const real t = K(o->temperature), lift = K(o->dtype == 32 ? 64 : 128);
+    /* below this the pivot's exponential has lost digits (or is 0), and the logits themselves are far enough apart */
+    const real enough = K(o->dtype == 32 ? FLT_MIN * 0x1p24 : DBL_MIN * 0x1p53);
+    int masked_pivot = 0;
+    EACH_ROW {
+        const real others = V(others), others_lo = V(others_lo), e = V(pivot_e), e_lo = V(pivot_lo), x = V(x_pivot);
+        const real sum_ = others + e, back = sum_ - others;
+        const real sum_lo = ((others - (sum_ - back)) + (e - back)) + (others_lo + e_lo);
+        const real inverse = K(1) / sum_;
+        const real inverse_lo = (-r_product_error(inverse, sum_, K(1)) - inverse * sum_lo) * inverse;
+        const real rest = r_fma(others, inverse, r_fma(others, inverse_lo, others_lo * inverse));
+        /* -log p of the pivot */
+        const mask direct = le(enough, e);
+        const real safe_e = where(direct, e, K(1));
+        const real ratio = others / safe_e;
+        const real ratio_lo = ((others_lo - ratio * e_lo) - r_product_error(ratio, safe_e, others)) / safe_e;
+        const real one_more = K(1) + ratio;
+        const real one_lo = where(lt(ratio, K(1)), ratio - (one_more - K(1)), K(1) - (one_more - ratio)) + ratio_lo;
+        const real size = r_abs(sum_), size_lo = where(lt(sum_, K(0)), -sum_lo, sum_lo);
+        const real n = V(scale_exponent) - lift, shift = V(shift);
+        real nlp = r_log(where(direct, one_more, size), where(direct, one_lo, size_lo), where(direct, K(0), n),
+                         where(direct, K(0), (shift - x) / t));
+        nlp = where(eq(sum_, K(0)), K(-INFINITY), where(eq(sum_, sum_), nlp, sum_));
+        const real m = V(max);
+        SET(inverse, inverse);
+        SET(inverse_lo, where(lt(r_abs(inverse_lo), K(INFINITY)), inverse_lo, K(0)));
+        SET(pivot_rest, rest);
+        SET(pivot_nlp, nlp);
+        SET(lse, nlp + x / t);
+        SET(sign, where(lt(K(0), sum_), K(1), where(lt(sum_, K(0)), K(-1), sum_)));
+        SET(top, where(eq(x, m), nlp, r_max(K(0), nlp - (m - x) / t)));
+    }
+    for (int i = 0; i < r->rows; i++) masked_pivot |= r->x_pivot[i] == -INFINITY;
+    if (masked_pivot) /* lse - x and x are both infinite there: lse by itself */
+        EACH_ROW {
+            const real sum_ = V(others) + V(pivot_e), x = V(x_pivot), m = V(max);
+            const real lse = r_log(sum_, V(others_lo), V(scale_exponent) - lift, V(shift) / t);
+            const mask is = eq(x, K(-INFINITY));
+            SET(lse, where(is, lse, V(lse)));
+            SET(top, where(is, r_max(K(0), lse - m / t), V(top)));
+        }
+}
+
+/* With integer labels the sums over the targets are the true class's alone. */
+STEP(targets) {
+    if (!o->soft)
+        EACH_ROW {
+            SET(tau, V(label_weight));
+            SET(tau_gap, r_mul0(V(label_weight), V(max) - V(x_pivot)));
+        }
+}
+
+/* The sum of the smoothed, weighted targets, and of those times (max - x). */
+INLINE real smoothed(real tau, real spread, real classes, const lf_options *o) {
+    const double eps = o->label_smoothing;
+    return eps == 0 ? tau : r_fma(K(eps) / classes, spread, K(1 - eps) * tau);
+}
+#define TAU() smoothed(V(tau), V(cw_sum), V(classes), o)
+#define TAU_GAP() smoothed(V(tau_gap), V(cw_gap), V(classes), o)
+#define UNIT(power) (V(weight) * K(o->scale) / K(power))
+#define Z2() K(2 * o->z_loss)
+
+/* a = y / (the sum of the exponentials), in two parts; if that is tiny, 1 / the sum, and y in `post` */
+INLINE void set_scaled_inverse(lf_rows *r, int i, real y, const lf_options *o) {
+    const real inverse = V(inverse), tiny = K(o->dtype == 32 ? 0x1p-100 : 0x1p-900), a = y * inverse;
+    const mask small = both(lt(r_abs(a), tiny), not_(eq(y, K(0))));
+    const real factor = where(small, K(1), y), hi = factor * inverse;
+    SET(a, hi);
+    SET(a_lo, r_fma(factor, V(inverse_lo), r_product_error(factor, inverse, hi)));
+    SET(post, where(small, y, K(1)));
+}
+
+STEP(loss_value) {
+    const real t = K(o->temperature), keep = K(1 - o->label_smoothing);
+    EACH_ROW {
+        const real tau = V(tau), top = V(top), label = V(label);
+        const real hard = r_mul0(tau, V(pivot_nlp)), soft = r_mul0(tau, top) + V(tau_gap) / t;
+        real l = r_mul0(keep, where(lt(label, K(0)), soft, hard));
+        if (o->label_smoothing != 0)
+            l = r_fma(K(o->label_smoothing) / V(classes), r_fma(V(cw_sum), top, V(cw_gap) / t), l);
+        if (o->z_loss != 0) l = r_fma(K(o->z_loss) * V(lse), V(lse), l);
+        SET(result, V(weight) * l);
+    }
+}
+
+/* post a p - cw (b t + c), and the true class's entry from the others */
+STEP(loss_grad) {
+    EACH_ROW {
+        const real unit = UNIT(o->temperature), keep = K(1 - o->label_smoothing), spread = K(o->label_smoothing) / V(classes);
+        const real whole = unit * r_fma(Z2(), V(lse), TAU());
+        const real hard = unit * (keep * V(tau)); /* what of `whole` belongs to the true class alone */
+        real at_label = -(hard * V(pivot_rest));
+        if (o->label_smoothing != 0 || o->z_loss != 0) {
+            const real p = V(pivot_e) * V(inverse);
+            at_label = at_label + ((whole - hard) * p - unit * spread * (o->soft ? V(tau) : V(label_weight)));
+        }
+        set_scaled_inverse(r, i, whole, o);
+        SET(b, unit * keep);
+        SET(c, unit * spread);
+        SET(at_label, at_label);
+    }
+}
+
+/* H = a diag(p) + (z2 - a) p p^T, z2 the part of the squared lse */
+#define CURVATURE() (UNIT(o->temperature * o->temperature) * r_fma(Z2(), V(lse), TAU()))
+#define CURVATURE_Z() (UNIT(o->temperature * o->temperature) * Z2())
+
+STEP(loss_hess) {
+    EACH_ROW {
+        SET(rest, V(rest) * V(inverse));
+        SET(a, CURVATURE());
+        SET(b, CURVATURE_Z());
+    }
+}
+STEP(loss_hvp) {
+    EACH_ROW {
+        SET(a, CURVATURE());
+        SET(b, V(terms[0]));
+        SET(c, CURVATURE_Z() * V(terms[0]));
+    }
+}
+STEP(newton_prepare) {
+    loss_grad(r, o);
+    EACH_ROW {
+        SET(d, CURVATURE());
+        SET(terms[3], K(o->ridge));
+    }
+}
+/* By Sherman and Morrison: (D + beta p p^T)^-1 g = g/D - beta (p/D) sum(p g/D) / (1 + beta sum(p^2/D)); as D = a p + ridge
+   and sum p = 1, the denominator is sum(p ridge/D) + z2 sum(p^2/D), where nothing cancels. */
+STEP(newton_finish) {
+    EACH_ROW {
+        const real z2 = CURVATURE_Z(), beta = z2 - V(d);
+        SET(terms[0], -(beta * V(terms[0]) / r_fma(z2, V(terms[2]), V(terms[1]))));
+    }
+}
+STEP(loss_grad_target) {
+    EACH_ROW {
+        SET(a, UNIT(1) * K(1 - o->label_smoothing));
+        SET(b, V(top));
+    }
+    zero(r->b_lo);
+}
+STEP(loss_grad_temperature) {
+    EACH_ROW {
+        const real spread = V(terms[0]), mean_x = V(max) - spread; /* sum p (max - x), sum p x */
+        const real g = r_fma(TAU(), spread, -TAU_GAP()) - Z2() * V(lse) * mean_x;
+        SET(result, UNIT(o->temperature * o->temperature) * g);
+    }
+}
+
+STEP(value_lse) { (void)o; EACH_ROW SET(result, V(lse)); }
+STEP(value_sign) { (void)o; EACH_ROW SET(result, V(sign)); }
+STEP(value_entropy) { EACH_ROW SET(result, V(top) + V(terms[0]) / K(o->temperature)); }
+STEP(value_margin) { (void)o; EACH_ROW SET(result, V(x_truth) - V(terms[1])); }
+STEP(value_rank) { (void)o; EACH_ROW SET(result, V(terms[0])); }
+STEP(value_along) { (void)o; EACH_ROW SET(result, V(terms[0])); }
+
+STEP(probabilities) {
+    (void)o;
+    EACH_ROW {
+        SET(a, V(inverse));
+        SET(a_lo, V(inverse_lo));
+        SET(post, K(1));
+        SET(at_label, K(0));
+    }
+    zero(r->b), zero(r->c);
+}
+STEP(log_probabilities) {
+    (void)o;
+    EACH_ROW {
+        SET(a, K(-1));
+        SET(b, V(top));
+    }
+    zero(r->b_lo);
+}
+STEP(softmax_product) {
+    EACH_ROW {
+        SET(a, K(1 / o->temperature));
+        SET(b, V(terms[0]));
+    }
+    zero(r->c);
+}
+STEP(log_softmax_vjp) {
+    EACH_ROW {
+        SET(a, K(1 / o->temperature));
+        SET(b, -(V(terms[1]) / K(o->temperature)));
+    }
+    zero(r->c);
+}
+STEP(log_softmax_jvp) {
+    EACH_ROW {
+        SET(a, K(1 / o->temperature));
+        SET(c, -(V(terms[0]) / K(o->temperature)));
+    }
+    zero(r->b);
+}
+STEP(logsumexp_vjp) {
+    EACH_ROW set_scaled_inverse(r, i, V(factor), o);
+    zero(r->b), zero(r->c), zero(r->at_label);
+}
+
+/* without class weights a row counts 1, whatever its targets sum to */
+#define QUADRATIC_UNIT(power) (o->has_class_weight ? UNIT(power) * V(tau) : UNIT(power))
+STEP(quadratic_value) {
+    EACH_ROW SET(result, V(weight) * (o->has_class_weight ? V(tau) : K(1)) * (K(0.5) * V(terms[1])));
+}
+STEP(quadratic_slope) {
+    EACH_ROW {
+        SET(a, QUADRATIC_UNIT(o->temperature));
+        SET(b, V(terms[0]));
+    }
+}
+STEP(quadratic_curvature) {
+    EACH_ROW {
+        SET(rest, V(rest) * V(inverse));
+        SET(a, QUADRATIC_UNIT(o->temperature * o->temperature));
+        SET(b, V(terms[0]));
+        SET(c, V(terms[2]));
+    }
+}
+STEP(quadratic_direction) {
+    (void)o;
+    EACH_ROW SET(d, V(terms[0]));
+    zero(r->terms[0]), zero(r->terms[1]);
+}
+STEP(quadratic_product) {
+    EACH_ROW {
+        SET(a, QUADRATIC_UNIT(o->temperature * o->temperature));
+        SET(b, V(terms[0]));
+        SET(c, V(terms[3]));
+    }
+}
+
+/* input: log-probabilities; nothing of the softmax state is used */
+STEP(nll_value) { (void)o; EACH_ROW SET(result, V(weight) * r_mul0(V(label_weight), -V(x_pivot))); }
+STEP(nll_grad) { EACH_ROW SET(at_label, -(UNIT(1) * V(label_weight))); }
+STEP(nll_flat) { EACH_ROW SET(at_label, V(weight) * K(0)); (void)o; }
+
+/* ---- programs ---- */
+
+#define NONE {NULL, -1}
+static const lf_program lf_programs[] = {
+    /* of every row loss and function */
+    {"", "proba", {{probabilities, LF_STAGE_affine}, NONE}},
+    {"", "lse", {{value_lse, -1}, NONE}},
+    {"", "sign", {{value_sign, -1}, NONE}},
+    {"", "entropy", {{NULL, LF_STAGE_spread}, {value_entropy, -1}, NONE}},
+    {"", "margin", {{NULL, LF_STAGE_ranking}, {value_margin, -1}, NONE}},
+    {"", "rank", {{NULL, LF_STAGE_ranking}, {value_rank, -1}, NONE}},
+
+    {"cross_entropy", "loss", {{loss_value, -1}, NONE}},
+    {"cross_entropy", "grad", {{loss_grad, LF_STAGE_affine}, NONE}},
+    {"cross_entropy", "hess", {{NULL, LF_STAGE_remainder}, {loss_hess, LF_STAGE_curvature}, NONE}},
+    {"cross_entropy", "hvp", {{NULL, LF_STAGE_along_v}, {loss_hvp, LF_STAGE_product}, NONE}},
+    {"cross_entropy", "newton_step", {{newton_prepare, LF_STAGE_newton_sums}, {newton_finish, LF_STAGE_newton}, NONE}},
+    {"cross_entropy", "grad_target", {{loss_grad_target, LF_STAGE_gap}, NONE}},
+    {"cross_entropy", "grad_temperature", {{NULL, LF_STAGE_spread}, {loss_grad_temperature, -1}, NONE}},
+
+    {"nll_loss", "loss", {{nll_value, -1}, NONE}},
+    {"nll_loss", "grad", {{nll_grad, LF_STAGE_indicator}, NONE}},
+    {"nll_loss", "hess", {{nll_flat, LF_STAGE_indicator}, NONE}},
+    {"nll_loss", "hvp", {{nll_flat, LF_STAGE_indicator}, NONE}},
+
+    {"quadratic_softmax_loss", "loss", {{NULL, LF_STAGE_quadratic_sums}, {quadratic_value, -1}, NONE}},
+    {"quadratic_softmax_loss", "grad",
+     {{NULL, LF_STAGE_quadratic_sums}, {quadratic_slope, LF_STAGE_quadratic_grad}, NONE}},
+    {"quadratic_softmax_loss", "hess",
+     {{NULL, LF_STAGE_remainder}, {NULL, LF_STAGE_quadratic_sums}, {quadratic_curvature, LF_STAGE_quadratic_hess}, NONE}},
+    {"quadratic_softmax_loss", "hvp",
+     {{NULL, LF_STAGE_along_v},
+      {quadratic_direction, LF_STAGE_quadratic_sums},
+      {NULL, LF_STAGE_quadratic_v_sums},
+      {quadratic_product, LF_STAGE_quadratic_hvp}}},
+
+    {"softmax", "vjp", {{NULL, LF_STAGE_along_v}, {softmax_product, LF_STAGE_product}, NONE}},
+    {"softmax", "jvp", {{NULL, LF_STAGE_along_v}, {softmax_product, LF_STAGE_product}, NONE}},
+    {"log_softmax", "log_proba", {{log_probabilities, LF_STAGE_gap}, NONE}},
+    {"log_softmax", "vjp", {{NULL, LF_STAGE_along_v}, {log_softmax_vjp, LF_STAGE_linear}, NONE}},
+    {"log_softmax", "jvp", {{NULL, LF_STAGE_along_v}, {log_softmax_jvp, LF_STAGE_linear}, NONE}},
+    {"logsumexp", "vjp", {{logsumexp_vjp, LF_STAGE_affine}, NONE}},
+    {"logsumexp", "row_jvp", {{NULL, LF_STAGE_along_v}, {value_along, -1}, NONE}},
+    {NULL, NULL, {NONE}},
+};
+#endif
+#endif

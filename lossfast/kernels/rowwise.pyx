@@ -1,0 +1,783 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""Losses over a class axis: walk rows and tiles, check labels, apply weights, keep the sums in a fixed order.
+
+Rows are taken in groups: 16 at a time across the lanes where classes are few (`ACROSS`), one at a time along the lanes
+where they are many, and then in chunks if a row is longer than the scratch memory. Which of the two depends on the number
+of classes alone, and so do the bits.
+"""
+
+from libc.math cimport INFINITY, NAN, fma, isnan
+from libc.stdint cimport int64_t, uint64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memset, strcmp
+
+cimport numpy as cnp
+
+from lossfast.kernels.buffers cimport *
+
+cnp.import_array()
+
+cdef enum:
+    # Up to here 16 rows share the lanes. Beyond it a row fills them by itself well enough, and tiles would leave the cache.
+    ACROSS = 64
+    # Bytes of one buffer for a chunk of a row: eight of them stay within 1 MiB.
+    CHUNK_BYTES = 126976
+
+cdef enum:
+    LOGITS, LABELS, TARGET, WEIGHT, WHERE, DIRECTION, FACTORS, ROW_FACTOR, INPUTS
+
+# Row outputs that no program makes.
+cdef enum:
+    PROGRAM, PREDICTION, CORRECT
+
+cdef struct Output:
+    Operand op
+    int wanted             # 0: only its total is
+    int kind
+    int per_class
+    int weighted           # 0 where the row counts for nothing
+    double when_masked     # in a row without classes
+    int is_loss, is_temperature
+    const lf_program *program
+
+cdef struct Job:
+    const lf_table *rows   # the float64 table: row arithmetic and programs
+    const lf_stage *stages
+    lf_options options
+    lf_classes start       # what every chunk starts from
+    Geometry geometry
+    Operand ops[8]
+    int has[8]
+    ptrdiff_t classes, chunk
+    int group              # rows in a group: 16 or 1
+    int dtype
+    ptrdiff_t width        # bytes of one number
+    const double *class_weight
+    int has_ignore
+    int64_t ignore
+    int needs_softmax, needs_argmax, needs_sums, n_outputs
+    Output outputs[24]
+
+# One thread's memory, and where it stands.
+cdef struct Bench:
+    char *memory
+    char *buffers[8]
+    lf_rows rows
+    lf_classes k
+    ptrdiff_t row          # the group's first
+    int n                  # rows of the group that exist
+    char *at[8][16]
+    int limit[16]          # the row has one +inf: its values are the limit
+    int silent[16]         # ignored, of weight 0, or without classes
+    int masked[16]         # without classes
+    double prediction[16]
+    double lse[16]         # NaN, or the log-sum-exp that only a limit gives
+    ptrdiff_t loaded       # the first class of the chunk in memory; -1: none
+    int has_exponentials   # of that chunk
+
+cdef enum:
+    X_, T_, V_, B_, CW_, E_, LO_, OUT_, BUFFERS
+
+
+ctypedef fused number:
+    float
+    double
+
+
+cdef void mend(number *x, number *t, const number *live, const number *b, ptrdiff_t step, ptrdiff_t n, int limit) noexcept nogil:
+    """Masked classes out of the logits and targets, classes with a factor of 0 out of the logits; the limit at an infinity."""
+    cdef ptrdiff_t i
+    for i in range(n):
+        if live != NULL and live[i * step] == 0:
+            x[i * step] = -INFINITY
+            if t != NULL:
+                t[i * step] = 0
+        if b != NULL and b[i * step] == 0:
+            x[i * step] = -INFINITY
+        if limit:
+            x[i * step] = 0 if x[i * step] == INFINITY else -INFINITY
+
+
+cdef void weigh_classes(number *cw, const double *weights, ptrdiff_t step, ptrdiff_t n, int masked) noexcept nogil:
+    """Class weights, but 0 where `cw` holds a mask that is 0."""
+    cdef ptrdiff_t i
+    for i in range(n):
+        if not masked or cw[i * step] != 0:
+            cw[i * step] = <number>(weights[i] if weights != NULL else 1)
+
+
+cdef void fill(number *x, ptrdiff_t step, ptrdiff_t n, double value) noexcept nogil:
+    cdef ptrdiff_t i
+    for i in range(n):
+        x[i * step] = <number>value
+
+
+cdef double logit(const Job *j, const Bench *w, int lane, ptrdiff_t c) noexcept nogil:
+    """One logit, as the stages see it."""
+    cdef double x = 0, live = 1
+    read(&x, 64, 1, &j.ops[LOGITS], w.at[LOGITS][lane] + c * j.ops[LOGITS].stride, 0, 1)
+    if j.has[WHERE]:
+        read(&live, 64, 1, &j.ops[WHERE], w.at[WHERE][lane] + c * j.ops[WHERE].stride, 0, 1)
+    if live == 0:
+        return -INFINITY
+    if w.limit[lane]:
+        return 0 if x == INFINITY else -INFINITY
+    return x
+
+
+cdef int lies_along(const Job *j, const Operand *op) noexcept nogil:
+    """The group is one row, and its numbers lie as the kernels want them."""
+    return j.group == 1 and op.stride == j.width and is_native(op, j.dtype)
+
+
+cdef void *fetch(const Job *j, Bench *w, int which, int buffer, ptrdiff_t first, ptrdiff_t n, int copy) noexcept nogil:
+    """Classes [first, first + n) of one operand, in a buffer, or where they lie if that will do and no copy is needed."""
+    cdef const Operand *op = &j.ops[which]
+    cdef int lane
+    if not copy and lies_along(j, op):
+        return w.at[which][0] + first * op.stride
+    for lane in range(j.group):
+        read(w.buffers[buffer] + lane * j.width, j.dtype, j.group, op, w.at[which][lane] + first * op.stride, op.stride, n)
+    return w.buffers[buffer]
+
+
+cdef void load(const Job *j, Bench *w, ptrdiff_t first) noexcept nogil:
+    """Bring the chunk of classes that begins with `first`."""
+    cdef ptrdiff_t n = j.classes - first if j.classes - first < j.chunk else j.chunk, step = j.group, width = j.width
+    cdef int lane, limited = 0
+    cdef char *x
+    cdef char *t = NULL
+    cdef char *live = NULL
+    cdef char *b = NULL
+    if w.loaded == first:
+        return
+    w.loaded = first
+    w.has_exponentials = 0
+    w.k = j.start
+    w.k.n, w.k.first = n, first
+    w.k.e, w.k.lo = w.buffers[E_], w.buffers[LO_]
+    for lane in range(j.group):
+        limited |= w.limit[lane]
+    x = <char *>fetch(j, w, LOGITS, X_, first, n, j.has[WHERE] or j.has[FACTORS] or limited)
+    w.k.x = x
+    if j.has[TARGET]:
+        t = <char *>fetch(j, w, TARGET, T_, first, n, j.has[WHERE])
+        w.k.t = t
+    if j.has[DIRECTION]:
+        w.k.v = fetch(j, w, DIRECTION, V_, first, n, 0)
+    if j.has[FACTORS]:
+        b = <char *>fetch(j, w, FACTORS, B_, first, n, 0)
+    if j.has[WHERE]:
+        live = <char *>fetch(j, w, WHERE, CW_, first, n, 1)
+    for lane in range(j.group):
+        if live != NULL or b != NULL or w.limit[lane]:
+            if j.dtype == 32:
+                mend(<float *>(x + lane * width), <float *>(t + lane * width if t != NULL else NULL),
+                     <float *>(live + lane * width if live != NULL else NULL),
+                     <float *>(b + lane * width if b != NULL else NULL), step, n, w.limit[lane])
+            else:
+                mend(<double *>(x + lane * width), <double *>(t + lane * width if t != NULL else NULL),
+                     <double *>(live + lane * width if live != NULL else NULL),
+                     <double *>(b + lane * width if b != NULL else NULL), step, n, w.limit[lane])
+        if live != NULL or j.class_weight != NULL:
+            if j.dtype == 32:
+                weigh_classes(<float *>w.buffers[CW_] + lane, j.class_weight + first if j.class_weight != NULL else NULL,
+                              step, n, live != NULL)
+            else:
+                weigh_classes(<double *>w.buffers[CW_] + lane, j.class_weight + first if j.class_weight != NULL else NULL,
+                              step, n, live != NULL)
+            w.k.cw = w.buffers[CW_]
+
+
+cdef void exponentiate(const Job *j, Bench *w, lf_rows *rows) noexcept nogil:
+    """The exponentials of the chunk in memory, added to the sums of `rows`."""
+    cdef lf_classes k = w.k
+    if j.has[FACTORS]:
+        k.v = fetch(j, w, FACTORS, B_, k.first, k.n, 0)
+        j.stages[LF_STAGE_exponentials_times_v](&k, rows)
+    else:
+        j.stages[LF_STAGE_exponentials](&k, rows)
+    w.has_exponentials = 1
+
+
+cdef void each_chunk(const Job *j, Bench *w, int stage) noexcept nogil:
+    """Run a stage that reads the logits, targets and weights, but no exponentials, over all classes."""
+    cdef ptrdiff_t first = 0
+    while first < j.classes:
+        load(j, w, first)
+        j.stages[stage](&w.k, &w.rows)
+        first += j.chunk
+
+
+cdef void maxima(const Job *j, Bench *w) noexcept nogil:
+    cdef int lane
+    w.loaded = -1
+    for lane in range(LF_ROWS):
+        w.rows.max[lane] = -INFINITY
+        w.rows.argmax[lane] = -1
+    each_chunk(j, w, LF_STAGE_maximum)
+    if j.needs_argmax:
+        each_chunk(j, w, LF_STAGE_locate)
+
+
+cdef void limits(const Job *j, Bench *w) noexcept nogil:
+    """Rows with infinite logits whose values are limits: one +inf, or nothing but -inf."""
+    cdef int lane, again = 0
+    cdef ptrdiff_t c, infinite
+    cdef double x
+    for lane in range(w.n):
+        w.prediction[lane] = w.rows.argmax[lane] if w.rows.argmax[lane] >= 0 else 0
+        if w.rows.max[lane] != INFINITY and w.rows.max[lane] != -INFINITY:
+            continue
+        infinite = 0
+        for c in range(j.classes):
+            x = logit(j, w, lane, c)
+            if isnan(x):
+                infinite += 2
+            elif x == INFINITY:
+                infinite += 1
+        if infinite == 0:
+            w.lse[lane] = -INFINITY
+        elif infinite == 1:
+            w.limit[lane] = again = 1
+            w.lse[lane] = INFINITY
+    if again:
+        maxima(j, w)
+
+
+cdef void run_program(const Job *j, Bench *w, int which) noexcept nogil:
+    cdef const Output *out = &j.outputs[which]
+    cdef const lf_program_step *s
+    cdef lf_rows spare
+    cdef ptrdiff_t first
+    cdef int i, lane, last
+    memset(w.rows.terms, 0, sizeof(w.rows.terms))
+    memset(w.rows.rest, 0, sizeof(w.rows.rest))
+    for i in range(LF_MAX_STEPS):
+        s = &out.program.steps[i]
+        if s.step == NULL and s.stage < 0:
+            return
+        if s.step != NULL:
+            s.step(&w.rows, &j.options)
+        if s.stage < 0:
+            continue
+        if s.stage == LF_STAGE_ranking:
+            for lane in range(LF_ROWS):
+                w.rows.terms[1][lane] = -INFINITY
+        last = i + 1 == LF_MAX_STEPS or (out.program.steps[i + 1].step == NULL and out.program.steps[i + 1].stage < 0)
+        first = 0
+        while first < j.classes:
+            load(j, w, first)
+            if j.needs_softmax and not w.has_exponentials:
+                spare = w.rows
+                exponentiate(j, w, &spare)
+            w.k.out = w.buffers[OUT_]
+            if last and out.per_class and lies_along(j, &out.op):
+                w.k.out = out.op.data + offset(&j.geometry, &out.op, w.row) + first * out.op.stride
+            j.stages[s.stage](&w.k, &w.rows)
+            if last and out.per_class:
+                deliver(j, w, out, first)
+            first += j.chunk
+
+
+cdef void deliver(const Job *j, Bench *w, const Output *out, ptrdiff_t first) noexcept nogil:
+    """A chunk of an output from `k.out` to the array."""
+    cdef int lane
+    cdef char *values
+    cdef char *to
+    for lane in range(w.n):
+        values = <char *>w.k.out + lane * j.width
+        if w.masked[lane] or (out.weighted and w.silent[lane]):
+            if j.dtype == 32:
+                fill(<float *>values, j.group, w.k.n, 0 if out.weighted else out.when_masked)
+            else:
+                fill(<double *>values, j.group, w.k.n, 0 if out.weighted else out.when_masked)
+        if lies_along(j, &out.op):
+            continue
+        to = out.op.data + offset(&j.geometry, &out.op, w.row + lane) + first * out.op.stride
+        write(to, &out.op, out.op.stride, values, j.dtype, j.group, w.k.n)
+
+
+cdef void deliver_rows(const Job *j, Bench *w, const Output *out, double *totals) noexcept nogil:
+    """A number a row from `result` to the array, and into the totals."""
+    cdef int lane
+    cdef double y
+    for lane in range(w.n):
+        if out.kind == PREDICTION:
+            y = w.prediction[lane]
+        elif out.kind == CORRECT:
+            y = w.prediction[lane] == w.rows.truth[lane]
+        else:
+            y = w.rows.result[lane]
+            if w.masked[lane] or (out.weighted and w.silent[lane]):
+                y = 0 if out.weighted else out.when_masked
+        w.rows.result[lane] = y
+        if out.is_loss:
+            add_double_double(totals, y, 0)
+        elif out.is_temperature:
+            add_double_double(totals + 2, y, 0)
+    if not out.wanted:
+        return
+    if j.geometry.ndim == 1:
+        write(out.op.data + w.row * out.op.strides[0], &out.op, out.op.strides[0], w.rows.result, 64, 1, w.n)
+    else:
+        for lane in range(w.n):
+            write(out.op.data + offset(&j.geometry, &out.op, w.row + lane), &out.op, 0, &w.rows.result[lane], 64, 1, 1)
+
+
+cdef void describe_rows(const Job *j, Bench *w) noexcept nogil:
+    """Labels and weights of the group; which rows count for nothing."""
+    cdef int lane
+    cdef int64_t label
+    cdef ptrdiff_t c
+    cdef double live
+    cdef lf_rows *r = &w.rows
+    for lane in range(j.group):
+        r.weight[lane] = 1
+        r.label[lane] = r.truth[lane] = -1
+        r.label_weight[lane] = 1
+        r.classes[lane] = <double>j.classes
+        r.factor[lane] = 1
+        r.x_truth[lane] = NAN
+        w.limit[lane] = w.silent[lane] = w.masked[lane] = 0
+        w.lse[lane] = NAN
+        if j.has[WEIGHT]:
+            read(&r.weight[lane], 64, 1, &j.ops[WEIGHT], w.at[WEIGHT][lane], 0, 1)
+            w.silent[lane] = r.weight[lane] == 0
+        if j.has[ROW_FACTOR]:
+            read(&r.factor[lane], 64, 1, &j.ops[ROW_FACTOR], w.at[ROW_FACTOR][lane], 0, 1)
+        if j.has[LABELS]:
+            read_labels(&label, &j.ops[LABELS], w.at[LABELS][lane], 0, 1)
+            if 0 <= label < j.classes:
+                r.label[lane] = r.truth[lane] = <double>label
+                if j.class_weight != NULL:
+                    r.label_weight[lane] = j.class_weight[label]
+            elif not w.silent[lane]:
+                r.weight[lane] = NAN
+            if j.has_ignore and label == j.ignore:
+                w.silent[lane] = 1
+        if j.has[WHERE]:
+            r.classes[lane] = 0
+            for c in range(j.classes):
+                read(&live, 64, 1, &j.ops[WHERE], w.at[WHERE][lane] + c * j.ops[WHERE].stride, 0, 1)
+                r.classes[lane] += live != 0
+            if r.classes[lane] == 0:
+                w.masked[lane] = w.silent[lane] = 1
+
+
+cdef void one_hot(const Job *j, Bench *w) noexcept nogil:
+    """Rows of soft labels that name one class outright are worked out as that label; the truth of the others is their
+    first largest target."""
+    cdef lf_rows *r = &w.rows
+    cdef int lane
+    memset(r.terms, 0, sizeof(r.terms))
+    memset(r.result, 0, sizeof(r.result))
+    for lane in range(LF_ROWS):
+        r.terms[3][lane] = -INFINITY
+    each_chunk(j, w, LF_STAGE_one_hot)
+    for lane in range(j.group):
+        r.truth[lane] = r.result[lane]
+        if r.terms[0][lane] == 1 and r.terms[1][lane] == 1:
+            r.label[lane] = r.terms[2][lane] - 1
+
+
+cdef void do_group(const Job *j, Bench *w, ptrdiff_t row, int n, double *totals) noexcept nogil:
+    cdef lf_rows *r = &w.rows
+    cdef int lane, i
+    cdef ptrdiff_t first = 0
+    w.row = row
+    w.n = n
+    r.rows = j.group
+    for i in range(INPUTS):
+        if j.has[i]:
+            for lane in range(j.group):
+                w.at[i][lane] = j.ops[i].data + offset(&j.geometry, &j.ops[i], row + (lane if lane < n else n - 1))
+    describe_rows(j, w)
+    maxima(j, w)
+    limits(j, w)
+    if j.has[TARGET]:
+        one_hot(j, w)
+    for lane in range(j.group):
+        if j.has[FACTORS]:
+            r.pivot[lane], r.x_pivot[lane] = -1, 0
+        elif r.label[lane] >= 0:
+            r.pivot[lane], r.x_pivot[lane] = r.label[lane], logit(j, w, lane, <ptrdiff_t>r.label[lane])
+        else:
+            r.pivot[lane], r.x_pivot[lane] = r.argmax[lane], r.max[lane]
+        if r.truth[lane] >= 0:
+            r.x_truth[lane] = logit(j, w, lane, <ptrdiff_t>r.truth[lane])
+    if j.needs_softmax:
+        j.rows.prepare(r, &j.options)
+        while first < j.classes:
+            load(j, w, first)
+            exponentiate(j, w, r)
+            first += j.chunk
+        j.rows.finish(r, &j.options)
+        for lane in range(n):
+            if not isnan(w.lse[lane]):
+                r.lse[lane] = w.lse[lane]
+        if j.needs_sums:
+            each_chunk(j, w, LF_STAGE_target_sums)
+        j.rows.targets(r, &j.options)
+    for i in range(j.n_outputs):
+        if j.outputs[i].kind == PROGRAM:
+            run_program(j, w, i)
+        if not j.outputs[i].per_class:
+            deliver_rows(j, w, &j.outputs[i], totals)
+
+
+cdef int do_rows(const Job *j, ptrdiff_t start, ptrdiff_t stop, double *totals) noexcept nogil:
+    """Rows [start, stop), which begins a group; -1 if there is no memory."""
+    cdef Bench w
+    cdef ptrdiff_t size = (j.chunk * j.group * j.width + 127) // 64 * 64, at = start, n
+    cdef uint64_t state
+    cdef int i
+    memset(totals, 0, 4 * sizeof(double))
+    w.memory = <char *>malloc(BUFFERS * size)
+    if w.memory == NULL:
+        return -1
+    for i in range(BUFFERS):
+        w.buffers[i] = w.memory + i * size
+    memset(&w.rows, 0, sizeof(w.rows))
+    state = lf_fp_set()
+    while at < stop:
+        n = stop - at if stop - at < j.group else j.group
+        do_group(j, &w, at, <int>n, totals)
+        at += n
+    lf_fp_restore(state)
+    free(w.memory)
+    return 0
+
+
+cdef const lf_program *find_program(const lf_table *table, const char *loss, const char *output) noexcept nogil:
+    """The loss's own program for an output, else the one that all losses share; NULL if there is neither."""
+    cdef const lf_program *p = table.programs
+    while p.loss != NULL:
+        if strcmp(p.output, output) == 0 and (p.loss[0] == 0 or strcmp(p.loss, loss) == 0):
+            return p
+        p += 1
+    return NULL
+
+
+cdef void set_up(Job *j, int dtype, ptrdiff_t classes) noexcept nogil:
+    """What depends on the number of classes and the dtype alone."""
+    cdef const lf_table *table = current_table(dtype)
+    j.dtype = dtype
+    j.width = dtype // 8
+    j.rows = current_table(64)
+    j.classes = classes
+    if classes <= ACROSS:
+        j.group, j.chunk, j.stages = LF_ROWS, classes if classes else 1, table.across
+    else:
+        j.group, j.stages = 1, table.along
+        j.chunk = CHUNK_BYTES // j.width if classes > CHUNK_BYTES // j.width else classes
+    j.options.dtype = dtype
+    j.options.temperature = j.start.inverse_temperature = 1
+
+
+PER_CLASS = frozenset(("grad", "hess", "proba", "log_proba", "grad_target", "hvp", "newton_step", "vjp", "jvp"))
+WEIGHTED = frozenset(("loss", "grad", "hess", "grad_target", "hvp", "newton_step", "grad_temperature"))
+
+
+cdef class Rowwise:
+    """A job made ready. Called with (start, stop) it does those rows and returns the totals of their losses and of their
+    derivatives with respect to the temperature, each as (hi, lo)."""
+
+    cdef readonly ptrdiff_t size
+    cdef readonly int group
+    cdef Job job
+    cdef list kept
+
+    def __init__(self, job):
+        cdef cnp.ndarray array = job.logits
+        cdef Job *j = &self.job
+        cdef Operand *used[40]
+        cdef double *cw
+        cdef int i, count = 0
+        cdef double t
+        memset(j, 0, sizeof(Job))
+        self.kept = [job]
+        j.geometry.ndim = cnp.PyArray_NDIM(array) - 1
+        for i in range(j.geometry.ndim):
+            j.geometry.shape[i] = cnp.PyArray_DIM(array, i)
+        set_up(j, 32 if job.compute.itemsize == 4 else 64, cnp.PyArray_DIM(array, j.geometry.ndim))
+        row_factor = job.v if job.loss == "logsumexp" and "vjp" in job.outputs else None
+        direction = job.v if row_factor is None else None
+        inputs = ((job.logits, True), (job.labels, False), (job.target, True), (job.sample_weight, False),
+                  (job.where, True), (direction, True), (job.b, True), (row_factor, False))
+        for i, (operand, has_classes) in enumerate(inputs):
+            j.has[i] = operand is not None
+            if j.has[i]:
+                describe(&j.ops[i], operand, has_classes)
+                used[count] = &j.ops[i]
+                count += 1
+        t = job.temperature
+        j.options.scale = job.scale
+        j.options.label_smoothing = job.label_smoothing
+        j.options.temperature = t
+        j.options.z_loss = job.z_loss
+        j.options.ridge = job.ridge
+        j.options.soft = j.has[TARGET]
+        j.start.inverse_temperature = 1 / t
+        j.start.inverse_temperature_lo = fma(-(1 / t), t, 1) / t if t != 1 else 0
+        if job.class_weight is not None:
+            array = job.class_weight
+            j.class_weight = <const double *>cnp.PyArray_DATA(array)
+            j.options.has_class_weight = 1
+        if job.ignore_index is not None and -(2**63) <= job.ignore_index < 2**63:
+            j.has_ignore = 1
+            j.ignore = job.ignore_index
+        j.needs_argmax = j.has[TARGET] or not j.has[LABELS]
+        j.needs_sums = job.loss in ("cross_entropy", "quadratic_softmax_loss") and (
+            j.has[TARGET] or job.label_smoothing != 0)
+        self.add_outputs(job, used, count)
+
+    cdef int add_outputs(self, job, Operand **used, int count) except -1:
+        cdef Job *j = &self.job
+        cdef Output *out
+        cdef cnp.ndarray array
+        wanted = dict.fromkeys(job.totals)
+        wanted.update(job.outputs)
+        # whatever is written over the logits comes last: the others still read them
+        data = job.logits.__array_interface__["data"][0]
+        order = sorted(wanted, key=lambda name: (
+            name in PER_CLASS, wanted[name] is not None and wanted[name].__array_interface__["data"][0] == data))
+        for name in order:
+            out = &j.outputs[j.n_outputs]
+            j.n_outputs += 1
+            out.per_class = name in PER_CLASS
+            out.weighted = name in WEIGHTED
+            out.is_loss = name == "loss" and "loss" in job.totals
+            out.is_temperature = name == "grad_temperature" and name in job.totals
+            out.when_masked = -INFINITY if name in ("log_proba", "lse") else 0
+            out.kind = {"pred": PREDICTION, "correct": CORRECT}.get(name, PROGRAM)
+            if out.kind == PROGRAM:
+                out.program = find_program(j.rows, job.loss.encode(), name.encode())
+                if out.program == NULL:
+                    raise NotImplementedError(f"{job.loss} has no compiled {name}: it is missing from kernels/rowwise.h")
+                if job.loss != "nll_loss" or name not in ("loss", "grad", "hess", "hvp"):
+                    j.needs_softmax |= name not in ("margin", "rank")
+            if name in ("hess", "pred", "correct"):
+                j.needs_argmax = 1
+            if wanted[name] is not None:
+                array = wanted[name]
+                out.wanted = 1
+                describe(&out.op, array, out.per_class)
+                used[count] = &out.op
+                count += 1
+        join_axes(&j.geometry, used, count)
+        self.size = j.geometry.size
+        self.group = j.group
+        return 0
+
+    def __call__(self, ptrdiff_t start, ptrdiff_t stop):
+        cdef double totals[4]
+        cdef int failed
+        with nogil:
+            failed = do_rows(&self.job, start, stop, totals)
+        if failed:
+            raise MemoryError("no memory for a block of work")
+        return totals[0], totals[1], totals[2], totals[3]
+
+
+cdef class RowWeights:
+    """The sum of the weights of the rows that count, how many they are, and the labels out of range, over (start, stop)."""
+
+    cdef readonly ptrdiff_t size
+    cdef Geometry geometry
+    cdef Operand ops[4]
+    cdef int has[4]
+    cdef ptrdiff_t classes
+    cdef const double *class_weight
+    cdef int has_ignore
+    cdef int64_t ignore
+    cdef object kept
+
+    def __init__(self, job):
+        cdef cnp.ndarray array = job.logits
+        cdef Operand *used[4]
+        cdef int i, count = 0
+        self.kept = job
+        self.geometry.ndim = cnp.PyArray_NDIM(array) - 1
+        for i in range(self.geometry.ndim):
+            self.geometry.shape[i] = cnp.PyArray_DIM(array, i)
+        self.classes = cnp.PyArray_DIM(array, self.geometry.ndim)
+        for i, (operand, has_classes) in enumerate((
+                (job.labels, False), (job.target, True), (job.sample_weight, False), (job.where, True))):
+            # without class weights the targets do not enter
+            self.has[i] = operand is not None and not (i == 1 and job.class_weight is None)
+            if self.has[i]:
+                describe(&self.ops[i], operand, has_classes)
+                used[count] = &self.ops[i]
+                count += 1
+        self.class_weight = NULL
+        if job.class_weight is not None:
+            array = job.class_weight
+            self.class_weight = <const double *>cnp.PyArray_DATA(array)
+        self.has_ignore = job.ignore_index is not None and -(2**63) <= job.ignore_index < 2**63
+        if self.has_ignore:
+            self.ignore = job.ignore_index
+        join_axes(&self.geometry, used, count)
+        self.size = self.geometry.size
+
+    def __call__(self, ptrdiff_t start, ptrdiff_t stop):
+        cdef double total[2]
+        cdef ptrdiff_t counts[3]
+        with nogil:
+            self.run(start, stop, total, counts)
+        return total[0], total[1], counts[0], counts[1], counts[2]
+
+    cdef void run(self, ptrdiff_t start, ptrdiff_t stop, double *total, ptrdiff_t *counts) noexcept nogil:
+        cdef int64_t labels[512]
+        cdef double weights[512]
+        cdef ptrdiff_t at = start, n, i, good
+        cdef double w
+        cdef double of_row[2]
+        cdef int plain = not (self.has[1] or self.has[2] or self.has[3]) and self.class_weight == NULL
+        total[0] = total[1] = 0
+        counts[0] = counts[1] = 0
+        counts[2] = -1
+        while at < stop:
+            n = stop - at if stop - at < 512 else 512
+            if self.has[0]:
+                if self.geometry.ndim == 1:
+                    read_labels(labels, &self.ops[0], self.ops[0].data + at * self.ops[0].strides[0], self.ops[0].strides[0], n)
+                else:
+                    for i in range(n):
+                        read_labels(&labels[i], &self.ops[0], self.ops[0].data + offset(&self.geometry, &self.ops[0], at + i), 0, 1)
+            if plain:
+                good = n
+                if self.has[0]:
+                    good = 0
+                    for i in range(n):
+                        good += <uint64_t>labels[i] < <uint64_t>self.classes
+                if good == n and not (self.has_ignore and self.has[0] and 0 <= self.ignore < self.classes):
+                    counts[0] += n
+                    add_double_double(total, <double>n, 0)
+                    at += n
+                    continue
+            for i in range(n):
+                w = 1
+                if self.has[0]:
+                    if self.has_ignore and labels[i] == self.ignore:
+                        continue
+                    if labels[i] < 0 or labels[i] >= self.classes:
+                        counts[1] += 1
+                        if counts[2] < 0:
+                            counts[2] = at + i
+                        continue
+                if self.has[3] and not self.any_class(at + i):
+                    continue
+                counts[0] += 1
+                if self.has[2]:
+                    read(&w, 64, 1, &self.ops[2], self.ops[2].data + offset(&self.geometry, &self.ops[2], at + i), 0, 1)
+                if self.class_weight != NULL and self.has[0]:
+                    w = w * self.class_weight[labels[i]]
+                if self.has[1]:
+                    if w == 0:
+                        continue
+                    self.weigh_targets(at + i, of_row)
+                    add_double_double(total, w * of_row[0], w * of_row[1])
+                else:
+                    add_double_double(total, w, 0)
+            at += n
+
+    cdef int any_class(self, ptrdiff_t row) noexcept nogil:
+        cdef const char *at = self.ops[3].data + offset(&self.geometry, &self.ops[3], row)
+        cdef ptrdiff_t c
+        cdef double live
+        for c in range(self.classes):
+            read(&live, 64, 1, &self.ops[3], at + c * self.ops[3].stride, 0, 1)
+            if live != 0:
+                return 1
+        return 0
+
+    cdef void weigh_targets(self, ptrdiff_t row, double *total) noexcept nogil:
+        """The sum of class weight times target over the classes that are not masked."""
+        cdef double t[256]
+        cdef double live[256]
+        cdef const char *at = self.ops[1].data + offset(&self.geometry, &self.ops[1], row)
+        cdef const char *mask = NULL
+        cdef ptrdiff_t first = 0, n, i
+        if self.has[3]:
+            mask = self.ops[3].data + offset(&self.geometry, &self.ops[3], row)
+        total[0] = total[1] = 0
+        while first < self.classes:
+            n = self.classes - first if self.classes - first < 256 else 256
+            read(t, 64, 1, &self.ops[1], at + first * self.ops[1].stride, self.ops[1].stride, n)
+            if mask != NULL:
+                read(live, 64, 1, &self.ops[3], mask + first * self.ops[3].stride, self.ops[3].stride, n)
+            for i in range(n):
+                if mask == NULL or live[i] != 0:
+                    add_double_double(total, t[i] * self.class_weight[first + i], 0)
+            first += n
+
+
+# ---- for other nogil code ----
+
+cdef void contiguous(Job *j, const void *logits, const void *labels, ptrdiff_t rows) noexcept nogil:
+    j.geometry.ndim = 1
+    j.geometry.shape[0] = j.geometry.size = rows
+    native(&j.ops[LOGITS], logits, j.dtype, j.classes * j.width, j.width)
+    j.has[LOGITS] = 1
+    if labels != NULL:
+        native_labels(&j.ops[LABELS], labels)
+        j.has[LABELS] = 1
+    j.needs_argmax = labels == NULL
+    j.needs_softmax = 1
+
+
+cdef Output *add_native(Job *j, const char *loss, const char *name, void *data, ptrdiff_t row_stride, int per_class) noexcept nogil:
+    cdef Output *out = &j.outputs[j.n_outputs]
+    j.n_outputs += 1
+    native(&out.op, data, j.dtype, row_stride, j.width)
+    out.wanted = data != NULL
+    out.per_class = per_class
+    out.program = find_program(j.rows, loss, name)
+    return out
+
+
+cdef double logsumexp_of(int dtype, const void *x, ptrdiff_t classes) noexcept nogil:
+    cdef Job j
+    cdef double totals[4]
+    cdef double y = NAN
+    memset(&j, 0, sizeof(Job))
+    set_up(&j, dtype, classes)
+    contiguous(&j, x, NULL, 1)
+    native(&add_native(&j, "logsumexp", "lse", &y, 0, 0).op, &y, 64, 0, 0)
+    do_rows(&j, 0, 1, totals)
+    return y
+
+
+cdef api double logsumexp_float64(const double *x, ptrdiff_t classes) noexcept nogil:
+    return logsumexp_of(64, x, classes)
+
+
+cdef api double logsumexp_float32(const float *x, ptrdiff_t classes) noexcept nogil:
+    return logsumexp_of(32, x, classes)
+
+
+cdef double cross_entropy_of(int dtype, const void *logits, const int64_t *labels, ptrdiff_t rows, ptrdiff_t classes,
+                             double scale, void *loss, void *grad) noexcept nogil:
+    cdef Job j
+    cdef double totals[4]
+    memset(&j, 0, sizeof(Job))
+    set_up(&j, dtype, classes)
+    contiguous(&j, logits, labels, rows)
+    j.options.scale = scale
+    add_native(&j, "cross_entropy", "loss", loss, j.width, 0).is_loss = 1
+    if grad != NULL:
+        add_native(&j, "cross_entropy", "grad", grad, classes * j.width, 1)
+    if do_rows(&j, 0, rows, totals):
+        return NAN
+    return totals[0] * scale
+
+
+cdef api double cross_entropy_float64(const double *logits, const int64_t *labels, ptrdiff_t rows, ptrdiff_t classes,
+                                      double scale, double *loss, double *grad) noexcept nogil:
+    return cross_entropy_of(64, logits, labels, rows, classes, scale, loss, grad)
+
+
+cdef api double cross_entropy_float32(const float *logits, const int64_t *labels, ptrdiff_t rows, ptrdiff_t classes,
+                                      double scale, float *loss, float *grad) noexcept nogil:
+    return cross_entropy_of(32, logits, labels, rows, classes, scale, loss, grad)

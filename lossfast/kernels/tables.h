@@ -1,0 +1,133 @@
+/* What the Cython drivers see of the C kernels: blocks of work, and one table of functions per instruction set and dtype.
+   Pointers to void are to `float` or `double`, as the table's dtype says. Nothing here allocates, fails or blocks. */
+#ifndef LF_TABLES_H
+#define LF_TABLES_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* ---- pointwise ---- */
+
+enum { LF_MAX_PARAMS = 4, LF_BLOCK = 2048 };
+
+/* What is wanted of a block, as bits. */
+enum { LF_VALUE = 1, LF_GRAD = 2, LF_HESS = 4, LF_SUM = 8 };
+
+/* Up to LF_BLOCK contiguous elements. `w` (doubles, or NULL for 1) weighs them; outputs not wanted may be NULL. */
+typedef struct {
+    ptrdiff_t n;
+    const void *x, *t, *q;
+    const double *w;
+    void *value, *grad, *hess;
+    double params[LF_MAX_PARAMS];
+    double scale;         /* of grad and hess */
+    double sum[2];        /* out: the weighted sum, hi + lo */
+} lf_block;
+
+typedef void (*lf_pointwise_function)(lf_block *, int want);
+
+/* ---- rowwise ----
+
+   Rows are worked on in groups: 16 rows across the lanes where classes are few, else one row along them. Whatever is
+   known of a row, one number each, stands in `lf_rows`, a lane a row, always in double; what is known of its classes is
+   in `lf_classes`, in the table's dtype. Work on the classes is done by stages (`lf_stage`), work on the rows between two
+   stages by steps (`lf_row_step`, which only the float64 tables have and which serve both dtypes).
+
+   An output is a short program of these. The driver runs, for every group: maximum, [locate], prepare, exponentials,
+   finish, [targets]; then the program of each output that is wanted. */
+enum { LF_ROWS = 16, LF_TERMS = 4, LF_MAX_STEPS = 4 };
+
+typedef struct {
+    int rows;                     /* how many lanes are in use */
+    /* from the driver */
+    double weight[LF_ROWS];       /* the row's weight; NaN where the label is out of range */
+    double label[LF_ROWS];        /* the true class; -1: the targets are soft, or there are none */
+    double label_weight[LF_ROWS]; /* the true class's weight (with soft targets: the weighted sum of the targets) */
+    double classes[LF_ROWS];      /* how many classes are not masked */
+    double pivot[LF_ROWS];        /* the class that is kept out of the sum: the true class, or the largest; -1: none */
+    double x_pivot[LF_ROWS];      /* its logit (0 without a pivot) */
+    double truth[LF_ROWS], x_truth[LF_ROWS]; /* the true class, or the first largest target, and its logit */
+    double factor[LF_ROWS];       /* logsumexp: the number that multiplies the row's gradient */
+    /* from `maximum` and `locate` */
+    double max[LF_ROWS];          /* the largest logit; NaN is passed over */
+    double argmax[LF_ROWS];       /* the first class that has it */
+    /* from `prepare`: e^((x - shift)/T) * 2^(lift - scale_exponent) is what `exponentials` makes */
+    double shift[LF_ROWS], scale_exponent[LF_ROWS];
+    /* from `exponentials`: the sum over all classes but the pivot, and the pivot's own */
+    double others[LF_ROWS], others_lo[LF_ROWS], pivot_e[LF_ROWS], pivot_lo[LF_ROWS];
+    /* from `finish` */
+    double inverse[LF_ROWS], inverse_lo[LF_ROWS]; /* 1 / (others + pivot_e) */
+    double pivot_nlp[LF_ROWS];    /* -log of the pivot's probability */
+    double pivot_rest[LF_ROWS];   /* 1 - the pivot's probability */
+    double lse[LF_ROWS], sign[LF_ROWS];
+    double top[LF_ROWS];          /* lse - max/T */
+    /* from `targets` (see `target_sums`): sums over classes of cw t, cw t (max - x), cw, cw (max - x) */
+    double tau[LF_ROWS], tau_gap[LF_ROWS], cw_sum[LF_ROWS], cw_gap[LF_ROWS];
+    /* a program's own */
+    double rest[LF_ROWS];         /* the sum of the exponentials of all classes but argmax */
+    double terms[LF_TERMS][LF_ROWS];
+    double a[LF_ROWS], a_lo[LF_ROWS], b[LF_ROWS], b_lo[LF_ROWS], c[LF_ROWS], d[LF_ROWS], at_label[LF_ROWS], post[LF_ROWS];
+    double result[LF_ROWS];
+} lf_rows;
+
+/* A stretch of one row's classes; or all classes of 16 rows, the 16 numbers of a class side by side. */
+typedef struct {
+    ptrdiff_t n;           /* classes here */
+    ptrdiff_t first;       /* the first one's number */
+    const void *x;         /* logits */
+    const void *t;         /* soft targets, or NULL */
+    const void *v;         /* a direction, or factors, or NULL */
+    const void *cw;        /* class weights (0 where masked), or NULL */
+    void *e, *lo;          /* the exponentials, in two parts */
+    void *out;             /* what the stage writes */
+    double inverse_temperature, inverse_temperature_lo;
+} lf_classes;
+
+typedef struct {
+    double scale, label_smoothing, temperature, z_loss, ridge;
+    int dtype;             /* 32 or 64 */
+    int soft;              /* there are soft targets */
+    int has_class_weight;
+} lf_options;
+
+typedef void (*lf_stage)(const lf_classes *, lf_rows *);
+typedef void (*lf_row_step)(lf_rows *, const lf_options *);
+
+/* The stages, by name, once for each orientation. */
+#define LF_STAGES(S) \
+    S(maximum) S(locate) S(exponentials) S(exponentials_times_v) S(one_hot) S(target_sums) \
+    S(remainder) S(spread) S(along_v) S(ranking) S(newton_sums) S(quadratic_sums) S(quadratic_v_sums) \
+    S(affine) S(indicator) S(curvature) S(product) S(linear) S(gap) S(newton) S(quadratic_grad) S(quadratic_hess) S(quadratic_hvp)
+
+#define LF_ENUM(name) LF_STAGE_##name,
+enum { LF_STAGES(LF_ENUM) LF_STAGE_COUNT };
+
+/* One output of one loss or function: first `step`, then `stage`, up to LF_MAX_STEPS times; either may be missing. The
+   last stage of an output with an entry a class writes it; an output with one entry a row ends in a step that leaves it
+   in `result`. */
+typedef struct { lf_row_step step; int stage; } lf_program_step;
+typedef struct {
+    const char *loss, *output;
+    lf_program_step steps[LF_MAX_STEPS];
+} lf_program;
+
+typedef struct {
+    const char *isa;
+    int dtype, lanes;
+    const lf_pointwise_function *pointwise; /* in the order of lf_pointwise_names */
+    const lf_stage *across, *along;         /* in the order of LF_STAGES */
+    /* of the float64 tables alone */
+    lf_row_step prepare, finish, targets;
+    const lf_program *programs;             /* ends with a loss of NULL */
+} lf_table;
+
+extern const char *const lf_pointwise_names[]; /* ends with NULL */
+
+/* ---- dispatch ---- */
+
+int lf_isa_count(void);                       /* how many were built */
+const char *lf_isa_name(int isa);             /* slowest first */
+int lf_isa_runs(int isa);                     /* does this CPU, under this system, run it? */
+const lf_table *lf_get_table(int isa, int dtype); /* dtype 32 or 64 */
+
+#endif
