@@ -1,8 +1,8 @@
 """The vocabulary in which Python twins are written.
 
 Each word is one expression that means the same on NumPy arrays and on the scalars of Numba's nopython mode. Only
-`where` differs between the two; ``lossfast.backends.numba`` gives it its scalar form there and makes the others, listed in
-`WORDS`, known to the compiler. A twin built from these words alone therefore serves both backends.
+`where` differs between the two; ``lossfast.backends.numba`` gives it its scalar form there and makes the others,
+listed in `WORDS`, known to the compiler. A twin built from these words alone therefore serves both backends.
 """
 
 from __future__ import annotations

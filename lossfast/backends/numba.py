@@ -39,8 +39,8 @@ from lossfast.rowwise import ALONG, spread
 
 __all__ = ["pointwise", "rowwise", "weigh_pointwise", "weigh_rows"]
 
-#: Entries of one buffer: 64 KiB, of which a dozen are alive at the worst.
-BLOCK = 8192
+#: Entries of one buffer: 40 KiB, of which some twenty are alive at the worst.
+BLOCK = 5120
 
 
 # ------------------------------------------------------------------------------------------------------ compiling

@@ -361,14 +361,21 @@ class _Softmax:
         self.kept: _Chunk | None = None
         self.unmasked = np.full(rows.n, float(rows.classes))
         self.soft = job.target is not None or (job.labels is not None and job.label_smoothing > 0)
+        self.ready = False
         self._largest()
+        self.ready = True
         self._exponentials()
 
     # ---- chunks
 
     def chunks(self) -> Iterator[_Chunk]:
         for columns in self.ranges:
-            yield self._open(columns)
+            chunk = self._open(columns)
+            if self.ready:
+                self.shifted(chunk)
+                if self.soft:
+                    self._weigh(chunk)
+            yield chunk
 
     def _array(self, source: np.ndarray, columns: slice, dtype: Any = np.float64) -> np.ndarray:
         out = np.empty((columns.stop - columns.start, self.n), dtype=dtype, order=self.order)
@@ -504,7 +511,6 @@ class _Softmax:
         self.true_e, self.true_el = np.full(n, np.nan), np.zeros(n)
         self.lead_v, self.lead_soft, self.true_v = np.zeros(n), np.zeros(n), np.zeros(n)
         for chunk in self.chunks():
-            self.shifted(chunk)
             e, el = chunk.e, chunk.el
             self.take(e, chunk, self.leader, lead)
             if self.true is not None:
@@ -532,7 +538,6 @@ class _Softmax:
                 self.put(x, chunk, self.leader, np.full(n, -np.inf))
                 self.second = np.maximum(self.second, x.max(axis=0))
             if self.soft:
-                self._weigh(chunk)
                 self.take(chunk.soft, chunk, self.leader, self.lead_soft)
                 s, sl = tree_sum(chunk.w)
                 self.total, lost = two_sum(self.total, s)
@@ -550,9 +555,10 @@ class _Softmax:
         whole, lost = two_sum(np.where(self.empty, 0.0, 1.0), self.rest)
         self.whole, low = two_sum(whole, lost + self.rest_low)
         inverse = 1.0 / self.whole
-        product, lost = two_product(inverse, self.whole)
-        self.inverse = np.where(self.empty, 0.0, inverse)
-        self.inverse_low = np.where(self.empty, 0.0, inverse * (((1.0 - product) - lost) - inverse * low))
+        self.inverse, self.inverse_low = np.where(self.empty, 0.0, inverse), 0.0
+        if self.exact:
+            product, lost = two_product(inverse, self.whole)
+            self.inverse_low = np.where(self.empty, 0.0, inverse * (((1.0 - product) - lost) - inverse * low))
         if job.b is not None:
             near = np.log1p(np.where(self.rest > -0.5, self.rest, 0.0)) + self.rest_low / self.whole
             far = np.log(np.abs(self.whole)) + low / self.whole
@@ -563,9 +569,10 @@ class _Softmax:
             self.log_rest = np.log1p(self.rest) + self.rest_low / (1.0 + self.rest)
         self.others = self.rest * self.inverse + (self.rest * self.inverse_low + self.rest_low * self.inverse)
         z = self.shift_by / job.temperature
-        product, lost = two_product(z, np.full(1, job.temperature))
         lse, low = two_sum(z, self.log_rest)
-        low += ((self.shift_by - product) - lost) / job.temperature
+        if job.temperature != 1:
+            product, lost = two_product(z, np.full(1, job.temperature))
+            low += ((self.shift_by - product) - lost) / job.temperature
         lse = lse + np.where(np.isfinite(low), low, 0.0)
         lse = np.where(self.limit & ~self.nan, np.inf, lse)
         self.lse = np.where(self.empty | ((self.top == -np.inf) & ~self.rows.bad), -np.inf, lse)
@@ -577,6 +584,8 @@ class _Softmax:
         self.lead_v = self.pivot(self.lead_v)
 
     def probability(self, e: np.ndarray, el: np.ndarray | None) -> np.ndarray:
+        if not self.exact:
+            return e * self.inverse
         low = e * self.inverse_low
         if el is not None:
             low += el * self.inverse
@@ -591,7 +600,6 @@ class _Softmax:
     def entries(self, chunk: _Chunk) -> np.ndarray:
         """p of every class."""
         if chunk.p is None:
-            self.shifted(chunk)
             chunk.p = self.probability(chunk.e, chunk.el)
             if chunk.b is not None:
                 chunk.p *= chunk.b
