@@ -54,13 +54,13 @@ $(VENV)/.base:
 
 # Changes only when the compiler asked for does, so that `CC=... make test` builds anew.
 $(VENV)/.compiler: always $(VENV)/.base
-	@echo "$$CC $$CFLAGS $$LOSSFAST_REQUIRE_EXT" | cmp -s - $@ || echo "$$CC $$CFLAGS $$LOSSFAST_REQUIRE_EXT" > $@
+	@echo "$$CC $$CFLAGS $$LOSSFAST_CFLAGS $$LOSSFAST_REQUIRE_EXT" | cmp -s - $@ || echo "$$CC $$CFLAGS $$LOSSFAST_CFLAGS $$LOSSFAST_REQUIRE_EXT" > $@
 
 # What an earlier build left must not stand in for a build that fails.
 $(VENV)/.built: $(VENV)/.compiler $(SOURCES)
 	@echo "building lossfast"
 	@rm -f $(KERNELS)/*.so
-	@$(PIP) --no-build-isolation --no-deps --editable .
+	@PYTHONWARNINGS=ignore $(PIP) --no-build-isolation --no-deps --editable .
 	@touch $@
 
 # The packages of a dependency group: .demo, .test, .bench, .docs, .lint

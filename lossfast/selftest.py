@@ -71,7 +71,8 @@ def check(backends: Sequence[str] | None = None, as_json: bool = False) -> int:
             ]
             if not as_json:
                 cells = [
-                    " / ".join(f"{ulp:.2f}" for ulp in ulps) + (" " if max(ulps) <= bound else "*")
+                    " / ".join(f"{ulp:.2f}" if ulp < 1000 else f"{ulp:.0e}" for ulp in ulps)
+                    + (" " if max(ulps) <= bound else "*")
                     for bound, ulps in zip(bounds, row, strict=True)
                 ]
                 print(
