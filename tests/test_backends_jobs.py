@@ -343,6 +343,21 @@ def test_rows_within_the_budget(backend, task, dtype):
         assert all(error <= BUDGET for error in worst.values()), (job.logits.shape, worst)
 
 
+@pytest.mark.parametrize("task", TASKS)
+def test_each_output_alone(backend, task):
+    """Nothing depends on what else is wanted; a total is the sum of the rows."""
+    whole = make(task, 5, np.float64, np.random.default_rng(8))
+    backend.rowwise(whole)
+    for name, out in whole.outputs.items():
+        totals = (name,) if name in ("loss", "grad_temperature") else ()
+        job = dataclasses.replace(whole, outputs={name: np.full_like(out, 7)}, totals=totals)
+        sums = backend.rowwise(job)
+        np.testing.assert_array_equal(job.outputs[name], out, name)
+        if totals:
+            assert sums[name] == backend.rowwise(dataclasses.replace(job, outputs={}))[name]
+            assert float(mp.fsum(exact(part) for part in sums[name])) == math.fsum(out)
+
+
 @pytest.mark.thread_unsafe(reason="changes a constant of the module")
 @pytest.mark.parametrize("task", TASKS)
 def test_rows_in_chunks(task, monkeypatch):

@@ -1,7 +1,7 @@
 """The Numba backend: loops over float64 blocks, compiled on first use and kept in Numba's cache.
 
 Blocks come and go as in the NumPy backend, so that every kernel sees contiguous float64 arrays only and is compiled
-once, whatever the dtypes and layouts of the operands. A kernel that needs a loss is bound to that loss's twin (`_bind`).
+once, whatever the dtypes and layouts of the operands. A kernel that needs a loss is bound to its twin (`_bind`).
 Threads are lossfast's own: kernels release the GIL.
 """
 
@@ -559,18 +559,8 @@ def _rows(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:
             totals[name] = values
 
     work = p = q = None
-    if wanted - {
-        "loss",
-        "lse",
-        "pred",
-        "log_proba",
-        "grad_target",
-        "sign",
-        *(("grad", "hess") if rows.label is not None else ()),
-    }:
-        work = np.empty(shape)
-    if work is not None or job.target is not None or job.loss == "quadratic_softmax_loss" or job.label_smoothing > 0:
-        p, q = np.empty(shape), np.empty(shape)
+    if wanted - _WITHOUT_P or job.target is not None or job.loss == "quadratic_softmax_loss" or job.label_smoothing > 0:
+        work, p, q = np.empty(shape), np.empty(shape), np.empty(shape)
         _probabilities(e, el, s, p, q)
 
     if "lse" in out:
@@ -591,7 +581,7 @@ def _rows(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:
         give("log_proba", 0.0 - logs)
 
     v = mean_v = None
-    if job.v is not None:
+    if not {"hvp", "vjp", "jvp", "row_jvp"}.isdisjoint(out):
         v = load(job.v, at, np.empty(shape[: job.v.ndim - job.logits.ndim + 2]))
         if v.ndim == 2:
             if job.where is not None:
@@ -652,11 +642,7 @@ def _losses(job: RowwiseJob, rows: Rows, wanted: set[str], give: Callable[[str, 
         _totals(w, total)
 
     loss = np.empty(n)
-    grad = (
-        np.empty(shape)
-        if not {"grad", "newton_step"}.isdisjoint(wanted) or (quadratic and "grad_temperature" in wanted)
-        else _NONE
-    )
+    grad = np.empty(shape) if not {"grad", "newton_step"}.isdisjoint(wanted) else _NONE
     hess = np.empty(shape) if "hess" in wanted else _NONE
     want = (1 if "loss" in wanted else 0) | (2 if grad is not _NONE else 0) | (4 if hess is not _NONE else 0)
     d = u = _NONE
@@ -720,6 +706,8 @@ def _mul0(a: Any, b: Any) -> np.ndarray:
     return np.where(a == 0, 0.0, a * b)
 
 
+#: What needs no array of probabilities, if the targets are labels.
+_WITHOUT_P = {"loss", "lse", "pred", "log_proba", "grad", "hess", "grad_target", "sign"}
 _NONE = np.empty((0, 0))
 _NO_MASK = np.empty((0, 0), dtype=bool)
 

@@ -674,7 +674,7 @@ def do_softmax(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:
     middle = lambda values, lead, mean: (values - lead) - mean  # noqa: E731
     mean_v = s.mean_of(lambda c: c.v, s.lead_v) if job.v is not None and job.v.ndim == job.logits.ndim else None
     mean_d = mean_u = uv = 0.0
-    if quadratic and ("grad" in out or "hess" in out or along or "grad_temperature" in (*out, *job.totals)):
+    if quadratic and ("grad" in out or "hess" in out or along):
         lead_t = np.where(rows.label == s.leader, 1.0, 0.0) if hard else s.lead_soft
         lead_d, lead_u = spread(s.lead_p, s.others, lead_t)
         lead_d, lead_u = s.pivot(lead_d), s.pivot(lead_u)
@@ -739,17 +739,13 @@ def do_softmax(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:
         give("rank", np.where(rows.ignored, 0.0, rank))
     if "grad_temperature" in out or "grad_temperature" in job.totals:
         below = lambda c: -c.t * T  # noqa: E731
-        if quadratic:
-            change = s.sum_of(lambda c: _mul0(parts(c, 1), below(c)))
+        mean = s.sum_of(lambda c: _mul0(s.entries(c), below(c)))
+        if hard:
+            change = _mul0(true_w, mean + s.true_t * T)
         else:
-            mean = s.sum_of(lambda c: _mul0(s.entries(c), below(c)))
-            if hard:
-                change = _mul0(true_w, mean - -s.true_t * T)
-            else:
-                change = s.sum_of(lambda c: s.entries(c) * _mul0(s.total, mean) - _mul0(c.w, below(c)))
-                change = _mul0(s.total, mean) - s.sum_of(lambda c: _mul0(c.w, below(c)))
-            if kk:
-                change = change - k * (s.shift_by - mean)
+            change = _mul0(s.total, mean) - s.sum_of(lambda c: _mul0(c.w, below(c)))
+        if kk:
+            change = change - k * (s.shift_by - mean)
         give("grad_temperature", finish(np.where(s.nan, np.nan, factor / T * change)))
     if "row_jvp" in out:
         give("row_jvp", np.where(s.empty, 0.0, s.sum_of(lambda c: _mul0(s.entries(c), c.v))))
