@@ -151,8 +151,7 @@ def exact_row(job, row):
     others = [x[c] for c in classes if c != y]
     out["correct"] = (int(out["pred"][0] == y), 0)
     out["rank"] = (sum(u > x[y] for u in others), 0)
-    if others:
-        out["margin"] = (x[y] - max(others), 0)
+    out["margin"] = (x[y] - max(others) if others else mp.inf, 0)
     if job.loss == "quadratic_softmax_loss":
         d = [-q[c] if t[c] == 1 else p[c] - t[c] for c in range(C)]
         u = [2 * p[c] - t[c] for c in range(C)]
@@ -315,8 +314,6 @@ def make(task, C, dtype, rng, masked=False):
         options["v"] = rng.normal(size=shape).astype(dtype)
     if "newton_step" in names:
         options["ridge"] = 1e-3
-    if C == 1:
-        names = tuple(name for name in names if name != "margin")
     return row_job(loss, logits, names, **options)
 
 

@@ -51,7 +51,7 @@ def _where(condition, a, b):
     return lambda condition, a, b: a if condition else b
 
 
-for _word in (*_words.WORDS, _rowwise._miss, _rowwise.spread):
+for _word in (*_words.WORDS, _rowwise._miss):
     register_jitable(_word)
 
 
@@ -70,9 +70,8 @@ def _bind(kernel: Callable[..., Any], twin: Callable[..., Any]) -> Any:
 
     Numba's cache looks at the kernel's file only, so the name carries a digest of what is compiled into it.
     """
-    text = b"".join(
-        f.__code__.co_code + repr(f.__code__.co_consts).encode() for f in (twin, *_words.WORDS, _rowwise._miss)
-    )
+    codes = [f.__code__ for f in (twin, *_words.WORDS, _rowwise._miss)]
+    text = repr([(code.co_code, code.co_consts, code.co_names) for code in codes]).encode()
     name = f"{kernel.__name__}_{twin.__name__}_{hashlib.sha256(text).hexdigest()[:12]}"
     bound = FunctionType(kernel.__code__, {**kernel.__globals__, "twin": register_jitable(twin)}, name)
     bound.__qualname__ = name
@@ -413,11 +412,10 @@ def _totals(a, out):
         out[i] = _total(a, i)
 
 
-@_compile
 def _spreads(p, q, soft, d, u):
     for i in range(p.shape[0]):
         for c in range(p.shape[1]):
-            d[i, c], u[i, c] = spread(p[i, c], q[i, c], soft[i, c])
+            d[i, c], u[i, c] = twin(p[i, c], q[i, c], soft[i, c])
 
 
 @_compile
@@ -653,7 +651,7 @@ def _losses(job: RowwiseJob, rows: Rows, wanted: set[str], give: Callable[[str, 
     else:
         if quadratic:
             d, u, mean = np.empty(shape), np.empty(shape), np.empty(n)
-            _spreads(p, q, soft, d, u)
+            _bind(_spreads, spread)(p, q, soft, d, u)
             _centre(p, s, d, mean, work)
             _centre(p, s, u, mean, work)
         else:
