@@ -1,0 +1,215 @@
+"""What the benchmark modules share: the variants of the library, the calls to be measured, and how time is taken."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+import lossfast as lf
+from lossfast import backends
+
+#: Set by ``make bench ASV=--quick``: asv does not tell the suite that its results are to be quick rather than good.
+QUICK = os.environ.get("LOSSFAST_BENCH_QUICK", "") not in ("", "0")
+
+#: float16 and bfloat16 take a path of their own; ml_dtypes, which has bfloat16, is optional.
+DTYPES = ("float32",) if QUICK else ("float32", "float64", "float16", "bfloat16")
+
+#: What the methods of a loss and of a function are called with.
+LOSS_METHODS = ("value", "value_and_grad", "grad_and_hess")
+FUNCTION_METHODS = ("value", "vjp")
+
+LOSS_KINDS = ("pointwise", "rowwise")
+POINTWISE_KINDS = ("pointwise", "function")
+
+Call = Callable[[], Any]
+
+
+def names(*kinds: str) -> list[str]:
+    """The registered losses and functions of these kinds (of all, if none is given)."""
+    return [name for name in lf.losses() if not kinds or lf.get_loss(name).kind in kinds]
+
+
+def methods(kind: str) -> tuple[str, ...]:
+    return LOSS_METHODS if kind in LOSS_KINDS else FUNCTION_METHODS
+
+
+# ----------------------------------------------------------------------------------------------------- variants
+
+
+def _variants() -> list[str]:
+    try:
+        compiled = [f"compiled {isa}" for isa in lf.isas()]
+    except ImportError:
+        compiled = ["compiled"]
+    return [*compiled, *(name for name in backends.NAMES if name != "compiled")]
+
+
+#: Every backend, and of the compiled one every instruction set that this CPU runs, slowest first.
+VARIANTS = _variants()
+#: The one that a user gets.
+DEFAULT = next(name for name in reversed(VARIANTS) if name.startswith("compiled"))
+
+
+@contextlib.contextmanager
+def using(variant: str) -> Iterator[None]:
+    """Within, lossfast computes with that variant; an ImportError where it is not to be had."""
+    backend, _, isa = variant.partition(" ")
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(lf.use_backend(backend))
+        if isa:
+            stack.enter_context(lf.use_isa(isa))
+        yield
+
+
+def available(variant: str) -> bool:
+    try:
+        with using(variant):
+            return True
+    except ImportError:
+        return False
+
+
+# ------------------------------------------------------------------------------------------------------- inputs
+
+
+def dtype_of(name: str) -> np.dtype[Any] | None:
+    """The dtype, or None where it needs a package that is not installed."""
+    if name != "bfloat16":
+        return np.dtype(name)
+    try:
+        import ml_dtypes
+    except ImportError:
+        return None
+    return np.dtype(ml_dtypes.bfloat16)
+
+
+def shape_of(text: str) -> tuple[int, ...]:
+    """The shape that asv shows as ``"1000x10"``."""
+    return tuple(int(length) for length in text.split("x"))
+
+
+def operands(loss: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
+    """Ordinary inputs: predictions around 0 with answers of yes and no, or logits with labels that they mostly favour."""
+    random = np.random.default_rng(1)
+    x = random.standard_normal(shape, dtype=np.float32)
+    if loss.kind in POINTWISE_KINDS:
+        x *= 2
+        pair = (x, random.random(shape, dtype=np.float32) < 0.5)
+        return tuple(operand.astype(dtype) for operand in pair[: len(loss.operands)])
+    x *= 3
+    if loss.kind == "rowwise" and "proba" not in loss.outputs:  # it takes log-probabilities
+        np.negative(np.abs(x, out=x), out=x)
+    if loss.kind == "row_function":
+        return (x.astype(dtype),)
+    labels = np.where(random.random(shape[:-1]) < 0.7, x.argmax(-1), random.integers(0, shape[-1], shape[:-1]))
+    return x.astype(dtype), labels
+
+
+def call_of(
+    loss: Any, method: str, arguments: tuple[np.ndarray, ...], n_threads: int = 1, buffers: bool = True
+) -> Call | None:
+    """A call without arguments, into buffers that are there already unless told otherwise; None if the loss has none."""
+    x = arguments[0]
+    options: dict[str, Any] = {"n_threads": n_threads}
+    if method == "value":
+        if loss.kind not in LOSS_KINDS and buffers:
+            options["out"] = loss(*arguments)
+        return lambda: loss(*arguments, **options)
+    if not hasattr(loss, method):
+        return None
+    function = getattr(loss, method)
+    if method == "vjp":
+        arguments = (x, np.ones_like(loss(x)))
+        given = ("out",)
+    else:
+        given = ("grad_out",) if method == "value_and_grad" else ("grad_out", "hess_out")
+    if buffers:
+        options.update({name: np.zeros_like(x) for name in given})
+    return lambda: function(*arguments, **options)
+
+
+def floor_of(loss: Any, arguments: tuple[np.ndarray, ...]) -> Call:
+    """What nothing that reads the operands once and writes a gradient once can beat by much.
+
+    For two operands element by element that is `numpy.subtract`, otherwise `numpy.copyto` (and for half types, whose
+    arithmetic NumPy does in software).
+    """
+    x, out = arguments[0], np.zeros_like(arguments[0])
+    if loss.kind == "pointwise" and x.dtype.itemsize > 2:
+        return lambda: np.subtract(x, arguments[1], out=out)
+    return lambda: np.copyto(out, x)
+
+
+# --------------------------------------------------------------------------------------------------------- time
+
+
+def interleaved(calls: Sequence[Call], seconds: float, least: int = 3) -> list[float]:
+    """Median time of each call, in seconds, all taken in turns so that a busy moment of the machine meets all alike.
+
+    A turn of a short call is a batch of them, after one that brings its data back to the caches; it takes part until
+    every call has had ``seconds``, and at least ``least`` turns.
+    """
+    batches, samples = [], [[] for _ in calls]
+    for call in calls:
+        call()  # what happens once only
+        once = _batch(call, 1)
+        batches.append(max(1, min(1000, int(50e-6 / max(once, 1e-9)))))
+    spent, turns = 0.0, 0
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        while turns < least or (spent < seconds * len(calls) and turns < 1000):
+            for call, batch, found in zip(calls, batches, samples, strict=True):
+                if not found or found[-1] < 0.02:
+                    call()
+                found.append(_batch(call, batch))
+                spent += found[-1] * batch
+            turns += 1
+    finally:
+        if collecting:
+            gc.enable()
+    return [statistics.median(found) for found in samples]
+
+
+def _batch(call: Call, count: int) -> float:
+    start = time.perf_counter()
+    for _ in range(count):
+        call()
+    return (time.perf_counter() - start) / count
+
+
+# ------------------------------------------------------------------------------------------------------- tables
+
+#: What a ``setup_cache`` hands to its benchmarks: a result for each combination that there is, or why it failed.
+Table = dict[tuple[Any, ...], Any]
+
+
+class Failure(str):
+    """What went wrong with one combination, to be raised by the benchmark that asks for it and no other."""
+
+
+def attempt(table: Table, key: tuple[Any, ...], measure: Callable[[], Any]) -> None:
+    try:
+        table[key] = measure()
+    except Exception as error:
+        table[key] = Failure(f"{type(error).__name__}: {error}")
+
+
+def require(table: Table, *key: Any) -> None:
+    """For ``setup``: what is not in the table is not available here, and skipped."""
+    if key not in table:
+        raise NotImplementedError("not available")
+
+
+def look_up(table: Table, *key: Any) -> Any:
+    found = table[key]
+    if isinstance(found, Failure):
+        raise RuntimeError(found)
+    return found
