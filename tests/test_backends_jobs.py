@@ -156,28 +156,28 @@ def exact_row(job, row):
         d = [-q[c] if t[c] == 1 else p[c] - t[c] for c in range(C)]
         u = [2 * p[c] - t[c] for c in range(C)]
         D, U = mp.fsum(p[c] * d[c] for c in range(C)), mp.fsum(p[c] * u[c] for c in range(C))
-        size_d, size_u = (mp.fsum(p[c] * abs(g[c]) for c in range(C)) for g in (d, u))
+        # a soft target's p - t may cancel as well
+        abs_d = [abs(d[c]) if hard else p[c] + abs(t[c]) for c in range(C)]
+        abs_u = [abs(u[c]) if hard else 2 * p[c] + abs(t[c]) for c in range(C)]
+        size_d, size_u = (mp.fsum(p[c] * g[c] for c in range(C)) for g in (abs_d, abs_u))
         k = s * sw * W
         out["loss"] = (sw * W * mp.fsum(d[c] ** 2 for c in range(C)) / 2, 0 if hard else sw * W)
         out["grad"] = (
             [k / T * p[c] * (d[c] - D) for c in range(C)],
-            [abs(k / T * p[c]) * (abs(d[c]) + size_d) for c in range(C)],
+            [abs(k / T * p[c]) * (abs_d[c] + size_d) for c in range(C)],
         )
         parts = [q[c] * (d[c] - D) + p[c] * q[c] - p[c] * (u[c] - U) for c in range(C)]
         out["hess"] = (
             [k / T**2 * p[c] * parts[c] for c in range(C)],
-            [
-                abs(k / T**2) * p[c] * (q[c] * (abs(d[c]) + size_d + p[c]) + p[c] * (abs(u[c]) + size_u))
-                for c in range(C)
-            ],
+            [abs(k / T**2) * p[c] * (q[c] * (abs_d[c] + size_d + p[c]) + p[c] * (abs_u[c] + size_u)) for c in range(C)],
         )
         if v:
             g = [p[c] * (v[c] - pv) for c in range(C)]
             gu = mp.fsum(g[c] * u[c] for c in range(C))
-            size = mp.fsum(p[c] * size_v[c] * (abs(u[c]) + size_u) for c in range(C))
+            size = mp.fsum(p[c] * size_v[c] * (abs_u[c] + size_u) for c in range(C))
             out["hvp"] = (
                 [k / T**2 * (g[c] * (d[c] - D) + p[c] * (g[c] - gu)) for c in range(C)],
-                [abs(k / T**2) * p[c] * (size_v[c] * (abs(d[c]) + size_d + p[c]) + size) for c in range(C)],
+                [abs(k / T**2) * p[c] * (size_v[c] * (abs_d[c] + size_d + p[c]) + size) for c in range(C)],
             )
         return out
     soft = not hard or eps > 0
