@@ -8,7 +8,7 @@ PIP    := $(PY) -m pip install --quiet
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 KERNELS   := lossfast/kernels
-GENERATED := $(patsubst %.pyx,%.c,$(wildcard $(KERNELS)/*.pyx))
+GENERATED := $(patsubst %.pyx,%.c,$(wildcard $(KERNELS)/*.pyx)) $(wildcard $(KERNELS)/*_api.h)
 SOURCES   := setup.py pyproject.toml $(filter-out $(GENERATED),$(wildcard $(KERNELS)/*.pyx $(KERNELS)/*.pxd $(KERNELS)/*.h $(KERNELS)/*.c))
 
 .PHONY: help run test test-all bench docs lint clean always
@@ -42,7 +42,7 @@ lint: $(VENV)/.built $(VENV)/.lint  ## ruff and mypy
 clean:  ## remove .venv and everything built
 	rm -rf $(VENV) build dist *.egg-info demo-output docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	rm -f $(KERNELS)/*.so $(GENERATED)
-	find lossfast tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A .venv that failed half-way has no pip, and is made again.
 $(VENV)/.base:
