@@ -59,6 +59,55 @@ EVALUATED = (
 )
 _NO_BUFFERS: dict[str, Any] = {}
 
+#: The groups of the documentation, and their titles.
+GROUPS = {
+    "rows": "Over a class axis",
+    "classification": "Pointwise, classification",
+    "regression": "Pointwise, regression",
+}
+
+#: What documentation says of the options that objects share: type and text. Objects' docstrings say the rest.
+OPTION_TEXTS = {
+    "class_weight": (
+        "array_like of shape (C,), optional",
+        "A weight for each class: part of the loss and of the mean's denominator.",
+    ),
+    "sample_weight": (
+        "array_like, optional",
+        "A weight for each row, of the shape of integer labels. Nothing of a row that weighs 0 is used.",
+    ),
+    "ignore_index": (
+        "int or None, default -100",
+        "Rows with this label count for nothing: their loss, gradient and weight are 0. With None no row is ignored.",
+    ),
+    "where": (
+        "array_like of bool, optional",
+        "A mask of classes, broadcastable to the first argument's shape: where it is False, there is no such class.",
+    ),
+    "axis": ("int, default -1", "The axis along which the classes lie."),
+    "keepdims": ("bool, default False", "Keep the axes that are summed over, with length 1."),
+    "reduction": (
+        '{"mean", "sum", "none", "batchmean"}, default "mean"',
+        'How the losses become one number: ``"mean"`` divides their weighted sum by the sum of the weights, '
+        '``"batchmean"`` by the number of rows. ``"none"`` returns the weighted losses themselves.',
+    ),
+    "denominator": ("float, optional", 'What ``"mean"`` divides by, instead of the sum of the weights.'),
+    "empty": (
+        '{"nan", "zero", "raise"}, default "nan"',
+        'The value where the denominator is 0 (the gradient is 0 then); ``"raise"`` makes that a ValueError.',
+    ),
+    "check": (
+        'bool or "distribution", default True',
+        "Whether labels out of range are an error; if not, their rows become NaN. With "
+        '``"distribution"``, soft labels that are negative or do not sum to 1 are an error too.',
+    ),
+    "n_threads": (
+        "int, optional",
+        "How many threads may work on the call; `get_num_threads` says how many otherwise. No bit of a result depends "
+        "on it.",
+    ),
+}
+
 
 class method:  # noqa: N801 (a decorator)
     """A method whose signature, on an object, shows the real options of that object.
@@ -113,12 +162,15 @@ class Loss:
         What it can compute besides its value.
     ulp : float
         The error budget, in units in the last place of the result.
+    group : str
+        Where the documentation has it: a key of `GROUPS`.
     """
 
     kind: ClassVar[str] = ""
     operands: ClassVar[tuple[str, ...]] = ()  # the names of the positional arguments
     shared: ClassVar[tuple[str, ...]] = ()  # which of _arguments.OPTIONS it takes
     special: ClassVar[Mapping[str, tuple[Any, Callable[[str, Any], Any]]]] = {}  # and where its rule for one differs
+    texts: ClassVar[Mapping[str, tuple[str, str]]] = {}  # or what documentation says of it
 
     def __init__(
         self,
@@ -128,16 +180,18 @@ class Loss:
         outputs: tuple[str, ...] = (),
         extra: str | None = None,
         soft: bool = False,
+        group: str = "rows",
     ) -> None:
         self.twin = twin
         self.name = self.__name__ = self.__qualname__ = twin.__name__
         self.__module__ = "lossfast"
-        self.__doc__ = twin.__doc__
+        self.__doc__ = self._documented(twin.__doc__)
         self.parameters = dict(parameters)
         self.ulp = ulp
         self.outputs = outputs
         self.extra = extra
         self.soft = soft
+        self.group = group
         rules: dict[str, tuple[Any, Callable[[str, Any], Any]]] = {
             name: (parameter.default, parameter.check) for name, parameter in self.parameters.items()
         }
@@ -147,6 +201,17 @@ class Loss:
         self._checks = {name: check for name, (_, check) in rules.items()}
         self._defaults = {name: default for name, (default, _) in rules.items()}
         self._fixed: dict[str, Any] = {}
+
+    def _documented(self, doc: str | None) -> str | None:
+        """The twin's docstring with the shared options, which it leaves out."""
+        if doc is None:  # python -OO
+            return None
+        texts = {name: {**OPTION_TEXTS, **self.texts}[name] for name in self.shared if name in OPTION_TEXTS}
+        lines = [line for name, (kind, text) in texts.items() for line in (f"{name} : {kind}", f"    {text}")]
+        heading = "Other Parameters"
+        options = "\n".join([heading, "-" * len(heading), *lines])
+        before, raises, after = inspect.cleandoc(doc).partition("\n\nRaises\n")
+        return f"{before}\n\n{options}{raises}{after}"
 
     # ------------------------------------------------------------------------------------------- what it looks like
 
@@ -451,6 +516,21 @@ class PointwiseLoss(_Reducing):
     kind = "pointwise"
     operands = ("pred", "target")
     shared = ("sample_weight", "where", "reduction", "denominator", "empty", "n_threads")
+    texts: ClassVar = {
+        "sample_weight": (
+            "array_like, optional",
+            "A weight for each element, of pred's shape; or one for each entry of its first axis. Nothing of an "
+            "element that weighs 0 is used.",
+        ),
+        "where": (
+            "array_like of bool, optional",
+            "A mask of elements, broadcastable to pred's shape: where it is False, the element counts for nothing.",
+        ),
+        "reduction": (
+            OPTION_TEXTS["reduction"][0],
+            OPTION_TEXTS["reduction"][1].replace("number of rows", "length of the first axis"),
+        ),
+    }
     _checked = _arguments.pointwise
 
 
@@ -501,6 +581,12 @@ class PointwiseFunction(Loss):
     kind = "function"
     operands = ("x",)
     shared = ("where", "n_threads")
+    texts: ClassVar = {
+        "where": (
+            "array_like of bool, optional",
+            "A mask of elements, broadcastable to x's shape: where it is False, the result is 0.",
+        ),
+    }
 
     def _apply(self, x: Any, v: Any, out: Any, options: dict[str, Any]) -> Any:
         settled = self._settle(options) if options else self._defaults
@@ -621,6 +707,9 @@ class LogSumExp(RowFunction):
 
     shared = ("axis", "b", "keepdims", "where", "n_threads")
     special: ClassVar = {"axis": _arguments.SEVERAL_AXES}
+    texts: ClassVar = {
+        "axis": ("int, tuple of int or None, default -1", "The axis, or axes, to sum over; None is all of them.")
+    }
 
     @method(needs="sign")
     def with_sign(self, x: Any, /, *, out: Any = None, **options: Any) -> tuple[Any, Any]:
@@ -736,20 +825,25 @@ def _declare(kind: type, parameters: Mapping[str, Parameter] | None, **traits: A
 
 
 def pointwise_loss(
-    *, parameters: Mapping[str, Parameter] | None = None, extra: str | None = None, ulp: Any, hess: bool = True
+    *,
+    parameters: Mapping[str, Parameter] | None = None,
+    extra: str | None = None,
+    ulp: Any,
+    hess: bool = True,
+    group: str = "regression",
 ) -> Decorator:
     """Make the decorated Python twin ``f(x, t, q, *parameters) -> (value, grad, hess)`` a public pointwise loss.
 
-    ``extra`` names the element-wise parameter handed over as ``q``; ``hess=False`` says that there is no Hessian.
+    ``extra`` names the element-wise parameter handed over as ``q``; ``hess=False`` says that there is no Hessian;
+    ``group`` is the documentation's, one of `GROUPS`.
     """
-    return _declare(
-        PointwiseLoss, parameters, ulp=ulp, extra=extra, outputs=("grad", "hess", "hvp") if hess else ("grad",)
-    )
+    outputs = ("grad", "hess", "hvp") if hess else ("grad",)
+    return _declare(PointwiseLoss, parameters, ulp=ulp, extra=extra, outputs=outputs, group=group)
 
 
 def pointwise_function(*, parameters: Mapping[str, Parameter] | None = None, ulp: Any) -> Decorator:
     """Make the decorated twin (of a loss's signature; ``t`` and ``q`` unused) a function of one argument."""
-    return _declare(PointwiseFunction, parameters, ulp=ulp, outputs=("vjp", "jvp"))
+    return _declare(PointwiseFunction, parameters, ulp=ulp, outputs=("vjp", "jvp"), group="classification")
 
 
 def row_loss(

@@ -243,7 +243,7 @@ def huber_loss(x, t, q, delta):
     return value, where(inside, d, delta * sign(d)), keep_nan(where(inside, 1.0, 0.0), d)
 
 
-@pointwise_loss(extra="pos_weight", ulp=2)
+@pointwise_loss(extra="pos_weight", ulp=2, group="classification")
 def binary_cross_entropy_with_logits(x, t, q):
     r"""Cross-entropy of a yes-or-no answer given as a logit (the log of the odds).
 
@@ -260,8 +260,7 @@ def binary_cross_entropy_with_logits(x, t, q):
     pred : array_like of float
         Logits, of any shape. float64, float32, float16 and bfloat16 are taken as they are, everything else as float64.
     target : array_like
-        The probability of "yes", usually 0 or 1, of pred's shape (or a scalar). Not checked unless
-        ``check="distribution"``.
+        The probability of "yes", usually 0 or 1, of pred's shape (or a scalar). Not checked to be one.
     pos_weight : float or array_like, optional
         Weight of the positive term: a scalar, or a vector along the last axis. Part of the loss, not of the mean's
         denominator.

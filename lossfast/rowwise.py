@@ -31,7 +31,7 @@ _TEMPERATURE = Parameter(1.0, "finite and > 0")
 def cross_entropy(p, q, t, w, total, a, k, kk, d, u):
     r"""Cross-entropy of the softmax of logits with integer or soft labels.
 
-    .. math:: \ell = s\Big[\sum_c w_c t'_c\,(\mathrm{lse} - z_c) + \zeta\,\mathrm{lse}^2\Big], \qquad z = x / T,
+    .. math:: \ell = s\Bigl[\sum_c w_c t'_c\,(\mathrm{lse} - z_c) + \zeta\,\mathrm{lse}^2\Bigr], \qquad z = x / T,
         \quad \mathrm{lse} = \log\sum_c e^{z_c}, \quad t'_c = (1 - \varepsilon)\,t_c + \varepsilon / n
 
     with :math:`s` the row's sample weight, :math:`w` the class weights, :math:`t` the targets (1 at an integer label),
@@ -40,7 +40,7 @@ def cross_entropy(p, q, t, w, total, a, k, kk, d, u):
     :math:`A = W + 2\zeta\,\mathrm{lse}`,
 
     .. math:: \frac{\partial\ell}{\partial x_c} = \frac{s}{T}\,(A\,p_c - w_c t'_c), \qquad
-        \frac{\partial^2\ell}{\partial x_c^2} = \frac{s}{T^2}\,\big(A\,p_c (1 - p_c) + 2\zeta\,p_c^2\big).
+        \frac{\partial^2\ell}{\partial x_c^2} = \frac{s}{T^2}\,\bigl(A\,p_c (1 - p_c) + 2\zeta\,p_c^2\bigr).
 
     For an integer label the loss and the true class's gradient are taken from the sum of the other classes, so that
     they keep their digits when the model is right: logits ``[20, 0]`` with label 0 give 2.06e-9 and -2.06e-9.
@@ -117,11 +117,11 @@ def nll_loss(p, q, t, w, total, a, k, kk, d, u):
 
     Parameters
     ----------
-    log_proba : array_like of float, shape (..., C)
-        Log-probabilities, as `log_softmax` gives them; not checked. float64, float32, float16 and bfloat16 are taken as
-        they are, everything else as float64.
+    logits : array_like of float, shape (..., C)
+        Log-probabilities, as `log_softmax` gives them; not checked to be. float64, float32, float16 and bfloat16 are
+        taken as they are, everything else as float64.
     targets : array_like of int
-        Labels in [0, C), of log_proba's shape without the class axis.
+        Labels in [0, C), of logits' shape without the class axis.
 
     Returns
     -------
@@ -169,7 +169,7 @@ def quadratic_softmax_loss(p, q, t, w, total, a, k, kk, d, u):
     sample weight and :math:`w` the class weights. With :math:`u = 2 p - t` and :math:`U = \sum_j p_j u_j`,
 
     .. math:: \frac{\partial^2\ell}{\partial x_c^2} = \frac{s W}{T^2}\,p_c\,
-        \big[(1 - p_c)(d_c - D) + p_c (1 - p_c) - p_c (u_c - U)\big].
+        \bigl[(1 - p_c)(d_c - D) + p_c (1 - p_c) - p_c (u_c - U)\bigr].
 
     Bounded, so that a mislabelled row cannot dominate; but its gradient vanishes where the model is sure and wrong, and
     it is not convex in the logits. Deviations from the mean are taken relative to the likeliest class, so that the
@@ -257,21 +257,21 @@ def softmax(p, a):
 
     Parameters
     ----------
-    logits : array_like of float, shape (..., C)
+    x : array_like of float, shape (..., C)
         Unnormalised log-probabilities. float64, float32, float16 and bfloat16 are taken as they are, everything else as
         float64. -inf gives exactly 0.
 
     Returns
     -------
     ndarray
-        Of logits' shape, between 0 and 1; a row masked out whole is 0.
+        Of x's shape, between 0 and 1; a row masked out whole is 0.
 
     Raises
     ------
     ValueError
         If an option does not fit.
     TypeError
-        If logits are complex, object, masked or not an array.
+        If x is complex, object, masked or not an array.
 
     See Also
     --------
@@ -305,21 +305,21 @@ def log_softmax(p, a):
 
     Parameters
     ----------
-    logits : array_like of float, shape (..., C)
+    x : array_like of float, shape (..., C)
         Unnormalised log-probabilities. float64, float32, float16 and bfloat16 are taken as they are, everything else as
         float64.
 
     Returns
     -------
     ndarray
-        Of logits' shape, at most 0; -inf for masked classes. The likeliest class keeps its digits near 0.
+        Of x's shape, at most 0; -inf for masked classes. The likeliest class keeps its digits near 0.
 
     Raises
     ------
     ValueError
         If an option does not fit.
     TypeError
-        If logits are complex, object, masked or not an array.
+        If x is complex, object, masked or not an array.
 
     See Also
     --------
@@ -347,15 +347,15 @@ def log_softmax(p, a):
 def logsumexp(p, a):
     r"""Logarithm of the sum of exponentials.
 
-    .. math:: f = \log\Big|\sum_c b_c e^{x_c}\Big|, \qquad \frac{\partial f}{\partial x_c} =
+    .. math:: f = \log\Bigl|\sum_c b_c e^{x_c}\Bigr|, \qquad \frac{\partial f}{\partial x_c} =
         \frac{b_c e^{x_c}}{\sum_j b_j e^{x_j}}
 
     Parameters
     ----------
-    logits : array_like of float, shape (..., C)
+    x : array_like of float, shape (..., C)
         Exponents. float64, float32, float16 and bfloat16 are taken as they are, everything else as float64.
     b : array_like, optional
-        Factors of the exponentials, broadcastable to logits' shape; negative ones are accepted, and where a factor is 0
+        Factors of the exponentials, broadcastable to x's shape; negative ones are accepted, and where a factor is 0
         the exponent is not looked at. ``with_sign`` gives the sign of the sum beside its logarithm.
 
     Returns
