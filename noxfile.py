@@ -19,9 +19,9 @@ def install(session: nox.Session, *groups: str) -> None:
         session.install(*nox.project.dependency_groups(PYPROJECT, group))
 
 
-def pytest(session: nox.Session, *args: str) -> None:
-    # From the installed package, not the source tree: what is tested is what a wheel holds.
-    session.run("pytest", "--import-mode=importlib", "--pyargs", "lossfast", "tests", *args, *session.posargs)
+def pytest(session: nox.Session, path: str = "tests") -> None:
+    # The command, unlike `python -m pytest`, leaves the source tree off the path: what is tested is what a wheel holds.
+    session.run("pytest", path, *session.posargs)
 
 
 @nox.session(python=PYTHONS)
