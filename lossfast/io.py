@@ -549,9 +549,11 @@ def _arrow_table(
                 raise FileError(f"{name}: column {column} holds lists, so it can only be read alone")
             width = kind.list_size if types.is_fixed_size_list(kind) else -1
             kind = kind.value_type
-        if not (types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)):
+        letters = {"f": types.is_floating, "u": types.is_unsigned_integer, "i": types.is_signed_integer}
+        letter = next((letter for letter, holds in letters.items() if holds(kind)), None)
+        if letter is None and not types.is_boolean(kind):
             raise FileError(f"{name}: column {column} is of type {schema.field(column).type}, not of numbers")
-        inner.append(np.dtype(kind.to_pandas_dtype()))
+        inner.append(np.dtype(f"{letter}{kind.bit_width // 8}" if letter else bool))
     dtype = np.result_type(*inner)
     if width < 0:  # the first row tells the length that all must have
         first = next((batch for batch in batches(1) if batch.num_rows), None)
