@@ -31,6 +31,12 @@ DOMAINS: dict[str, Callable[[float], bool]] = {
     "in (0, 1)": lambda value: 0 < value < 1,
 }
 
+#: What ``out`` is to a function, which reduces nothing.
+RESULT_BUFFER = (
+    "ndarray, optional",
+    "Where the result goes: an array of its shape, of any floating dtype, which is then the one returned.",
+)
+
 
 @dataclass(frozen=True)
 class Parameter:
@@ -100,6 +106,11 @@ OPTION_TEXTS = {
         'bool or "distribution", default True',
         "Whether labels out of range are an error; if not, their rows become NaN. With "
         '``"distribution"``, soft labels that are negative or do not sum to 1 are an error too.',
+    ),
+    "out": (
+        "ndarray, optional",
+        'With ``reduction="none"``, where the losses go: an array of their shape, of any floating dtype, which is then '
+        "the one returned.",
     ),
     "n_threads": (
         "int, optional",
@@ -206,7 +217,8 @@ class Loss:
         """The twin's docstring with the shared options, which it leaves out."""
         if doc is None:  # python -OO
             return None
-        texts = {name: {**OPTION_TEXTS, **self.texts}[name] for name in self.shared if name in OPTION_TEXTS}
+        known = {**OPTION_TEXTS, **self.texts}
+        texts = {name: known[name] for name in (*self.shared, "out") if name in known}
         lines = [line for name, (kind, text) in texts.items() for line in (f"{name} : {kind}", f"    {text}")]
         heading = "Other Parameters"
         options = "\n".join([heading, "-" * len(heading), *lines])
@@ -586,6 +598,7 @@ class PointwiseFunction(Loss):
             "array_like of bool, optional",
             "A mask of elements, broadcastable to x's shape: where it is False, the result is 0.",
         ),
+        "out": RESULT_BUFFER,
     }
 
     def _apply(self, x: Any, v: Any, out: Any, options: dict[str, Any]) -> Any:
@@ -637,6 +650,7 @@ class RowFunction(Loss):
     kind = "row_function"
     operands = ("x",)
     shared: ClassVar[tuple[str, ...]] = ("axis", "where", "n_threads")
+    texts: ClassVar[Mapping[str, tuple[str, str]]] = {"out": RESULT_BUFFER}
 
     def _apply(
         self, wanted: str, x: Any, v: Any, out: Any, options: dict[str, Any], sign: bool = False
@@ -708,7 +722,8 @@ class LogSumExp(RowFunction):
     shared = ("axis", "b", "keepdims", "where", "n_threads")
     special: ClassVar = {"axis": _arguments.SEVERAL_AXES}
     texts: ClassVar = {
-        "axis": ("int, tuple of int or None, default -1", "The axis, or axes, to sum over; None is all of them.")
+        "axis": ("int, tuple of int or None, default -1", "The axis, or axes, to sum over; None is all of them."),
+        "out": RESULT_BUFFER,
     }
 
     @method(needs="sign")

@@ -378,7 +378,7 @@ def log_sigmoid(x, t, q):
 
     References
     ----------
-    .. [1] M. Mächler, "Accurately computing log(1 - exp(-|a|))", vignette of the R package Rmpfr, 2012.
+    .. [1] M. Mächler, "Accurately computing ``log(1 - exp(-|a|))``", vignette of the R package Rmpfr, 2012.
 
     Examples
     --------
