@@ -1,0 +1,51 @@
+"""How the documentation is built: ``make docs``. Nothing is loaded from the network, and a warning is an error."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
+
+import lossfast
+
+project = "lossfast"
+author = "lossfast developers"
+copyright = "the lossfast developers"
+version = release = lossfast.__version__
+
+extensions = ["lossfast_reference", "mathml", "myst_parser", "numpydoc", "sphinx.ext.autodoc"]
+exclude_patterns = ["_build", "reference/generated/command-line.md"]
+default_role = "py:obj"
+nitpicky = True
+
+html_math_renderer = "mathml"
+myst_enable_extensions = ["deflist", "dollarmath"]
+myst_heading_anchors = 3
+numpydoc_show_class_members = False
+add_module_names = False
+autodoc_typehints = "none"
+toc_object_entries = False
+python_maximum_signature_line_length = 100
+highlight_language = "python"
+
+html_theme = "pydata_sphinx_theme"
+html_title = "lossfast"
+html_static_path = ["_static"]
+html_css_files = ["lossfast.css"]
+html_copy_source = False
+html_show_sourcelink = False
+html_show_sphinx = False
+html_sidebars = {
+    page: [] for page in ("index", "guide", "command-line", "adding-a-loss", "design", "genindex", "search")
+}
+html_theme_options = {
+    "logo": {"text": "lossfast"},
+    "navbar_align": "left",
+    "navbar_end": ["theme-switcher"],
+    "secondary_sidebar_items": ["page-toc"],
+    "footer_start": ["copyright"],
+    "footer_end": [],
+    "show_toc_level": 2,
+    "navigation_with_keys": False,
+    "pygments_light_style": "a11y-high-contrast-light",
+    "pygments_dark_style": "a11y-high-contrast-dark",
+}
