@@ -43,9 +43,9 @@ cdef extern from "tables.h" nogil:
         double others_lo[16]
         double pivot_e[16]
         double pivot_lo[16]
+        double inverse[16]
         double lse[16]
         double tau[16]
-        double rest[16]
         double terms[4][16]
         double result[16]
 
@@ -56,6 +56,7 @@ cdef extern from "tables.h" nogil:
         const void *t
         const void *v
         const void *cw
+        const void *live
         void *e
         void *lo
         void *out
@@ -70,7 +71,6 @@ cdef extern from "tables.h" nogil:
         double ridge
         int dtype
         int soft
-        int has_class_weight
 
     ctypedef void (*lf_stage)(const lf_classes *, lf_rows *) noexcept nogil
     ctypedef void (*lf_row_step)(lf_rows *, const lf_options *) noexcept nogil
@@ -82,6 +82,7 @@ cdef extern from "tables.h" nogil:
         LF_STAGE_exponentials_times_v
         LF_STAGE_one_hot
         LF_STAGE_target_sums
+        LF_STAGE_remainder
         LF_STAGE_ranking
         LF_STAGE_along_v
         LF_STAGE_affine
@@ -104,6 +105,7 @@ cdef extern from "tables.h" nogil:
         const lf_stage *along
         lf_row_step prepare
         lf_row_step finish
+        lf_row_step remainders
         lf_row_step targets
         const lf_program *programs
 

@@ -21,6 +21,7 @@ const lf_table JOIN(lf_table_, LF_ISA, LF_DTYPE) = {
 #if LF_DTYPE == 64
     .prepare = prepare,
     .finish = finish,
+    .remainders = remainders,
     .targets = targets,
     .programs = lf_programs,
 #endif

@@ -21,15 +21,16 @@
 typedef struct { real v, g, h; } vgh;
 #define LOSS(name) INLINE vgh name##_body(real x, real t, real q, const real *p)
 
-/* sigmoid of |x| and of -|x|, each with full relative accuracy: e = e^-|x|, far = e / (1 + e), near = 1 / (1 + e) */
-typedef struct { real near, far; pair e; } sides;
+/* sigmoid of |x| and of -|x|, each with full relative accuracy: e = e^-|x|, far = e / (1 + e), near = 1 / (1 + e), and
+   their difference, tanh(|x|/2) */
+typedef struct { real near, far, difference; decay e; } sides;
 INLINE sides both_sides(real x) {
-    const pair e = r_exp_negative(r_abs(x));
+    const decay e = r_exp_negative(r_abs(x));
     const real d = K(1) + e.hi, d_lo = (K(1) - d) + e.hi + e.lo, inverse = K(1) / d;
     const real near = r_fma(-r_product_error(inverse, d, K(1)) - inverse * d_lo, inverse, inverse);
     const real f = e.hi * inverse;
     const real far = r_fma((e.lo - f * d_lo) - r_product_error(f, d, e.hi), inverse, f);
-    return (sides){near, far, e};
+    return (sides){near, far, e.left * near, e};
 }
 INLINE real r_sign(real x) { /* NaN for NaN; 0 for both zeros */
     return where(lt(K(0), x), K(1), where(lt(x, K(0)), K(-1), x + K(0)));
@@ -40,7 +41,7 @@ LOSS(sigmoid) {
     const sides s = both_sides(x);
     const mask up = lt(K(0), x);
     const real g = s.near * s.far, v = where(up, s.near, s.far);
-    return (vgh){v, g, g * where(up, s.far - s.near, s.near - s.far)};
+    return (vgh){v, g, g * where(up, -s.difference, s.difference)};
 }
 
 /* -log(1 + e^-x) = min(x, 0) - log1p(e^-|x|); 1 - s; -s(1-s) */
@@ -61,18 +62,24 @@ LOSS(binary_cross_entropy_with_logits) {
     return (vgh){v, where(up, g, -g), all * (s.near * s.far)};
 }
 
+/* slope (|x - t| - bit), where x - t itself may overflow */
+INLINE real less_a_bit(real x, real t, real a, real slope, real bit) {
+    const real half = r_abs(K(0.5) * x - K(0.5) * t) - K(0.5) * bit;
+    return where(lt(a, K(INFINITY)), slope * (a - bit), K(2) * slope * half);
+}
+
 /* d^2 / (2 beta) for |d| < beta, |d| - beta/2 beyond; beta = 0 is |d| */
 LOSS(smooth_l1_loss) {
     const real beta = p[0], d = x - t, a = r_abs(d), ratio = d / beta;
     const mask inside = lt(a, beta);
-    return (vgh){where(inside, K(0.5) * d * ratio, a - K(0.5) * beta), where(inside, ratio, r_sign(d)),
+    return (vgh){where(inside, K(0.5) * d * ratio, less_a_bit(x, t, a, K(1), K(0.5) * beta)), where(inside, ratio, r_sign(d)),
                  where(inside, K(1) / beta, where(le(beta, a), K(0), a))};
 }
 
 /* d^2 / 2 for |d| <= delta, delta (|d| - delta/2) beyond: one expression with m = min(|d|, delta) */
 LOSS(huber_loss) {
     const real delta = p[0], d = x - t, a = r_abs(d), m = r_min(delta, a);
-    return (vgh){m * (a - K(0.5) * m), r_max(-delta, r_min(delta, d)), where(le(a, delta), K(1), where(lt(delta, a), K(0), a))};
+    return (vgh){less_a_bit(x, t, a, m, K(0.5) * m), r_max(-delta, r_min(delta, d)), where(le(a, delta), K(1), where(lt(delta, a), K(0), a))};
 }
 
 /* d^2; 2 d; 2 */

@@ -440,13 +440,15 @@ INLINE exponential r_exp_parts(real t, real tail) {
     return (exponential){w, k};
 }
 
-/* e^-a in two parts, for a >= 0; lo is not normalised where e^-a is subnormal. */
-INLINE pair r_exp_negative(real a) {
+/* e^-a in two parts, for a >= 0 (lo is not normalised where e^-a is subnormal), and 1 - e^-a with full relative accuracy. */
+typedef struct { real hi, lo, left; } decay;
+INLINE decay r_exp_negative(real a) {
     const real floor_ = K(LF_DTYPE == 32 ? -104.0 : -746.0), lift = K(LF_DTYPE == 32 ? 64 : 128);
     const exponential x = r_exp_parts(r_max(floor_, -a), K(0));
     const real s = r_pow2(x.k + lift), unlift = r_pow2(-lift);
     const real e = r_fma(x.w, s, s);
-    return (pair){e * unlift, r_fma(x.w, s, s - e) * unlift};
+    const real hi = e * unlift, lo = r_fma(x.w, s, s - e) * unlift;
+    return (decay){hi, lo, where(eq(x.k, K(0)), -x.w, (K(1) - hi) - lo)};
 }
 
 /* log((h + rest) * 2^n) + add for normal h > 0, |rest| below a unit in the last place of h, n integral.

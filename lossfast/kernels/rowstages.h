@@ -237,9 +237,9 @@ STAGE(one_hot) {
     }
 }
 
-/* Without class weights cw is 1; without soft targets only the sums over cw are wanted. */
+/* Without soft targets only the sums over cw are wanted. */
 STAGE(target_sums) {
-    const scalar *x = k->x, *t = k->t, *cw = k->cw;
+    const scalar *x = k->x, *t = k->t, *cw = k->cw, *live = k->live;
     CLASSES;
     EACH_GROUP {
         const real m = ROW(max);
@@ -252,8 +252,9 @@ STAGE(target_sums) {
                 sum_add_product(&tau[part], w, target);
                 sum_add_gap(&tau_gap[part], w * target, m, y);
             }
-            sum_add(&cw_sum[part], w, K(0));
-            sum_add_gap(&cw_gap[part], w, m, y);)
+            const real spread_w = live ? w * IN(live, 0) : w;
+            sum_add(&cw_sum[part], spread_w, K(0));
+            sum_add_gap(&cw_gap[part], spread_w, m, y);)
         ;
         PUT(r->tau, tau);
         PUT(r->tau_gap, tau_gap);
@@ -267,39 +268,41 @@ STAGE(remainder) {
     CLASSES;
     EACH_GROUP {
         const real argmax = ROW_CLASS(argmax);
-        SUM(rest);
-        EACH_CLASS(const mask is = eq(CLASS(), argmax);
-                   sum_add(&rest[part], where(is, K(0), IN(e, 0)), where(is, K(0), IN(lo, 0)));)
+        SUM(rest); SUM(own);
+        EACH_CLASS(const mask is = eq(CLASS(), argmax); const real hi = IN(e, 0); const real low = IN(lo, 0);
+                   sum_add(&rest[part], where(is, K(0), hi), where(is, K(0), low));
+                   sum_add(&own[part], where(is, hi, K(0)), where(is, low, K(0)));)
         ;
         PUT(r->rest, rest);
+        PUT(r->max_e, own);
     }
 }
 
-/* 0: sum p (max - x) */
+/* 0: sum e (max - x), over the exponentials and not p, which may be subnormal */
 STAGE(spread) {
     const scalar *x = k->x, *e = k->e, *lo = k->lo;
     CLASSES;
     EACH_GROUP {
         const real m = ROW(max);
-        const pair inverse = ROW_SPLIT(inverse);
         SUM(gap);
-        EACH_CLASS(sum_add_gap(&gap[part], PROBABILITY(), m, IN(x, -INFINITY));)
+        EACH_CLASS(const real y = IN(x, -INFINITY); sum_add_gap(&gap[part], IN(e, 0), m, y);
+                   sum_add_gap(&gap[part], IN(lo, 0), m, y);)
         ;
         PUT(r->terms[0], gap);
     }
 }
 
-/* 0: sum p v, 1: sum v */
+/* 0: sum e v, 1: sum v, over the classes that are not masked */
 STAGE(along_v) {
-    const scalar *v = k->v, *e = k->e, *lo = k->lo;
+    const scalar *v = k->v, *live = k->live, *e = k->e, *lo = k->lo;
     CLASSES;
     EACH_GROUP {
-        const pair inverse = ROW_SPLIT(inverse);
-        SUM(pv); SUM(all);
-        EACH_CLASS(const real d = IN(v, 0); const real p = PROBABILITY();
-                   sum_add_product(&pv[part], p, where(eq(p, K(0)), K(0), d)); sum_add(&all[part], d, K(0));)
+        SUM(ev); SUM(all);
+        EACH_CLASS(const real d = IN(v, 0); const real hi = IN(e, 0); const real seen = where(eq(hi, K(0)), K(0), d);
+                   sum_add_product(&ev[part], hi, seen); sum_add_product(&ev[part], IN(lo, 0), seen);
+                   sum_add(&all[part], live ? r_mul0(IN(live, 0), d) : d, K(0));)
         ;
-        PUT(r->terms[0], pv);
+        PUT(r->terms[0], ev);
         PUT(r->terms[1], all);
     }
 }
@@ -334,17 +337,18 @@ STAGE(ranking) {
 /* ---- entries: one number for every class, written to `out` ----
    What an entry is made of: p, and for the losses d = p - t without cancellation at the true class. */
 
-/* post (a p) - cw (b t + c); at_label at the true class. `a` holds the inverse of the sum already. */
+/* post (a p) - cw (b t + c), c where not masked; at_mark at the marked class. `a` holds the inverse of the sum already. */
 #define AFFINE_ENTRY()                                                                                                 \
-    const real part_c = t ? r_fma(b, IN(t, 0), c) : c;                                                                 \
-    const real g = where(eq(CLASS(), label), at_label,                                                                 \
+    const real spread_c = live ? c * IN(live, 0) : c;                                                                  \
+    const real part_c = t ? r_fma(b, IN(t, 0), spread_c) : spread_c;                                                                 \
+    const real g = where(eq(CLASS(), mark), at_mark,                                                                 \
                          probability(IN(e, 0), IN(lo, 0), a) * post - (cw ? IN(cw, 0) * part_c : part_c));
 #define AFFINE_ROWS                                                                                                    \
     const pair a = ROW_SPLIT(a);                                                                                       \
-    const real b = ROW(b), c = ROW(c), post = ROW(post), label = ROW_CLASS(label), at_label = ROW(at_label);
+    const real b = ROW(b), c = ROW(c), post = ROW(post), mark = ROW_CLASS(mark), at_mark = ROW(at_mark);
 
 STAGE(affine) {
-    const scalar *t = k->t, *cw = k->cw, *e = k->e, *lo = k->lo;
+    const scalar *t = k->t, *cw = k->cw, *live = k->live, *e = k->e, *lo = k->lo;
     scalar *out = k->out;
     CLASSES;
     int bare = t == NULL;
@@ -353,20 +357,20 @@ STAGE(affine) {
         AFFINE_ROWS
         if (bare) {
             (void)b, (void)c;
-            EACH_CLASS((void)part; OUT(out, where(eq(CLASS(), label), at_label, probability(IN(e, 0), IN(lo, 0), a) * post)););
+            EACH_CLASS((void)part; OUT(out, where(eq(CLASS(), mark), at_mark, probability(IN(e, 0), IN(lo, 0), a) * post)););
         } else {
             EACH_CLASS((void)part; AFFINE_ENTRY() OUT(out, g););
         }
     }
 }
 
-/* at_label at the true class, 0 elsewhere */
+/* at_mark at the marked class, 0 elsewhere */
 STAGE(indicator) {
     scalar *out = k->out;
     CLASSES;
     EACH_GROUP {
-        const real label = ROW_CLASS(label), at_label = ROW(at_label);
-        EACH_CLASS((void)part; OUT(out, where(eq(CLASS(), label), at_label, K(0))););
+        const real mark = ROW_CLASS(mark), at_mark = ROW(at_mark);
+        EACH_CLASS((void)part; OUT(out, where(eq(CLASS(), mark), at_mark, K(0))););
     }
 }
 
@@ -397,66 +401,87 @@ STAGE(product) {
     }
 }
 
+/* v is 0 where masked */
 STAGE(linear) {
-    const scalar *v = k->v, *e = k->e, *lo = k->lo;
+    const scalar *v = k->v, *live = k->live, *e = k->e, *lo = k->lo;
     scalar *out = k->out;
     CLASSES;
     EACH_GROUP {
         const pair inverse = ROW_SPLIT(inverse);
         const real a = ROW(a), b = ROW(b), c = ROW(c);
-        EACH_CLASS((void)part; OUT(out, r_fma(b, PROBABILITY(), r_fma(a, IN(v, 0), c))););
+        EACH_CLASS((void)part; const real d = live ? r_mul0(IN(live, 0), IN(v, 0)) : IN(v, 0);
+                   OUT(out, r_fma(b, PROBABILITY(), r_fma(a, d, c))););
     }
 }
 
-/* a cw (lse - x/T), as the sum of what lies above the maximum and what lies below it */
+/* lse - x/T, as the sum of what lies above the maximum and what lies below it */
+#define GAP_ROWS                                                                                                       \
+    const pair top = ROW_SPLIT(b);                                                                                     \
+    const real m = ROW(max), a = ROW(a);
+#define GAP_ENTRY()                                                                                                    \
+    const real y = IN(x, -INFINITY);                                                                                   \
+    const real below = m - y;                                                                                          \
+    const real back = below - m;                                                                                       \
+    const real lost = (m - (below - back)) - (y + back);                                                               \
+    const real q = below * it.hi;                                                                                      \
+    const real tail = r_fma(lost, it.hi, r_fma(below, it.lo, r_product_error(below, it.hi, q)));                       \
+    const real s = q + top.hi;                                                                                         \
+    const real kept = s - q;                                                                                           \
+    const real low = ((q - (s - kept)) + (top.hi - kept)) + (top.lo + tail);                                           \
+    const real gap = where(lt(s, K(INFINITY)), s + low, s);
+
+/* a (lse - x/T) */
 STAGE(gap) {
+    const scalar *x = k->x;
+    scalar *out = k->out;
+    CLASSES;
+    const pair it = K_split(k->inverse_temperature, k->inverse_temperature_lo);
+    EACH_GROUP {
+        GAP_ROWS
+        EACH_CLASS((void)part; GAP_ENTRY() OUT(out, r_fma(a, gap, K(0))););
+    }
+}
+
+/* a cw (lse - x/T) */
+STAGE(weighted_gap) {
     const scalar *x = k->x, *cw = k->cw;
     scalar *out = k->out;
     CLASSES;
     const pair it = K_split(k->inverse_temperature, k->inverse_temperature_lo);
     EACH_GROUP {
-        const pair top = ROW_SPLIT(b);
-        const real m = ROW(max), a = ROW(a);
-        EACH_CLASS((void)part; const real y = IN(x, -INFINITY); const real g = m - y;
-                   const real back = g - m; const real lost = (m - (g - back)) - (y + back);
-                   const real q = g * it.hi;
-                   const real tail = r_fma(lost, it.hi, r_fma(g, it.lo, r_product_error(g, it.hi, q)));
-                   const real s = q + top.hi; const real kept = s - q;
-                   const real low = ((q - (s - kept)) + (top.hi - kept)) + (top.lo + tail);
-                   real z = where(lt(s, K(INFINITY)), s + low, s);
-                   z = a * (cw ? r_mul0(IN(cw, 0), z) : z);
-                   OUT(out, z););
+        GAP_ROWS
+        EACH_CLASS((void)part; GAP_ENTRY() OUT(out, a * (cw ? r_mul0(IN(cw, 0), gap) : gap)););
     }
 }
 
-/* g as in `affine`, d = a p + ridge (in terms 3) */
+/* g as in `affine`, D = d p + ridge, which is in terms 3; the sums of g/D, p ridge/D, p^2/D */
 #define NEWTON_PARTS()                                                                                                 \
     AFFINE_ENTRY()                                                                                                     \
     const real p = PROBABILITY();                                                                                      \
     const real diagonal = r_fma(d, p, ridge);
 STAGE(newton_sums) {
-    const scalar *t = k->t, *cw = k->cw, *e = k->e, *lo = k->lo;
+    const scalar *t = k->t, *cw = k->cw, *live = k->live, *e = k->e, *lo = k->lo;
     CLASSES;
     EACH_GROUP {
         AFFINE_ROWS
         const pair inverse = ROW_SPLIT(inverse);
         const real d = ROW(d), ridge = ROW(terms[3]);
-        SUM(pg); SUM(pr); SUM(pp);
+        SUM(gd); SUM(pr); SUM(pp);
         EACH_CLASS(NEWTON_PARTS()
                    const real ratio = p / diagonal;
-                   sum_add_product(&pg[part], ratio, g);
+                   sum_add(&gd[part], where(LIVE(), g / diagonal, K(0)), K(0));
                    sum_add_product(&pr[part], ratio, ridge);
                    sum_add_product(&pp[part], ratio, p);)
         ;
-        PUT(r->terms[0], pg);
+        PUT(r->terms[0], gd);
         PUT(r->terms[1], pr);
         PUT(r->terms[2], pp);
     }
 }
 
-/* -(g - w p) / D, w in terms 0 */
+/* -(g + w p) / D, w in terms 0 */
 STAGE(newton) {
-    const scalar *t = k->t, *cw = k->cw, *e = k->e, *lo = k->lo;
+    const scalar *t = k->t, *cw = k->cw, *live = k->live, *e = k->e, *lo = k->lo;
     scalar *out = k->out;
     CLASSES;
     EACH_GROUP {
@@ -528,9 +553,11 @@ STAGE(quadratic_hess) {
         QUADRATIC_ROWS
         const real a = ROW(a), mean = ROW(b), u_mean = ROW(c), pivot = ROW_CLASS(pivot), argmax = ROW_CLASS(argmax),
                    rest = ROW(rest);
+        /* (1-p)(u - mean) - p (u - u_mean); small p have no use for 1-p */
         EACH_CLASS((void)part; QUADRATIC_PARTS() const real left = COMPLEMENT(p);
-                   OUT(out, a * (p * (r_fma(left, (d - mean) + p, -(p * (u - u_mean))))));)
-        ;
+                   const real near = u - mean; const real far = u - u_mean;
+                   const real bracket = where(lt(p, K(0.5)), r_fma(-p, near + far, near), r_fma(left, near, -(p * far)));
+                   OUT(out, a * (p * bracket)););
     }
 }
 
@@ -568,5 +595,7 @@ STAGE(quadratic_hvp) {
 #undef AFFINE_ROWS
 #undef COMPLEMENT
 #undef NEWTON_PARTS
+#undef GAP_ROWS
+#undef GAP_ENTRY
 #undef QUADRATIC_PARTS
 #undef QUADRATIC_ROWS

@@ -52,7 +52,7 @@ STEP(prepare) {
         SET(shift, shift);
         SET(scale_exponent, r_round((m - shift) * inverse_t * K(LF_LOG2E)));
     }
-    zero(r->others), zero(r->others_lo), zero(r->pivot_e), zero(r->pivot_lo), zero(r->rest);
+    zero(r->others), zero(r->others_lo), zero(r->pivot_e), zero(r->pivot_lo), zero(r->rest), zero(r->max_e);
     zero(r->tau), zero(r->tau_gap), zero(r->cw_sum), zero(r->cw_gap);
 }
 
@@ -60,7 +60,6 @@ STEP(finish) {
     const real t = K(o->temperature), lift = K(o->dtype == 32 ? 64 : 128);
     /* below this the pivot's exponential has lost digits (or is 0), and the logits themselves are far enough apart */
     const real enough = K(o->dtype == 32 ? FLT_MIN * 0x1p24 : DBL_MIN * 0x1p53);
-    int masked_pivot = 0;
     EACH_ROW {
         const real others = V(others), others_lo = V(others_lo), e = V(pivot_e), e_lo = V(pivot_lo), x = V(x_pivot);
         const real sum_ = others + e, back = sum_ - others;
@@ -89,15 +88,19 @@ STEP(finish) {
         SET(sign, where(lt(K(0), sum_), K(1), where(lt(sum_, K(0)), K(-1), sum_)));
         SET(top, where(eq(x, m), nlp, r_max(K(0), nlp - (m - x) / t)));
     }
-    for (int i = 0; i < r->rows; i++) masked_pivot |= r->x_pivot[i] == -INFINITY;
-    if (masked_pivot) /* lse - x and x are both infinite there: lse by itself */
-        EACH_ROW {
-            const real sum_ = V(others) + V(pivot_e), x = V(x_pivot), m = V(max);
-            const real lse = r_log(sum_, V(others_lo), V(scale_exponent) - lift, V(shift) / t);
-            const mask is = eq(x, K(-INFINITY));
-            SET(lse, where(is, lse, V(lse)));
-            SET(top, where(is, r_max(K(0), lse - m / t), V(top)));
-        }
+}
+
+/* The largest class as `finish` has the pivot: what is left beside it, and the log-sum-exp from there. (By way of a pivot
+   far below, or masked, it would lose digits, or all.) */
+STEP(remainders) {
+    EACH_ROW {
+        const real own = V(max_e), more = V(rest) / own;
+        const mask known = both(eq(V(pivot), V(argmax)), eq(V(x_pivot), V(max)));
+        const real top = where(known, V(top), r_log1p(more, K(0)));
+        SET(top, top);
+        SET(lse, top + V(max) / K(o->temperature));
+        SET(rest, V(rest) * V(inverse));
+    }
 }
 
 /* With integer labels the sums over the targets are the true class's alone. */
@@ -117,7 +120,11 @@ INLINE real smoothed(real tau, real spread, real classes, const lf_options *o) {
 #define TAU() smoothed(V(tau), V(cw_sum), V(classes), o)
 #define TAU_GAP() smoothed(V(tau_gap), V(cw_gap), V(classes), o)
 #define UNIT(power) (V(weight) * K(o->scale) / K(power))
+/* a sum over the exponentials as one over the probabilities */
+#define MEAN(which) (V(terms[which]) * V(inverse))
 #define Z2() K(2 * o->z_loss)
+/* the factor of p in the gradient: the targets' sum, and what the squared lse adds (nothing, though lse be infinite) */
+#define PULL() (o->z_loss == 0 ? TAU() : r_fma(Z2(), V(lse), TAU()))
 
 /* a = y / (the sum of the exponentials), in two parts; if that is tiny, 1 / the sum, and y in `post` */
 INLINE void set_scaled_inverse(lf_rows *r, int i, real y, const lf_options *o) {
@@ -146,27 +153,27 @@ STEP(loss_value) {
 STEP(loss_grad) {
     EACH_ROW {
         const real unit = UNIT(o->temperature), keep = K(1 - o->label_smoothing), spread = K(o->label_smoothing) / V(classes);
-        const real whole = unit * r_fma(Z2(), V(lse), TAU());
+        const real whole = unit * PULL();
         const real hard = unit * (keep * V(tau)); /* what of `whole` belongs to the true class alone */
-        real at_label = -(hard * V(pivot_rest));
+        real at_mark = K(0) - hard * V(pivot_rest);
         if (o->label_smoothing != 0 || o->z_loss != 0) {
             const real p = V(pivot_e) * V(inverse);
-            at_label = at_label + ((whole - hard) * p - unit * spread * (o->soft ? V(tau) : V(label_weight)));
+            at_mark = at_mark + ((whole - hard) * p - unit * spread * (o->soft ? V(tau) : V(label_weight)));
         }
         set_scaled_inverse(r, i, whole, o);
         SET(b, unit * keep);
         SET(c, unit * spread);
-        SET(at_label, at_label);
+        SET(mark, V(label));
+        SET(at_mark, at_mark);
     }
 }
 
 /* H = a diag(p) + (z2 - a) p p^T, z2 the part of the squared lse */
-#define CURVATURE() (UNIT(o->temperature * o->temperature) * r_fma(Z2(), V(lse), TAU()))
+#define CURVATURE() (UNIT(o->temperature * o->temperature) * PULL())
 #define CURVATURE_Z() (UNIT(o->temperature * o->temperature) * Z2())
 
 STEP(loss_hess) {
     EACH_ROW {
-        SET(rest, V(rest) * V(inverse));
         SET(a, CURVATURE());
         SET(b, CURVATURE_Z());
     }
@@ -174,8 +181,8 @@ STEP(loss_hess) {
 STEP(loss_hvp) {
     EACH_ROW {
         SET(a, CURVATURE());
-        SET(b, V(terms[0]));
-        SET(c, CURVATURE_Z() * V(terms[0]));
+        SET(b, MEAN(0));
+        SET(c, CURVATURE_Z() * MEAN(0));
     }
 }
 STEP(newton_prepare) {
@@ -185,12 +192,15 @@ STEP(newton_prepare) {
         SET(terms[3], K(o->ridge));
     }
 }
-/* By Sherman and Morrison: (D + beta p p^T)^-1 g = g/D - beta (p/D) sum(p g/D) / (1 + beta sum(p^2/D)); as D = a p + ridge
-   and sum p = 1, the denominator is sum(p ridge/D) + z2 sum(p^2/D), where nothing cancels. */
+/* By Sherman and Morrison, H = a diag(p) + (z2 - a) p p^T and D = a p + ridge:
+       (H + ridge)^-1 g = (g + w p) / D,  w = (a - z2) sum(p g/D) / (1 - (a - z2) sum(p^2/D)).
+   Both sums nearly cancel. With a p/D = 1 - ridge/D, sum p = 1 and the gradient's sum known (only the squared lse has one):
+       w = (1 - z2/a) (sum g - ridge sum(g/D)) / (sum(p ridge/D) + z2 sum(p^2/D)). */
 STEP(newton_finish) {
     EACH_ROW {
-        const real z2 = CURVATURE_Z(), beta = z2 - V(d);
-        SET(terms[0], -(beta * V(terms[0]) / r_fma(z2, V(terms[2]), V(terms[1]))));
+        const real z2 = CURVATURE_Z(), a = V(d), sum_g = o->z_loss == 0 ? K(0) : UNIT(o->temperature) * Z2() * V(lse);
+        const real share = where(eq(a, K(0)), K(1), K(1) - z2 / a);
+        SET(terms[0], share * (sum_g - K(o->ridge) * V(terms[0])) / r_fma(z2, V(terms[2]), V(terms[1])));
     }
 }
 STEP(loss_grad_target) {
@@ -202,18 +212,19 @@ STEP(loss_grad_target) {
 }
 STEP(loss_grad_temperature) {
     EACH_ROW {
-        const real spread = V(terms[0]), mean_x = V(max) - spread; /* sum p (max - x), sum p x */
-        const real g = r_fma(TAU(), spread, -TAU_GAP()) - Z2() * V(lse) * mean_x;
+        const real spread = MEAN(0), mean_x = V(max) - spread; /* sum p (max - x), sum p x */
+        real g = r_fma(TAU(), spread, -TAU_GAP());
+        if (o->z_loss != 0) g = g - Z2() * V(lse) * mean_x;
         SET(result, UNIT(o->temperature * o->temperature) * g);
     }
 }
 
 STEP(value_lse) { (void)o; EACH_ROW SET(result, V(lse)); }
 STEP(value_sign) { (void)o; EACH_ROW SET(result, V(sign)); }
-STEP(value_entropy) { EACH_ROW SET(result, V(top) + V(terms[0]) / K(o->temperature)); }
+STEP(value_entropy) { EACH_ROW SET(result, V(top) + MEAN(0) / K(o->temperature)); }
 STEP(value_margin) { (void)o; EACH_ROW SET(result, V(x_truth) - V(terms[1])); }
 STEP(value_rank) { (void)o; EACH_ROW SET(result, V(terms[0])); }
-STEP(value_along) { (void)o; EACH_ROW SET(result, V(terms[0])); }
+STEP(value_along) { (void)o; EACH_ROW SET(result, MEAN(0)); }
 
 STEP(probabilities) {
     (void)o;
@@ -221,7 +232,8 @@ STEP(probabilities) {
         SET(a, V(inverse));
         SET(a_lo, V(inverse_lo));
         SET(post, K(1));
-        SET(at_label, K(0));
+        SET(mark, K(-1));
+        SET(at_mark, K(0));
     }
     zero(r->b), zero(r->c);
 }
@@ -236,7 +248,7 @@ STEP(log_probabilities) {
 STEP(softmax_product) {
     EACH_ROW {
         SET(a, K(1 / o->temperature));
-        SET(b, V(terms[0]));
+        SET(b, MEAN(0));
     }
     zero(r->c);
 }
@@ -250,20 +262,17 @@ STEP(log_softmax_vjp) {
 STEP(log_softmax_jvp) {
     EACH_ROW {
         SET(a, K(1 / o->temperature));
-        SET(c, -(V(terms[0]) / K(o->temperature)));
+        SET(c, -(MEAN(0) / K(o->temperature)));
     }
     zero(r->b);
 }
 STEP(logsumexp_vjp) {
+    probabilities(r, o);
     EACH_ROW set_scaled_inverse(r, i, V(factor), o);
-    zero(r->b), zero(r->c), zero(r->at_label);
 }
 
-/* without class weights a row counts 1, whatever its targets sum to */
-#define QUADRATIC_UNIT(power) (o->has_class_weight ? UNIT(power) * V(tau) : UNIT(power))
-STEP(quadratic_value) {
-    EACH_ROW SET(result, V(weight) * (o->has_class_weight ? V(tau) : K(1)) * (K(0.5) * V(terms[1])));
-}
+#define QUADRATIC_UNIT(power) (UNIT(power) * V(tau))
+STEP(quadratic_value) { (void)o; EACH_ROW SET(result, V(weight) * V(tau) * (K(0.5) * V(terms[1]))); }
 STEP(quadratic_slope) {
     EACH_ROW {
         SET(a, QUADRATIC_UNIT(o->temperature));
@@ -272,7 +281,6 @@ STEP(quadratic_slope) {
 }
 STEP(quadratic_curvature) {
     EACH_ROW {
-        SET(rest, V(rest) * V(inverse));
         SET(a, QUADRATIC_UNIT(o->temperature * o->temperature));
         SET(b, V(terms[0]));
         SET(c, V(terms[2]));
@@ -280,7 +288,7 @@ STEP(quadratic_curvature) {
 }
 STEP(quadratic_direction) {
     (void)o;
-    EACH_ROW SET(d, V(terms[0]));
+    EACH_ROW SET(d, MEAN(0));
     zero(r->terms[0]), zero(r->terms[1]);
 }
 STEP(quadratic_product) {
@@ -293,8 +301,13 @@ STEP(quadratic_product) {
 
 /* input: log-probabilities; nothing of the softmax state is used */
 STEP(nll_value) { (void)o; EACH_ROW SET(result, V(weight) * r_mul0(V(label_weight), -V(x_pivot))); }
-STEP(nll_grad) { EACH_ROW SET(at_label, -(UNIT(1) * V(label_weight))); }
-STEP(nll_flat) { EACH_ROW SET(at_label, V(weight) * K(0)); (void)o; }
+STEP(nll_grad) {
+    EACH_ROW {
+        SET(mark, V(label));
+        SET(at_mark, K(0) - UNIT(1) * V(label_weight));
+    }
+}
+STEP(nll_flat) { (void)o; EACH_ROW SET(mark, K(-1)); }
 
 /* ---- programs ---- */
 
@@ -302,6 +315,7 @@ STEP(nll_flat) { EACH_ROW SET(at_label, V(weight) * K(0)); (void)o; }
 static const lf_program lf_programs[] = {
     /* of every row loss and function */
     {"", "proba", {{probabilities, LF_STAGE_affine}, NONE}},
+    {"", "log_proba", {{log_probabilities, LF_STAGE_gap}, NONE}},
     {"", "lse", {{value_lse, -1}, NONE}},
     {"", "sign", {{value_sign, -1}, NONE}},
     {"", "entropy", {{NULL, LF_STAGE_spread}, {value_entropy, -1}, NONE}},
@@ -310,10 +324,10 @@ static const lf_program lf_programs[] = {
 
     {"cross_entropy", "loss", {{loss_value, -1}, NONE}},
     {"cross_entropy", "grad", {{loss_grad, LF_STAGE_affine}, NONE}},
-    {"cross_entropy", "hess", {{NULL, LF_STAGE_remainder}, {loss_hess, LF_STAGE_curvature}, NONE}},
+    {"cross_entropy", "hess", {{loss_hess, LF_STAGE_curvature}, NONE}},
     {"cross_entropy", "hvp", {{NULL, LF_STAGE_along_v}, {loss_hvp, LF_STAGE_product}, NONE}},
     {"cross_entropy", "newton_step", {{newton_prepare, LF_STAGE_newton_sums}, {newton_finish, LF_STAGE_newton}, NONE}},
-    {"cross_entropy", "grad_target", {{loss_grad_target, LF_STAGE_gap}, NONE}},
+    {"cross_entropy", "grad_target", {{loss_grad_target, LF_STAGE_weighted_gap}, NONE}},
     {"cross_entropy", "grad_temperature", {{NULL, LF_STAGE_spread}, {loss_grad_temperature, -1}, NONE}},
 
     {"nll_loss", "loss", {{nll_value, -1}, NONE}},
@@ -325,7 +339,7 @@ static const lf_program lf_programs[] = {
     {"quadratic_softmax_loss", "grad",
      {{NULL, LF_STAGE_quadratic_sums}, {quadratic_slope, LF_STAGE_quadratic_grad}, NONE}},
     {"quadratic_softmax_loss", "hess",
-     {{NULL, LF_STAGE_remainder}, {NULL, LF_STAGE_quadratic_sums}, {quadratic_curvature, LF_STAGE_quadratic_hess}, NONE}},
+     {{NULL, LF_STAGE_quadratic_sums}, {quadratic_curvature, LF_STAGE_quadratic_hess}, NONE}},
     {"quadratic_softmax_loss", "hvp",
      {{NULL, LF_STAGE_along_v},
       {quadratic_direction, LF_STAGE_quadratic_sums},
@@ -334,7 +348,6 @@ static const lf_program lf_programs[] = {
 
     {"softmax", "vjp", {{NULL, LF_STAGE_along_v}, {softmax_product, LF_STAGE_product}, NONE}},
     {"softmax", "jvp", {{NULL, LF_STAGE_along_v}, {softmax_product, LF_STAGE_product}, NONE}},
-    {"log_softmax", "log_proba", {{log_probabilities, LF_STAGE_gap}, NONE}},
     {"log_softmax", "vjp", {{NULL, LF_STAGE_along_v}, {log_softmax_vjp, LF_STAGE_linear}, NONE}},
     {"log_softmax", "jvp", {{NULL, LF_STAGE_along_v}, {log_softmax_jvp, LF_STAGE_linear}, NONE}},
     {"logsumexp", "vjp", {{logsumexp_vjp, LF_STAGE_affine}, NONE}},

@@ -55,7 +55,7 @@ cdef struct Job:
     const double *class_weight
     int has_ignore
     int64_t ignore
-    int needs_softmax, needs_argmax, needs_sums, n_outputs
+    int needs_softmax, needs_argmax, needs_rest, needs_sums, n_outputs
     Output outputs[24]
 
 # One thread's memory, and where it stands.
@@ -76,7 +76,8 @@ cdef struct Bench:
     int has_exponentials   # of that chunk
 
 cdef enum:
-    X_, T_, V_, B_, CW_, E_, LO_, OUT_, BUFFERS
+    X_, T_, V_, CW_, LIVE_, E_, LO_, OUT_, BUFFERS
+    B_ = T_   # factors and targets never meet
 
 
 ctypedef fused number:
@@ -85,12 +86,12 @@ ctypedef fused number:
 
 
 cdef void mend(number *x, number *t, const number *live, const number *b, ptrdiff_t step, ptrdiff_t n, int limit) noexcept nogil:
-    """Masked classes out of the logits and targets, classes with a factor of 0 out of the logits; the limit at an infinity."""
+    """Masked classes, and those with a factor of 0, out of the logits; NaN out of the masked targets; the limit at an infinity."""
     cdef ptrdiff_t i
     for i in range(n):
         if live != NULL and live[i * step] == 0:
             x[i * step] = -INFINITY
-            if t != NULL:
+            if t != NULL and t[i * step] != t[i * step]:
                 t[i * step] = 0
         if b != NULL and b[i * step] == 0:
             x[i * step] = -INFINITY
@@ -98,12 +99,10 @@ cdef void mend(number *x, number *t, const number *live, const number *b, ptrdif
             x[i * step] = 0 if x[i * step] == INFINITY else -INFINITY
 
 
-cdef void weigh_classes(number *cw, const double *weights, ptrdiff_t step, ptrdiff_t n, int masked) noexcept nogil:
-    """Class weights, but 0 where `cw` holds a mask that is 0."""
+cdef void copy_weights(number *cw, const double *weights, ptrdiff_t step, ptrdiff_t n) noexcept nogil:
     cdef ptrdiff_t i
     for i in range(n):
-        if not masked or cw[i * step] != 0:
-            cw[i * step] = <number>(weights[i] if weights != NULL else 1)
+        cw[i * step] = <number>weights[i]
 
 
 cdef void fill(number *x, ptrdiff_t step, ptrdiff_t n, double value) noexcept nogil:
@@ -168,7 +167,8 @@ cdef void load(const Job *j, Bench *w, ptrdiff_t first) noexcept nogil:
     if j.has[FACTORS]:
         b = <char *>fetch(j, w, FACTORS, B_, first, n, 0)
     if j.has[WHERE]:
-        live = <char *>fetch(j, w, WHERE, CW_, first, n, 1)
+        live = <char *>fetch(j, w, WHERE, LIVE_, first, n, 1)
+        w.k.live = live
     for lane in range(j.group):
         if live != NULL or b != NULL or w.limit[lane]:
             if j.dtype == 32:
@@ -179,13 +179,11 @@ cdef void load(const Job *j, Bench *w, ptrdiff_t first) noexcept nogil:
                 mend(<double *>(x + lane * width), <double *>(t + lane * width if t != NULL else NULL),
                      <double *>(live + lane * width if live != NULL else NULL),
                      <double *>(b + lane * width if b != NULL else NULL), step, n, w.limit[lane])
-        if live != NULL or j.class_weight != NULL:
+        if j.class_weight != NULL:
             if j.dtype == 32:
-                weigh_classes(<float *>w.buffers[CW_] + lane, j.class_weight + first if j.class_weight != NULL else NULL,
-                              step, n, live != NULL)
+                copy_weights(<float *>w.buffers[CW_] + lane, j.class_weight + first, step, n)
             else:
-                weigh_classes(<double *>w.buffers[CW_] + lane, j.class_weight + first if j.class_weight != NULL else NULL,
-                              step, n, live != NULL)
+                copy_weights(<double *>w.buffers[CW_] + lane, j.class_weight + first, step, n)
             w.k.cw = w.buffers[CW_]
 
 
@@ -200,11 +198,23 @@ cdef void exponentiate(const Job *j, Bench *w, lf_rows *rows) noexcept nogil:
     w.has_exponentials = 1
 
 
+cdef void load_exponentials(const Job *j, Bench *w, ptrdiff_t first) noexcept nogil:
+    """A chunk, with its exponentials; the sums over them are known already."""
+    cdef lf_rows spare
+    load(j, w, first)
+    if not w.has_exponentials:
+        spare = w.rows
+        exponentiate(j, w, &spare)
+
+
 cdef void each_chunk(const Job *j, Bench *w, int stage) noexcept nogil:
-    """Run a stage that reads the logits, targets and weights, but no exponentials, over all classes."""
+    """Run a stage over all classes."""
     cdef ptrdiff_t first = 0
     while first < j.classes:
-        load(j, w, first)
+        if stage == LF_STAGE_remainder:
+            load_exponentials(j, w, first)
+        else:
+            load(j, w, first)
         j.stages[stage](&w.k, &w.rows)
         first += j.chunk
 
@@ -248,11 +258,9 @@ cdef void limits(const Job *j, Bench *w) noexcept nogil:
 cdef void run_program(const Job *j, Bench *w, int which) noexcept nogil:
     cdef const Output *out = &j.outputs[which]
     cdef const lf_program_step *s
-    cdef lf_rows spare
     cdef ptrdiff_t first
     cdef int i, lane, last
     memset(w.rows.terms, 0, sizeof(w.rows.terms))
-    memset(w.rows.rest, 0, sizeof(w.rows.rest))
     for i in range(LF_MAX_STEPS):
         s = &out.program.steps[i]
         if s.step == NULL and s.stage < 0:
@@ -267,10 +275,10 @@ cdef void run_program(const Job *j, Bench *w, int which) noexcept nogil:
         last = i + 1 == LF_MAX_STEPS or (out.program.steps[i + 1].step == NULL and out.program.steps[i + 1].stage < 0)
         first = 0
         while first < j.classes:
-            load(j, w, first)
-            if j.needs_softmax and not w.has_exponentials:
-                spare = w.rows
-                exponentiate(j, w, &spare)
+            if j.needs_softmax:
+                load_exponentials(j, w, first)
+            else:
+                load(j, w, first)
             w.k.out = w.buffers[OUT_]
             if last and out.per_class and lies_along(j, &out.op):
                 w.k.out = out.op.data + offset(&j.geometry, &out.op, w.row) + first * out.op.stride
@@ -306,7 +314,7 @@ cdef void deliver_rows(const Job *j, Bench *w, const Output *out, double *totals
         if out.kind == PREDICTION:
             y = w.prediction[lane]
         elif out.kind == CORRECT:
-            y = w.prediction[lane] == w.rows.truth[lane]
+            y = w.prediction[lane] == w.rows.truth[lane] and not isnan(w.rows.inverse[lane])
         else:
             y = w.rows.result[lane]
             if w.masked[lane] or (out.weighted and w.silent[lane]):
@@ -413,6 +421,9 @@ cdef void do_group(const Job *j, Bench *w, ptrdiff_t row, int n, double *totals)
             exponentiate(j, w, r)
             first += j.chunk
         j.rows.finish(r, &j.options)
+        if j.needs_rest:
+            each_chunk(j, w, LF_STAGE_remainder)
+            j.rows.remainders(r, &j.options)
         for lane in range(n):
             if not isnan(w.lse[lane]):
                 r.lse[lane] = w.lse[lane]
@@ -500,7 +511,8 @@ cdef class Rowwise:
         j.geometry.ndim = cnp.PyArray_NDIM(array) - 1
         for i in range(j.geometry.ndim):
             j.geometry.shape[i] = cnp.PyArray_DIM(array, i)
-        set_up(j, 32 if job.compute.itemsize == 4 else 64, cnp.PyArray_DIM(array, j.geometry.ndim))
+        # The Newton step is a small difference of large numbers: in double whatever the dtype.
+        set_up(j, 32 if job.compute.itemsize == 4 and "newton_step" not in job.outputs else 64, cnp.PyArray_DIM(array, j.geometry.ndim))
         row_factor = job.v if job.loss == "logsumexp" and "vjp" in job.outputs else None
         direction = job.v if row_factor is None else None
         inputs = ((job.logits, True), (job.labels, False), (job.target, True), (job.sample_weight, False),
@@ -523,7 +535,6 @@ cdef class Rowwise:
         if job.class_weight is not None:
             array = job.class_weight
             j.class_weight = <const double *>cnp.PyArray_DATA(array)
-            j.options.has_class_weight = 1
         if job.ignore_index is not None and -(2**63) <= job.ignore_index < 2**63:
             j.has_ignore = 1
             j.ignore = job.ignore_index
@@ -557,8 +568,11 @@ cdef class Rowwise:
                     raise NotImplementedError(f"{job.loss} has no compiled {name}: it is missing from kernels/rowwise.h")
                 if job.loss != "nll_loss" or name not in ("loss", "grad", "hess", "hvp"):
                     j.needs_softmax |= name not in ("margin", "rank")
-            if name in ("hess", "pred", "correct"):
+            if name in ("pred", "correct"):
                 j.needs_argmax = 1
+                j.needs_softmax |= name == "correct"  # which tells a row with a NaN
+            if (j.has[LABELS] or j.has[TARGET]) and (name in ("hess", "entropy", "log_proba", "grad_target", "lse") or job.label_smoothing != 0 or job.z_loss != 0):
+                j.needs_rest = j.needs_argmax = 1
             if wanted[name] is not None:
                 array = wanted[name]
                 out.wanted = 1
@@ -693,7 +707,7 @@ cdef class RowWeights:
         return 0
 
     cdef void weigh_targets(self, ptrdiff_t row, double *total) noexcept nogil:
-        """The sum of class weight times target over the classes that are not masked."""
+        """The sum of class weight times target; a NaN at a masked class is left out."""
         cdef double t[256]
         cdef double live[256]
         cdef const char *at = self.ops[1].data + offset(&self.geometry, &self.ops[1], row)
@@ -708,7 +722,7 @@ cdef class RowWeights:
             if mask != NULL:
                 read(live, 64, 1, &self.ops[3], mask + first * self.ops[3].stride, self.ops[3].stride, n)
             for i in range(n):
-                if mask == NULL or live[i] != 0:
+                if mask == NULL or live[i] != 0 or t[i] == t[i]:
                     add_double_double(total, t[i] * self.class_weight[first + i], 0)
             first += n
 

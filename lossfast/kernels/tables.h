@@ -34,7 +34,7 @@ typedef void (*lf_pointwise_function)(lf_block *, int want);
    stages by steps (`lf_row_step`, which only the float64 tables have and which serve both dtypes).
 
    An output is a short program of these. The driver runs, for every group: maximum, [locate], prepare, exponentials,
-   finish, [targets]; then the program of each output that is wanted. */
+   finish, [remainder, remainders], [target_sums], targets; then the program of each output that is wanted. */
 enum { LF_ROWS = 16, LF_TERMS = 4, LF_MAX_STEPS = 4 };
 
 typedef struct {
@@ -61,12 +61,14 @@ typedef struct {
     double pivot_rest[LF_ROWS];   /* 1 - the pivot's probability */
     double lse[LF_ROWS], sign[LF_ROWS];
     double top[LF_ROWS];          /* lse - max/T */
-    /* from `targets` (see `target_sums`): sums over classes of cw t, cw t (max - x), cw, cw (max - x) */
+    /* from `targets` (see `target_sums`): sums over classes of cw t, cw t (max - x), and of cw, cw (max - x) unmasked */
     double tau[LF_ROWS], tau_gap[LF_ROWS], cw_sum[LF_ROWS], cw_gap[LF_ROWS];
+    /* from `remainder`: the sum over all classes but argmax, and argmax's own; then, from `remainders`, their share */
+    double rest[LF_ROWS], max_e[LF_ROWS];
     /* a program's own */
-    double rest[LF_ROWS];         /* the sum of the exponentials of all classes but argmax */
     double terms[LF_TERMS][LF_ROWS];
-    double a[LF_ROWS], a_lo[LF_ROWS], b[LF_ROWS], b_lo[LF_ROWS], c[LF_ROWS], d[LF_ROWS], at_label[LF_ROWS], post[LF_ROWS];
+    double a[LF_ROWS], a_lo[LF_ROWS], b[LF_ROWS], b_lo[LF_ROWS], c[LF_ROWS], d[LF_ROWS], post[LF_ROWS];
+    double mark[LF_ROWS], at_mark[LF_ROWS]; /* a class (-1: none) whose entry is known from elsewhere, and the entry */
     double result[LF_ROWS];
 } lf_rows;
 
@@ -77,7 +79,8 @@ typedef struct {
     const void *x;         /* logits */
     const void *t;         /* soft targets, or NULL */
     const void *v;         /* a direction, or factors, or NULL */
-    const void *cw;        /* class weights (0 where masked), or NULL */
+    const void *cw;        /* class weights, or NULL for 1 */
+    const void *live;      /* 0 where a class is masked (its logit is -inf already), else 1; or NULL */
     void *e, *lo;          /* the exponentials, in two parts */
     void *out;             /* what the stage writes */
     double inverse_temperature, inverse_temperature_lo;
@@ -87,7 +90,6 @@ typedef struct {
     double scale, label_smoothing, temperature, z_loss, ridge;
     int dtype;             /* 32 or 64 */
     int soft;              /* there are soft targets */
-    int has_class_weight;
 } lf_options;
 
 typedef void (*lf_stage)(const lf_classes *, lf_rows *);
@@ -97,7 +99,7 @@ typedef void (*lf_row_step)(lf_rows *, const lf_options *);
 #define LF_STAGES(S) \
     S(maximum) S(locate) S(exponentials) S(exponentials_times_v) S(one_hot) S(target_sums) \
     S(remainder) S(spread) S(along_v) S(ranking) S(newton_sums) S(quadratic_sums) S(quadratic_v_sums) \
-    S(affine) S(indicator) S(curvature) S(product) S(linear) S(gap) S(newton) S(quadratic_grad) S(quadratic_hess) S(quadratic_hvp)
+    S(affine) S(indicator) S(curvature) S(product) S(linear) S(gap) S(weighted_gap) S(newton) S(quadratic_grad) S(quadratic_hess) S(quadratic_hvp)
 
 #define LF_ENUM(name) LF_STAGE_##name,
 enum { LF_STAGES(LF_ENUM) LF_STAGE_COUNT };
@@ -117,7 +119,7 @@ typedef struct {
     const lf_pointwise_function *pointwise; /* in the order of lf_pointwise_names */
     const lf_stage *across, *along;         /* in the order of LF_STAGES */
     /* of the float64 tables alone */
-    lf_row_step prepare, finish, targets;
+    lf_row_step prepare, finish, remainders, targets;
     const lf_program *programs;             /* ends with a loss of NULL */
 } lf_table;
 
