@@ -1,0 +1,105 @@
+"""Worst error, in units in the last place (ULP), of every loss's value, gradient and Hessian.
+
+The inputs are fixed and the exact results committed (see `benchmarks.references`), so that the figures are the same in
+every run: a change is a change of the code. The contract bounds them by each loss's ``ulp`` on the compiled backend and
+by 4 on the others.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+import lossfast as lf
+
+from . import common, references
+
+
+def results(loss: Any, given: references.Reference) -> dict[str, np.ndarray]:
+    """What the library makes of the inputs, with the entries that the reference has."""
+    if loss.kind in ("function", "row_function"):
+        made = {"value": loss(given["x"])}
+    else:
+        value, grad = loss.value_and_grad(given["x"], given["target"], reduction="none")
+        made = {"value": value, "grad": grad}
+        if "hess" in given:
+            made["hess"] = loss.grad_and_hess(given["x"], given["target"], reduction="none")[1]
+    if loss.kind not in common.POINTWISE_KINDS:
+        columns = references.kept(given["x"].shape[1])
+        made = {name: array[:, columns] if array.ndim == 2 else array for name, array in made.items()}
+    return {name: np.ravel(array) for name, array in made.items()}
+
+
+def worst_ulp(result: np.ndarray, given: references.Reference, output: str, bound: float) -> float:
+    """The largest error, in units in the last place that the result's dtype has at the exact value.
+
+    Where the exact value is a difference of terms, an epsilon of their sizes is the bound and counts so. A result that
+    is NaN where the exact one is not, or infinite where it can be held, is infinitely wrong.
+    """
+    limits = _limits(result.dtype)
+    head, tail = given[output], given.get(f"{output}_tail", np.float64(0))
+    wide = result.astype(np.float64)
+    exponent = np.maximum(np.frexp(head)[1] - 1, int(limits.minexp))
+    unit = np.ldexp(1.0, exponent - int(limits.nmant))
+    unit = np.maximum(unit, float(limits.eps) * given.get(f"{output}_terms", 0.0) / bound)
+    with np.errstate(invalid="ignore"):
+        errors = np.abs((wide - head) - tail) / unit  # the first difference is exact where the result is near
+    beyond = np.abs(head) > float(limits.max)  # what the dtype cannot hold is infinite, as it should be
+    errors[beyond & (wide == np.copysign(np.inf, head))] = 0
+    return float(np.max(np.where(np.isnan(errors), np.inf, errors), initial=0))
+
+
+def _limits(dtype: np.dtype[Any]) -> Any:
+    if dtype.kind == "f":
+        return np.finfo(dtype)
+    import ml_dtypes
+
+    return ml_dtypes.finfo(dtype)
+
+
+def measure(names: list[str], dtypes: tuple[str, ...]) -> common.Table:
+    """The worst error of each loss, output, dtype and variant."""
+    table: common.Table = {}
+    for name in names:
+        loss = lf.get_loss(name)
+        for dtype in dtypes:
+            if common.dtype_of(dtype) is None:
+                continue
+            sets = references.of(name, dtype)
+            for variant in filter(common.available, common.VARIANTS):
+                for output in ("value", "grad", "hess"):
+                    if output in sets[0]:
+                        common.attempt(table, (output, name, dtype, variant), lambda: _worst(loss, sets, output, variant))  # noqa: B023
+    return table
+
+
+def _worst(loss: Any, sets: list[references.Reference], output: str, variant: str) -> float:
+    with common.using(variant):
+        return max(worst_ulp(results(loss, given)[output], given, output, loss.ulp) for given in sets)
+
+
+class Ulp:
+    params = (common.names(), list(common.DTYPES), common.VARIANTS)
+    param_names = ("loss", "dtype", "variant")
+    version = "1"
+    unit = "ULP"
+
+    def setup_cache(self) -> common.Table:
+        return measure(common.names(), common.DTYPES)
+
+    setup_cache.timeout = 300
+
+    def track_value_ulp(self, table: common.Table, *key: str) -> float:
+        return _tracked(table, "value", *key)
+
+    def track_grad_ulp(self, table: common.Table, *key: str) -> float:
+        return _tracked(table, "grad", *key)
+
+    def track_hess_ulp(self, table: common.Table, *key: str) -> float:
+        return _tracked(table, "hess", *key)
+
+
+def _tracked(table: common.Table, *key: str) -> float:
+    # A NotImplementedError after setup would be a failure; NaN is what asv makes of one in setup.
+    return common.look_up(table, *key) if key in table else float("nan")

@@ -1,0 +1,287 @@
+"""Results to nearly unlimited precision, that the accuracy benchmarks compare with.
+
+``python -m benchmarks.references`` writes them, with their inputs, to ``references.npz`` for every loss and function in
+the registry; what the file lacks (a loss added since) is computed when it is asked for, which needs mpmath.
+
+The formulas are the losses' own Python twins, run on numbers of `BITS` bits in place of floats: nothing that a float
+would lose is lost, so twins need not be trusted to be stable, only to be right on paper (which the test suite compares
+with definitions written independently). A softmax is computed here, from its definition.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import itertools
+import types
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import lossfast as lf
+from lossfast.rowwise import spread
+
+from . import common
+
+FILE = Path(__file__).with_name("references.npz")
+#: What is on paper a difference of nearly equal numbers keeps its digits even between logits that lie hundreds apart.
+BITS = 1500
+DTYPES = ("float32", "float64", "float16", "bfloat16")
+#: Of rows: how many of how many classes, and of wide rows the entries that are kept.
+ROWS = ((16, 10), (4, 1000))
+KEPT = 12
+ELEMENTS = {"float32": 160, "float64": 160, "float16": 60, "bfloat16": 60}
+
+#: For one loss and dtype. Names are ``x``, ``target``, and of each output ``value``, ``grad``, ``hess`` the exact
+#: result's head and tail (two doubles) and, where it is a difference, ``terms``: the sum of its terms' sizes.
+Reference = dict[str, np.ndarray]
+
+
+# ------------------------------------------------------------------------------------------------------- inputs
+
+
+def inputs(loss: Any, dtype: str) -> list[dict[str, np.ndarray]]:
+    """What a loss is measured on: one set of arrays for a pointwise one, one for each of `ROWS` otherwise."""
+    actual = common.dtype_of(dtype)
+    assert actual is not None, f"{dtype} needs ml_dtypes"
+    if loss.kind in common.POINTWISE_KINDS:
+        x = _magnitudes(ELEMENTS[dtype]).astype(actual)
+        found = {"x": x}
+        if len(loss.operands) > 1:
+            found["target"] = (np.arange(len(x)) // 3 % 2).astype(actual)
+        return [found]
+    return [_rows(loss, rows, classes, actual) for rows, classes in ROWS]
+
+
+def _spread_evenly(count: int, step: float) -> np.ndarray:
+    """Numbers that fill [0, 1) without a random generator, whose streams may change with NumPy's version."""
+    return np.arange(1, count + 1) * step % 1.0
+
+
+def _magnitudes(count: int) -> np.ndarray:
+    """0, and numbers of either sign from 1e-6 to 100."""
+    x = 10.0 ** (8 * _spread_evenly(count, 0.6180339887498949) - 6)
+    x[1::2] *= -1
+    x[0] = 0
+    return x
+
+
+def _rows(loss: Any, rows: int, classes: int, dtype: np.dtype[Any]) -> dict[str, np.ndarray]:
+    """Rows from unsure to sure, every other one right, every fourth far from 0."""
+    u, v = (_spread_evenly(rows * classes, step).reshape(rows, classes) for step in (0.7548776662466927, 0.56984029))
+    u = np.clip(u, 1e-9, 1 - 1e-9)
+    normal = np.sqrt(-2 * np.log(u)) * np.cos(2 * np.pi * v)
+    logits = normal * 10.0 ** np.linspace(-1, 1.3, rows)[:, None]
+    logits += np.maximum(0, 1 - logits.max(1, keepdims=True))  # near 0 a log-sum-exp is the difference of larger numbers
+    logits[::4] += 100
+    if loss.kind == "rowwise" and "proba" not in loss.outputs:
+        logits = -np.abs(logits)
+    logits = logits.astype(dtype)
+    found = {"x": logits}
+    if loss.kind == "rowwise":
+        wrong = np.arange(rows) * 7 % classes
+        found["target"] = np.where(np.arange(rows) % 2 == 0, logits.astype(np.float64).argmax(1), wrong)
+    return found
+
+
+def kept(classes: int) -> np.ndarray:
+    """The columns whose entries are compared: all, or of many classes some throughout."""
+    return np.unique(np.linspace(0, classes - 1, min(classes, KEPT)).astype(int))
+
+
+# --------------------------------------------------------------------------------------------------- arithmetic
+
+
+class _Numbers:
+    """What stands in for NumPy inside a twin: the functions of that name, for mpmath's numbers."""
+
+    inf = float("inf")
+    nan = float("nan")
+    renamed = {"abs": "fabs", "absolute": "fabs", "power": "power", "arctan": "atan", "arcsinh": "asinh"}
+
+    def __init__(self) -> None:
+        import mpmath
+
+        self.mpmath = mpmath
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.mpmath, self.renamed.get(name, name))
+
+    @staticmethod
+    def where(condition: Any, a: Any, b: Any) -> Any:
+        return a if condition else b
+
+    @staticmethod
+    def maximum(a: Any, b: Any) -> Any:
+        return max(a, b)
+
+    @staticmethod
+    def minimum(a: Any, b: Any) -> Any:
+        return min(a, b)
+
+
+_exact: dict[types.FunctionType, types.FunctionType] = {}
+
+
+def exactly(function: types.FunctionType) -> types.FunctionType:
+    """The function with NumPy replaced by `_Numbers`, in it and in every function of lossfast's that it uses."""
+    if function not in _exact:
+        within: dict[str, Any] = {}
+        code, defaults = function.__code__, function.__defaults__
+        _exact[function] = types.FunctionType(code, within, function.__name__, defaults, function.__closure__)
+        for name in code.co_names:  # attributes too: np.where makes a function look as if it called where
+            value = function.__globals__.get(name)
+            if value is np:
+                value = _Numbers()
+            elif isinstance(value, types.FunctionType) and value.__module__.startswith("lossfast."):
+                value = exactly(value)
+            if name in function.__globals__:
+                within[name] = value
+    return _exact[function]
+
+
+def _pointwise(loss: Any, arrays: dict[str, np.ndarray]) -> dict[str, list[Any]]:
+    from mpmath import mpf
+
+    parameters = [mpf(parameter.default) for parameter in loss.parameters.values()]
+    twin = exactly(loss.twin)
+    x = arrays["x"].astype(np.float64).tolist()
+    targets = arrays["target"].astype(np.float64).tolist() if "target" in arrays else [0.0] * len(x)
+    results = [twin(mpf(a), mpf(t), mpf(1), *parameters) for a, t in zip(x, targets, strict=True)]
+    offered = ["value"]
+    if loss.kind == "pointwise":
+        offered += [name for name in ("grad", "hess") if name in loss.outputs]
+    return {name: [(result[i], 0) for result in results] for i, name in enumerate(offered)}
+
+
+def _softmax_rows(loss: Any, arrays: dict[str, np.ndarray]) -> dict[str, list[Any]]:
+    from mpmath import exp, fabs, fsum, log, mpf
+
+    offered = ["value"] + [name for name in ("grad", "hess") if loss.kind == "rowwise" and name in ("grad", *loss.outputs)]
+    made: dict[str, list[Any]] = {name: [] for name in offered}
+    labels = arrays["target"].tolist() if "target" in arrays else itertools.repeat(None)
+    columns = kept(arrays["x"].shape[1]).tolist()
+    twin, spread_of, one, zero = exactly(loss.twin), exactly(spread), mpf(1), mpf(0)
+    for row, label in zip(arrays["x"].astype(np.float64).tolist(), labels, strict=False):
+        z = [mpf(entry) for entry in row]
+        top = max(z)
+        e = [exp(entry - top) for entry in z]
+        total = fsum(e)
+        lse = top + log(total)
+        p = [entry / total for entry in e]
+        a = [lse - entry for entry in z] if "proba" in loss.outputs or label is None else [-entry for entry in z]
+        if label is None:
+            if loss.outputs[0] == "lse":
+                made["value"].append((lse, 0))
+            else:
+                made["value"] += [(twin(p[c], a[c]), 0) for c in columns]
+            continue
+        t = [one if c == label else zero for c in range(len(z))]
+        spreads = [spread_of(p[c], 1 - p[c], t[c]) for c in range(len(z))]
+        means = [fsum(weight * s[i] for weight, s in zip(p, spreads, strict=True)) for i in range(2)]
+        # The sizes of the terms whose difference a deviation from the mean is.
+        sizes = [fsum(weight * fabs(s[i]) for weight, s in zip(p, spreads, strict=True)) for i in range(2)]
+
+        def parts(c: int, d: Any, u: Any) -> Any:
+            return twin(p[c], 1 - p[c], t[c], t[c], one, a[c], zero, zero, d, u)  # noqa: B023
+
+        def deviations(c: int) -> Any:
+            return (spreads[c][i] - means[i] for i in range(2))  # noqa: B023
+
+        made["value"].append((fsum(parts(c, zero, zero)[0] for c in range(len(z))), 0))
+        for c in columns:
+            result, alone = parts(c, *deviations(c)), parts(c, zero, zero)
+            # The size of the terms: twins are linear in the deviations, and each of those is a difference itself.
+            d, u = (fabs(spreads[c][i]) + sizes[i] for i in range(2))
+            apart = [parts(c, d, zero), parts(c, zero, u)]
+            for i, name in enumerate(offered[1:], 1):
+                used = fsum(fabs(other[i] - alone[i]) for other in apart)
+                made[name].append((result[i], fabs(alone[i]) + used if used else 0))
+    return made
+
+
+def compute(loss: Any, arrays: dict[str, np.ndarray]) -> Reference:
+    """Exact results on these inputs, as heads and tails; entries of rows are those of the columns `kept`."""
+    import mpmath
+
+    with mpmath.workprec(BITS):
+        made = (_pointwise if loss.kind in common.POINTWISE_KINDS else _softmax_rows)(loss, arrays)
+        found: Reference = dict(arrays)
+        for name, results in made.items():
+            heads = [float(result) for result, _ in results]
+            found[name] = np.array(heads)
+            found[f"{name}_tail"] = np.array(
+                [float(result - head) for (result, _), head in zip(results, heads, strict=True)], dtype=np.float32
+            )
+            terms = np.array([float(size) for _, size in results], dtype=np.float32)
+            if terms.any():
+                found[f"{name}_terms"] = terms
+    return found
+
+
+# --------------------------------------------------------------------------------------------------------- file
+
+
+def _key(name: str, dtype: str, number: int, what: str = "") -> str:
+    return f"{name}/{dtype}/{number}/{what}"
+
+
+@functools.cache
+def _stored() -> dict[str, np.ndarray]:
+    if not FILE.exists():
+        return {}
+    with np.load(FILE) as file:
+        return dict(file)
+
+
+def of(name: str, dtype: str) -> list[Reference]:
+    """The references of a loss in a dtype: from the file, or computed if the file has none for these inputs."""
+    loss, found = lf.get_loss(name), []
+    for number, arrays in enumerate(inputs(loss, dtype)):
+        prefix = _key(name, dtype, number)
+        stored = {key[len(prefix) :]: value for key, value in _stored().items() if key.startswith(prefix)}
+        if stored and _bits(arrays["x"]).tolist() == stored.pop("x").tolist():
+            found.append({**arrays, **stored})
+        else:
+            found.append(compute(loss, arrays))
+    return found
+
+
+def _bits(x: np.ndarray) -> np.ndarray:
+    """A fingerprint of the inputs, to notice when those of the file are not those of today."""
+    import zlib
+
+    return np.array(zlib.crc32(np.ascontiguousarray(x).tobytes()), dtype=np.uint32)
+
+
+def write(path: Path = FILE) -> None:
+    arrays: dict[str, np.ndarray] = {}
+    for name in common.names():
+        loss = lf.get_loss(name)
+        for dtype in DTYPES:
+            for number, given in enumerate(inputs(loss, dtype)):
+                reference = compute(loss, given)
+                kept_back = {key: value for key, value in reference.items() if key not in given}
+                # Tails are below what results in these dtypes can show.
+                for key, value in kept_back.items():
+                    if not key.endswith("_tail") or dtype == "float64":
+                        arrays[_key(name, dtype, number, key)] = value
+                arrays[_key(name, dtype, number, "x")] = _bits(given["x"])
+    np.savez_compressed(path, **arrays)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.references",
+        description="Compute what the accuracy benchmarks compare with, for everything in the registry (about a minute).",
+        epilog="example: python -m benchmarks.references --output /tmp/references.npz",
+    )
+    parser.add_argument("--output", type=Path, default=FILE, help="the file to write (default: %(default)s)")
+    path = parser.parse_args().output
+    write(path)
+    print(f"{path}: {path.stat().st_size} bytes")
+
+
+if __name__ == "__main__":
+    main()
