@@ -22,7 +22,7 @@ HEADERS = [str(path) for path in sorted(KERNELS.glob("*.h"))]
 REQUIRED = os.environ.get("LOSSFAST_REQUIRE_EXT", "") not in ("", "0")
 
 # Never -ffast-math; contraction is off because it differs between compilers, and the kernels say fma where they mean it.
-FLAGS = ["-std=gnu11", "-O3", "-fno-math-errno", "-ffp-contract=off", "-fno-lto", "-Wno-psabi"]
+FLAGS = ["-std=gnu11", "-O3", "-fno-math-errno", "-ffp-contract=off", "-fno-lto", "-g0", "-Wno-psabi"]
 
 AVX2 = ["-mavx2", "-mfma"]
 AVX512 = [*AVX2, "-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mprefer-vector-width=512"]

@@ -43,6 +43,7 @@ cdef extern from "tables.h" nogil:
         double others_lo[16]
         double pivot_e[16]
         double pivot_lo[16]
+        double lead_target[16]
         double inverse[16]
         double lse[16]
         double tau[16]

@@ -492,14 +492,18 @@ STAGE(newton) {
     }
 }
 
-/* Quadratic cost on softmax outputs: p, d = p - t, u = p + d */
+/* Quadratic cost on softmax outputs: d = p - t and u = p + d. Its derivatives are made of deviations from the means of d and
+   u under p. They are taken from the largest class's own d and u (in `d_lead`, `u_lead`), so that nothing cancels when it
+   has nearly all the probability; the means then are of deviations too. */
 #define QUADRATIC_PARTS()                                                                                              \
     const real p = PROBABILITY();                                                                                      \
-    const real d = where(eq(CLASS(), label), -pivot_rest, t ? p - IN(t, 0) : p);                                       \
-    const real u = p + d;
+    const mask lead = eq(CLASS(), leader);                                                                             \
+    const real d = where(lead, d_lead, where(eq(CLASS(), label), miss, t ? p - IN(t, 0) : p));                         \
+    const real u = where(lead, u_lead, p + d);
 #define QUADRATIC_ROWS                                                                                                 \
     const pair inverse = ROW_SPLIT(inverse);                                                                           \
-    const real label = ROW_CLASS(label), pivot_rest = ROW(pivot_rest);
+    const real label = ROW_CLASS(label), miss = -ROW(pivot_rest), leader = ROW_CLASS(argmax), d_lead = ROW(d_lead),        \
+               u_lead = ROW(u_lead);
 
 STAGE(quadratic_sums) {
     const scalar *t = k->t, *e = k->e, *lo = k->lo;
@@ -509,9 +513,9 @@ STAGE(quadratic_sums) {
         SUM(pd); SUM(dd); SUM(pu);
         EACH_CLASS(QUADRATIC_PARTS()
                    const real seen = where(LIVE(), d, K(0));
-                   sum_add_product(&pd[part], p, seen);
+                   sum_add_product(&pd[part], p, d - d_lead);
                    sum_add_product(&dd[part], seen, seen);
-                   sum_add_product(&pu[part], p, u);)
+                   sum_add_product(&pu[part], p, u - u_lead);)
         ;
         PUT(r->terms[0], pd);
         PUT(r->terms[1], dd);
@@ -519,16 +523,16 @@ STAGE(quadratic_sums) {
     }
 }
 
-/* 3: sum q u, q = p (v - pv), pv in d */
+/* 3: sum q (u - mean), q = p (v - pv), pv in d */
 STAGE(quadratic_v_sums) {
     const scalar *t = k->t, *v = k->v, *e = k->e, *lo = k->lo;
     CLASSES;
     EACH_GROUP {
         QUADRATIC_ROWS
-        const real pv = ROW(d);
+        const real pv = ROW(d), u_mean = ROW(terms[2]);
         SUM(qu);
         EACH_CLASS(QUADRATIC_PARTS()
-                   sum_add_product(&qu[part], where(eq(p, K(0)), K(0), p * (IN(v, 0) - pv)), u);)
+                   sum_add_product(&qu[part], where(eq(p, K(0)), K(0), p * (IN(v, 0) - pv)), (u - u_lead) - u_mean);)
         ;
         PUT(r->terms[3], qu);
     }
@@ -541,7 +545,7 @@ STAGE(quadratic_grad) {
     EACH_GROUP {
         QUADRATIC_ROWS
         const real a = ROW(a), mean = ROW(b);
-        EACH_CLASS((void)part; QUADRATIC_PARTS() (void)u; OUT(out, a * (p * (d - mean))););
+        EACH_CLASS((void)part; QUADRATIC_PARTS() (void)u; OUT(out, a * (p * ((d - d_lead) - mean))););
     }
 }
 
@@ -552,10 +556,10 @@ STAGE(quadratic_hess) {
     EACH_GROUP {
         QUADRATIC_ROWS
         const real a = ROW(a), mean = ROW(b), u_mean = ROW(c), pivot = ROW_CLASS(pivot), argmax = ROW_CLASS(argmax),
-                   rest = ROW(rest);
-        /* (1-p)(u - mean) - p (u - u_mean); small p have no use for 1-p */
+                   rest = ROW(rest), pivot_rest = ROW(pivot_rest);
+        /* (1-p)(d - mean + p) - p (u - u_mean); small p have no use for 1-p */
         EACH_CLASS((void)part; QUADRATIC_PARTS() const real left = COMPLEMENT(p);
-                   const real near = u - mean; const real far = u - u_mean;
+                   const real near = ((d - d_lead) - mean) + p; const real far = (u - u_lead) - u_mean;
                    const real bracket = where(lt(p, K(0.5)), r_fma(-p, near + far, near), r_fma(left, near, -(p * far)));
                    OUT(out, a * (p * bracket)););
     }
@@ -570,7 +574,7 @@ STAGE(quadratic_hvp) {
         const real a = ROW(a), mean = ROW(b), qu = ROW(c), pv = ROW(d);
         EACH_CLASS((void)part; QUADRATIC_PARTS() (void)u;
                    const real q = where(eq(p, K(0)), K(0), p * (IN(v, 0) - pv));
-                   OUT(out, a * r_fma(q, d - mean, p * (q - qu))););
+                   OUT(out, a * r_fma(q, (d - d_lead) - mean, p * (q - qu))););
     }
 }
 

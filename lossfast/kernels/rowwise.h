@@ -273,6 +273,15 @@ STEP(logsumexp_vjp) {
 
 #define QUADRATIC_UNIT(power) (UNIT(power) * V(tau))
 STEP(quadratic_value) { (void)o; EACH_ROW SET(result, V(weight) * V(tau) * (K(0.5) * V(terms[1]))); }
+STEP(quadratic_lead) {
+    (void)o;
+    EACH_ROW {
+        const real p = V(max_e) * V(inverse), label = V(label);
+        const real d = where(eq(label, V(argmax)), -V(pivot_rest), where(lt(label, K(0)), p - V(lead_target), p));
+        SET(d_lead, d);
+        SET(u_lead, p + d);
+    }
+}
 STEP(quadratic_slope) {
     EACH_ROW {
         SET(a, QUADRATIC_UNIT(o->temperature));
@@ -287,7 +296,7 @@ STEP(quadratic_curvature) {
     }
 }
 STEP(quadratic_direction) {
-    (void)o;
+    quadratic_lead(r, o);
     EACH_ROW SET(d, MEAN(0));
     zero(r->terms[0]), zero(r->terms[1]);
 }
@@ -335,11 +344,11 @@ static const lf_program lf_programs[] = {
     {"nll_loss", "hess", {{nll_flat, LF_STAGE_indicator}, NONE}},
     {"nll_loss", "hvp", {{nll_flat, LF_STAGE_indicator}, NONE}},
 
-    {"quadratic_softmax_loss", "loss", {{NULL, LF_STAGE_quadratic_sums}, {quadratic_value, -1}, NONE}},
+    {"quadratic_softmax_loss", "loss", {{quadratic_lead, LF_STAGE_quadratic_sums}, {quadratic_value, -1}, NONE}},
     {"quadratic_softmax_loss", "grad",
-     {{NULL, LF_STAGE_quadratic_sums}, {quadratic_slope, LF_STAGE_quadratic_grad}, NONE}},
+     {{quadratic_lead, LF_STAGE_quadratic_sums}, {quadratic_slope, LF_STAGE_quadratic_grad}, NONE}},
     {"quadratic_softmax_loss", "hess",
-     {{NULL, LF_STAGE_quadratic_sums}, {quadratic_curvature, LF_STAGE_quadratic_hess}, NONE}},
+     {{quadratic_lead, LF_STAGE_quadratic_sums}, {quadratic_curvature, LF_STAGE_quadratic_hess}, NONE}},
     {"quadratic_softmax_loss", "hvp",
      {{NULL, LF_STAGE_along_v},
       {quadratic_direction, LF_STAGE_quadratic_sums},

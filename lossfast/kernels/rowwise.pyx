@@ -412,6 +412,8 @@ cdef void do_group(const Job *j, Bench *w, ptrdiff_t row, int n, double *totals)
             r.pivot[lane], r.x_pivot[lane] = r.label[lane], logit(j, w, lane, <ptrdiff_t>r.label[lane])
         else:
             r.pivot[lane], r.x_pivot[lane] = r.argmax[lane], r.max[lane]
+        if j.has[TARGET] and r.argmax[lane] >= 0:
+            read(&r.lead_target[lane], 64, 1, &j.ops[TARGET], w.at[TARGET][lane] + <ptrdiff_t>r.argmax[lane] * j.ops[TARGET].stride, 0, 1)
         if r.truth[lane] >= 0:
             r.x_truth[lane] = logit(j, w, lane, <ptrdiff_t>r.truth[lane])
     if j.needs_softmax:
@@ -538,7 +540,8 @@ cdef class Rowwise:
         if job.ignore_index is not None and -(2**63) <= job.ignore_index < 2**63:
             j.has_ignore = 1
             j.ignore = job.ignore_index
-        j.needs_argmax = j.has[TARGET] or not j.has[LABELS]
+        j.needs_argmax = j.has[TARGET] or not j.has[LABELS] or job.loss == "quadratic_softmax_loss"
+        j.needs_rest = job.loss == "quadratic_softmax_loss"
         j.needs_sums = job.loss in ("cross_entropy", "quadratic_softmax_loss") and (
             j.has[TARGET] or job.label_smoothing != 0)
         self.add_outputs(job, used, count)
