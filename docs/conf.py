@@ -1,6 +1,7 @@
 """How the documentation is built: ``make docs``. Nothing is loaded from the network, and a warning is an error."""
 
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "_ext"))
@@ -24,12 +25,12 @@ numpydoc_show_class_members = False
 add_module_names = False
 autodoc_typehints = "none"
 toc_object_entries = False
-python_maximum_signature_line_length = 100
 highlight_language = "python"
 
 html_theme = "pydata_sphinx_theme"
 html_title = "lossfast"
-html_static_path = ["_static"]
+# Formulas need a font with a MATH table, which few systems have: STIX Two, as a package carries it.
+html_static_path = ["_static", str(Path(find_spec("ziamath").origin).parent / "fonts")]
 html_css_files = ["lossfast.css"]
 html_copy_source = False
 html_show_sourcelink = False

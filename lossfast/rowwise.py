@@ -31,8 +31,10 @@ _TEMPERATURE = Parameter(1.0, "finite and > 0")
 def cross_entropy(p, q, t, w, total, a, k, kk, d, u):
     r"""Cross-entropy of the softmax of logits with integer or soft labels.
 
-    .. math:: \ell = s\Bigl[\sum_c w_c t'_c\,(\mathrm{lse} - z_c) + \zeta\,\mathrm{lse}^2\Bigr], \qquad z = x / T,
-        \quad \mathrm{lse} = \log\sum_c e^{z_c}, \quad t'_c = (1 - \varepsilon)\,t_c + \varepsilon / n
+    .. math:: \ell = s\Bigl[\sum_c w_c t'_c\,(\mathrm{lse} - z_c) + \zeta\,\mathrm{lse}^2\Bigr]
+
+    .. math:: z = x / T, \qquad \mathrm{lse} = \log\sum_c e^{z_c}, \qquad
+        t'_c = (1 - \varepsilon)\,t_c + \varepsilon / n
 
     with :math:`s` the row's sample weight, :math:`w` the class weights, :math:`t` the targets (1 at an integer label),
     :math:`\varepsilon` the label smoothing, :math:`n` the number of unmasked classes, :math:`T` the temperature and

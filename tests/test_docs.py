@@ -6,6 +6,7 @@ The pages are read as text, so that this needs no Sphinx; the slow tests build t
 from __future__ import annotations
 
 import doctest
+import html
 import importlib.util
 import re
 import shlex
@@ -199,8 +200,18 @@ def test_build(tmp_path: Path) -> None:
         done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
         assert done.returncode == status, done.stderr
         assert ("forgotten" in done.stderr) == (status != 0)
+    files = (file.resolve() for file in (tmp_path / "html").rglob("*.html") if "_static" not in file.parts)
+    pages = {file: file.read_text(encoding="utf-8") for file in files}
+    assert len(pages) > len(lf.losses())
     loads = re.compile(
-        r"""<(?:script|img|iframe)[^>]*\bsrc="(?:https?:)?//|<link[^>]*rel="stylesheet"[^>]*href="(?:https?:)?//"""
+        r"""<(?:script|img)\b[^>]*\bsrc="(?:https?:)?//|<link\b[^>]*stylesheet[^>]*href="(?:https?:)?//"""
     )
-    for page in (tmp_path / "html").rglob("*.html"):
-        assert not loads.search(page.read_text(encoding="utf-8")), page
+    for page, text in pages.items():
+        assert not loads.search(text), f"{page} loads something from the network"
+        for link in re.findall(r'\bhref="([^"]+)"', text):
+            if re.match(r"\w+:|//", link) or link == "#":
+                continue
+            path, _, anchor = html.unescape(link).partition("#")
+            target = (page.parent / path.partition("?")[0]).resolve() if path else page
+            assert target.exists(), f"{page} links to {link}"
+            assert not anchor or target not in pages or f'id="{anchor}"' in pages[target], f"{page} links to {link}"

@@ -65,8 +65,8 @@ def heading(text: str, line: str) -> str:
     return f"{text}\n{line * len(text)}\n\n"
 
 
-def table(rows: Iterable[Iterable[str]], columns: Iterable[str] = ()) -> str:
-    lines = [".. list-table::", f"   :header-rows: {1 if columns else 0}", "   :widths: auto", ""]
+def table(rows: Iterable[Iterable[str]], columns: Iterable[str] = (), widths: str = "auto") -> str:
+    lines = [".. list-table::", f"   :header-rows: {1 if columns else 0}", f"   :widths: {widths}", ""]
     for row in ([columns] if columns else []) + list(rows):
         lines += [f"   {'  -' if number else '* -'} {cell}" for number, cell in enumerate(row)]
     return "\n".join(lines) + "\n\n"
@@ -77,7 +77,7 @@ def index() -> str:
     text = heading("Losses and functions", "=") + ".. py:currentmodule:: lossfast\n\n"
     for title, losses in groups().items():
         text += heading(title, "-")
-        text += table([f":doc:`{loss.name}`", summary(loss)] for loss in losses)
+        text += table(([f":doc:`{loss.name}`", summary(loss)] for loss in losses), widths="42 58")
         text += ".. toctree::\n   :hidden:\n\n" + "".join(f"   {loss.name}\n" for loss in losses) + "\n"
     return text
 
@@ -86,12 +86,7 @@ def page(loss: Any) -> str:
     """The page of one loss."""
     text = heading(loss.name, "=") + ".. py:currentmodule:: lossfast\n\n"
     text += f".. py:function:: {loss.name}{loss.__signature__}\n\n"
-    text += indented(docstring(loss.__doc__)) + "\n"
-    if pictured(loss):
-        text += heading("Plot", "-")
-        for mode in STYLES:
-            text += f".. image:: {loss.name}-{mode}.svg\n   :class: plot only-{mode}\n"
-            text += f"   :alt: {', '.join(curves(loss))} of {loss.name}\n\n"
+    text += indented(docstring(loss.__doc__, pictures(loss))) + "\n"
     if loss.parameters:
         text += heading("Parameters and their domains", "-")
         rows = ([f"``{name}``", str(rule.default), rule.domain] for name, rule in loss.parameters.items())
@@ -133,18 +128,35 @@ def said(loss: Any, name: str) -> str:
     return re.sub(r"(?<!`)`(\w+)`(?!`)", r"``\1``", text)  # other methods of the object: not names to look up here
 
 
-def docstring(text: str) -> str:
-    """A numpydoc docstring as reStructuredText, with the references as a plain list."""
+def pictures(loss: Any) -> list[str]:
+    if not pictured(loss):
+        return []
+    alternative = f"{', '.join(curves(loss))} of {loss.name}"
+    return [
+        line
+        for mode in STYLES
+        for line in (
+            f".. image:: {loss.name}-{mode}.svg",
+            f"   :class: plot only-{mode}",
+            f"   :alt: {alternative}",
+            "",
+        )
+    ]
+
+
+def docstring(text: str, pictures: list[str]) -> str:
+    """A numpydoc docstring as reStructuredText, with pictures after the formulas and the references as a plain list."""
     from numpydoc.docscrape_sphinx import SphinxDocString
 
     class Docstring(SphinxDocString):
+        def _str_extended_summary(self) -> list[str]:
+            return [*super()._str_extended_summary(), *pictures]
+
         def _str_references(self) -> list[str]:
             if not self["References"]:
                 return []
-            lines = [
-                line.replace(".. [", "", 1).replace("]", ".", 1) if line.startswith(".. [") else line
-                for line in self["References"]
-            ]
+            # "P. J. Huber" would begin a list from P, were its first letter not escaped.
+            lines = [re.sub(r"^\.\. \[(\w+)\] ", r"\1. \\", line) for line in self["References"]]
             return [*self._str_header("References"), *lines, ""]
 
     return str(Docstring(text))
@@ -249,7 +261,7 @@ def _group(parser: argparse.ArgumentParser, group: Any) -> Iterator[str]:
         return
     yield f"**{group.title[0].upper()}{group.title[1:]}**\n"
     for action in options:
-        text = formatter._expand_help(action) if action.help else ""
+        text = re.sub(r"([\\*_\[\]{}<>#|$])", r"\\\1", formatter._expand_help(action) if action.help else "")
         yield f"```{{option}} {formatter._format_action_invocation(action)}\n{text}\n```\n"
 
 

@@ -1,4 +1,4 @@
-"""Formulas as MathML, which browsers draw by themselves: no script and no font has to be loaded from anywhere.
+"""Formulas as MathML, which browsers draw by themselves: no script has to be loaded.
 
 docutils translates the LaTeX. What it does not know is an error, and so stops the build.
 """
@@ -15,21 +15,25 @@ from sphinx.util import logging
 logger = logging.getLogger(__name__)
 
 
+TIGHT_BARS = ('<mo stretchy="false">|</mo>', '<mo stretchy="false" lspace="0" rspace="0">|</mo>')
+
+
 def _mathml(node: nodes.math | nodes.math_block, block: bool) -> str:
     try:
-        return tex2mathml(node.astext(), as_block=block)
+        # Bars are only ever written around something, and not between two things.
+        return tex2mathml(node.astext(), as_block=block).replace(*TIGHT_BARS)
     except MathError as error:
         logger.warning("%s in the formula %s", error, node.astext(), location=node, type="mathml")
         return f"<code>{nodes.unescape(node.astext())}</code>"
 
 
 def visit_math(self: Any, node: nodes.math) -> None:
-    self.body.append(f'<span class="math">{_mathml(node, block=False)}</span>')
+    self.body.append(f'<span class="formula">{_mathml(node, block=False)}</span>')
     raise nodes.SkipNode
 
 
 def visit_math_block(self: Any, node: nodes.math_block) -> None:
-    self.body.append(f'<div class="math">{_mathml(node, block=True)}</div>\n')
+    self.body.append(f'<div class="formula">{_mathml(node, block=True)}</div>\n')
     raise nodes.SkipNode
 
 
