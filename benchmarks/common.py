@@ -108,7 +108,7 @@ def _draws(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def operands(loss: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
-    """Ordinary inputs: predictions around 0 with answers of yes and no, or logits with labels that they mostly favour."""
+    """Ordinary inputs: predictions around 0 with answers yes and no, or logits with labels that they mostly favour."""
     normal, uniform = _draws(shape)
     if loss.kind in POINTWISE_KINDS:
         pair = (2 * normal, uniform < 0.5)
@@ -123,11 +123,11 @@ def operands(loss: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> tuple[n
 
 
 def call_of(
-    loss: Any, method: str, arguments: tuple[np.ndarray, ...], n_threads: int = 1, buffers: bool = True
+    loss: Any, method: str, arguments: tuple[np.ndarray, ...], n_threads: int | None = 1, buffers: bool = True
 ) -> Call | None:
-    """A call without arguments, into buffers that are there already unless told otherwise; None if the loss has none."""
+    """A call without arguments, into buffers that exist already unless told otherwise; None if the loss has none."""
     x = arguments[0]
-    options: dict[str, Any] = {"n_threads": n_threads}
+    options: dict[str, Any] = {} if n_threads is None else {"n_threads": n_threads}
     if method == "value":
         if loss.kind not in LOSS_KINDS and buffers:
             options["out"] = loss(*arguments)

@@ -73,7 +73,9 @@ def _rows(loss: Any, rows: int, classes: int, dtype: np.dtype[Any]) -> dict[str,
     u = np.clip(u, 1e-9, 1 - 1e-9)
     normal = np.sqrt(-2 * np.log(u)) * np.cos(2 * np.pi * v)
     logits = normal * 10.0 ** np.linspace(-1, 1.3, rows)[:, None]
-    logits += np.maximum(0, 1 - logits.max(1, keepdims=True))  # near 0 a log-sum-exp is the difference of larger numbers
+    logits += np.maximum(
+        0, 1 - logits.max(1, keepdims=True)
+    )  # near 0 a log-sum-exp is the difference of larger numbers
     logits[::4] += 100
     if loss.kind == "rowwise" and "proba" not in loss.outputs:
         logits = -np.abs(logits)
@@ -158,7 +160,9 @@ def _pointwise(loss: Any, arrays: dict[str, np.ndarray]) -> dict[str, list[Any]]
 def _softmax_rows(loss: Any, arrays: dict[str, np.ndarray]) -> dict[str, list[Any]]:
     from mpmath import exp, fabs, fsum, log, mpf
 
-    offered = ["value"] + [name for name in ("grad", "hess") if loss.kind == "rowwise" and name in ("grad", *loss.outputs)]
+    offered = ["value"] + [
+        name for name in ("grad", "hess") if loss.kind == "rowwise" and name in ("grad", *loss.outputs)
+    ]
     made: dict[str, list[Any]] = {name: [] for name in offered}
     labels = arrays["target"].tolist() if "target" in arrays else itertools.repeat(None)
     columns = kept(arrays["x"].shape[1]).tolist()
@@ -274,7 +278,7 @@ def write(path: Path = FILE) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.references",
-        description="Compute what the accuracy benchmarks compare with, for everything in the registry (about a minute).",
+        description="Compute what the accuracy benchmarks compare with, for everything in the registry.",
         epilog="example: python -m benchmarks.references --output /tmp/references.npz",
     )
     parser.add_argument("--output", type=Path, default=FILE, help="the file to write (default: %(default)s)")

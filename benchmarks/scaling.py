@@ -1,0 +1,115 @@
+"""How the time per element of value and gradient changes with the number of elements, classes and threads.
+
+float32, buffers given, with the backend and instruction set that a user gets.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import lossfast as lf
+
+from . import common
+
+SECONDS = 0.005 if common.QUICK else 0.03
+#: Of pointwise losses; of rows, as many elements in rows of ten.
+LENGTHS = [100, 10_000] if common.QUICK else [100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000]
+#: In a million elements.
+CLASSES = [3, 1000] if common.QUICK else [2, 3, 5, 10, 17, 30, 100, 1000, 10_000, 100_000]
+ELEMENTS = 100_000 if common.QUICK else 1_000_000
+THREADS = [1, 2, 4, 8, 16, 32, 64]
+#: Work of some milliseconds, so that threads pay.
+THREADED = {
+    "pointwise": (4_000_000,),
+    "function": (4_000_000,),
+    "rowwise": (4_000, 1000),
+    "row_function": (4_000, 1000),
+}
+
+
+def time_of(name: str, shape: tuple[int, ...], n_threads: int = 1, seconds: float = SECONDS) -> tuple[float, float]:
+    """Nanoseconds per element, and times those of NumPy's copy or subtraction."""
+    with common.using(common.DEFAULT):
+        loss, dtype = lf.get_loss(name), common.dtype_of("float32")
+        assert dtype is not None
+        arguments: tuple[Any, ...] = common.operands(loss, dtype, shape)
+        method = "value_and_grad" if loss.kind in common.LOSS_KINDS else "vjp"
+        call = common.call_of(loss, method, arguments, n_threads)
+        assert call is not None
+        found, floor = common.interleaved([call, common.floor_of(loss, arguments)], seconds)
+    return found * 1e9 / arguments[0].size, found / floor
+
+
+def measure(cases: dict[tuple[str, int], tuple[Any, ...]]) -> common.Table:
+    table: common.Table = {}
+    if common.available(common.DEFAULT):
+        for key, case in cases.items():
+            common.attempt(table, key, lambda: time_of(*case))  # noqa: B023
+    return table
+
+
+def lengths() -> dict[tuple[str, int], tuple[Any, ...]]:
+    return {
+        (name, n): (name, (n,) if lf.get_loss(name).kind in common.POINTWISE_KINDS else (n // 10, 10))
+        for n in LENGTHS
+        for name in common.names()
+    }
+
+
+def classes() -> dict[tuple[str, int], tuple[Any, ...]]:
+    names = common.names("rowwise", "row_function")
+    return {(name, c): (name, (ELEMENTS // c, c)) for c in CLASSES for name in names}
+
+
+def threads() -> dict[tuple[str, int], tuple[Any, ...]]:
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return {
+        (name, n): (name, THREADED[lf.get_loss(name).kind], n) for n in THREADS if n <= cpus for name in common.names()
+    }
+
+
+class _Scaling:
+    version = "1"
+
+    def setup(self, table: common.Table, *key: Any) -> None:
+        common.require(table, *key)
+
+    def track_ns_per_element(self, table: common.Table, *key: Any) -> float:
+        return common.look_up(table, *key)[0]
+
+    def track_ratio_to_floor(self, table: common.Table, *key: Any) -> float:
+        return common.look_up(table, *key)[1]
+
+    track_ns_per_element.unit = "ns/element"
+    track_ratio_to_floor.unit = "times NumPy's copy or subtraction"
+
+
+class Length(_Scaling):
+    params = (common.names(), LENGTHS)
+    param_names = ("loss", "elements")
+
+    def setup_cache(self) -> common.Table:
+        return measure(lengths())
+
+    setup_cache.timeout = 300
+
+
+class Classes(_Scaling):
+    params = (common.names("rowwise", "row_function"), CLASSES)
+    param_names = ("loss", "classes")
+
+    def setup_cache(self) -> common.Table:
+        return measure(classes())
+
+    setup_cache.timeout = 300
+
+
+class Threads(_Scaling):
+    params = (common.names(), THREADS)
+    param_names = ("loss", "threads")
+
+    def setup_cache(self) -> common.Table:
+        return measure(threads())
+
+    setup_cache.timeout = 300
