@@ -70,9 +70,8 @@ def measure(names: list[str], dtypes: tuple[str, ...]) -> common.Table:
             for variant in filter(common.available, common.VARIANTS):
                 for output in ("value", "grad", "hess"):
                     if output in sets[0]:
-                        common.attempt(
-                            table, (output, name, dtype, variant), lambda: _worst(loss, sets, output, variant)
-                        )  # noqa: B023
+                        key = (output, name, dtype, variant)
+                        common.attempt(table, key, _worst, loss, sets, output, variant)
     return table
 
 

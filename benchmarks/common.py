@@ -207,9 +207,9 @@ class Failure(str):
     """What went wrong with one combination, to be raised by the benchmark that asks for it and no other."""
 
 
-def attempt(table: Table, key: tuple[Any, ...], measure: Callable[[], Any]) -> None:
+def attempt(table: Table, key: tuple[Any, ...], measure: Callable[..., Any], *arguments: Any) -> None:
     try:
-        table[key] = measure()
+        table[key] = measure(*arguments)
     except Exception as error:
         table[key] = Failure(f"{type(error).__name__}: {error}")
 

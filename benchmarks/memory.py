@@ -21,7 +21,7 @@ SHAPES = {"pointwise": ["1000000"], "rowwise": ["100000x10"] if common.QUICK els
 SHAPES["function"], SHAPES["row_function"] = SHAPES["pointwise"], SHAPES["rowwise"]
 METHODS = ("value", "value_and_grad", "vjp")
 #: glibc's mallopt: blocks of this many bytes and more are given back to the system when they are freed.
-M_MMAP_THRESHOLD, THRESHOLD = -3, 4096
+M_MMAP_THRESHOLD, THRESHOLD, USUAL_THRESHOLD = -3, 4096, 128 * 1024
 
 
 def traced_bytes(call: common.Call) -> int:
@@ -44,13 +44,16 @@ def resident_bytes(call: common.Call) -> int:
     libc = ctypes.CDLL(None)
     if not hasattr(libc, "mallopt") or not libc.mallopt(M_MMAP_THRESHOLD, THRESHOLD):
         raise NotImplementedError("not glibc: what is freed may stay resident, and be used again unseen")
-    call()
-    gc.collect()
-    libc.malloc_trim(0)
-    reset.write_text("5")  # the mark starts anew, at what is resident now
-    before = _kibibytes(status, "VmRSS")
-    call()
-    return 1024 * max(0, _kibibytes(status, "VmHWM") - before)
+    try:
+        call()
+        gc.collect()
+        libc.malloc_trim(0)
+        reset.write_text("5")  # the mark starts anew, at what is resident now
+        before = _kibibytes(status, "VmRSS")
+        call()
+        return 1024 * max(0, _kibibytes(status, "VmHWM") - before)
+    finally:
+        libc.mallopt(M_MMAP_THRESHOLD, USUAL_THRESHOLD)
 
 
 def _kibibytes(status: Path, field: str) -> int:

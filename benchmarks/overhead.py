@@ -31,7 +31,7 @@ def measure(names: list[str], seconds: float = SECONDS) -> common.Table:
                     if call is None:
                         continue
                     floor = common.floor_of(loss, arguments)
-                    common.attempt(table, (name, method, variant), lambda: common.interleaved([call, floor], seconds))  # noqa: B023
+                    common.attempt(table, (name, method, variant), common.interleaved, [call, floor], seconds)
     return table
 
 

@@ -28,7 +28,7 @@ THREADED = {
 }
 
 
-def time_of(name: str, shape: tuple[int, ...], n_threads: int = 1, seconds: float = SECONDS) -> tuple[float, float]:
+def cost_of(name: str, shape: tuple[int, ...], n_threads: int = 1, seconds: float = SECONDS) -> tuple[float, float]:
     """Nanoseconds per element, and times those of NumPy's copy or subtraction."""
     with common.using(common.DEFAULT):
         loss, dtype = lf.get_loss(name), common.dtype_of("float32")
@@ -45,7 +45,7 @@ def measure(cases: dict[tuple[str, int], tuple[Any, ...]]) -> common.Table:
     table: common.Table = {}
     if common.available(common.DEFAULT):
         for key, case in cases.items():
-            common.attempt(table, key, lambda: time_of(*case))  # noqa: B023
+            common.attempt(table, key, cost_of, *case)
     return table
 
 

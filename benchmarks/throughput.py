@@ -32,7 +32,7 @@ def measure(kind: str, sizes: list[str], seconds: float = SECONDS) -> common.Tab
                         arguments = common.operands(loss, actual, common.shape_of(size))
                         for method in common.methods(kind):
                             key = (name, method, dtype, size, variant)
-                            common.attempt(table, key, lambda: _times(loss, method, arguments, seconds))  # noqa: B023
+                            common.attempt(table, key, _times, loss, method, arguments, seconds)
                             if table[key] is None:
                                 del table[key]
     return table
