@@ -27,9 +27,10 @@ test: $(VENV)/.built $(VENV)/.test  ## the ordinary tests
 test-all: $(VENV)/.built $(VENV)/.test  ## the slow, exhaustive tests too
 	$(PY) -m pytest -m "" --timeout 3600 $(PYTEST)
 
-bench: $(VENV)/.built $(VENV)/.bench  ## benchmarks of the working tree (speed, accuracy, memory)
+bench: $(VENV)/.built $(VENV)/.bench  ## benchmarks of the working tree (ASV=--quick: small ones)
 	$(PY) -m asv machine --yes --config benchmarks/asv.conf.json
-	$(PY) -m asv run --config benchmarks/asv.conf.json -E existing:same --set-commit-hash "$$(git rev-parse HEAD)" $(ASV)
+	LOSSFAST_BENCH_QUICK=$(if $(findstring --quick,$(ASV)),1) $(PY) -m asv run --config benchmarks/asv.conf.json \
+	    -E existing:same --set-commit-hash "$$(git rev-parse HEAD)" $(ASV)
 
 docs: $(VENV)/.built $(VENV)/.docs  ## the documentation, in docs/_build/html
 	$(PY) -m sphinx -b html --fail-on-warning --keep-going docs docs/_build/html
