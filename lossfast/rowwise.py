@@ -160,7 +160,7 @@ def nll_loss(p, q, t, w, total, a, k, kk, d, u):
     return mul0(w, a), -w, 0.0 * w
 
 
-@row_loss(parameters={"temperature": _TEMPERATURE}, ulp=2, outputs=(*_LOSS_OUTPUTS, "hvp"))
+@row_loss(parameters={"temperature": _TEMPERATURE}, ulp=4, outputs=(*_LOSS_OUTPUTS, "hvp"))
 def quadratic_softmax_loss(p, q, t, w, total, a, k, kk, d, u):
     r"""Half the squared distance of the softmax of logits to the target: a quadratic cost on softmax outputs.
 

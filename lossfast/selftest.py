@@ -53,7 +53,7 @@ def check(backends: Sequence[str] | None = None, as_json: bool = False) -> int:
                     )
                     found = {}
                 for output in exact:
-                    ulp = worst_ulp(found[output], *exact[output], loss.ulp) if found else math.inf
+                    ulp = worst_ulp(found[output], *exact[output]) if found else math.inf
                     worst.setdefault((output, variant), []).append(ulp)
         for output in dict.fromkeys(output for output, _ in worst):
             bounds = [loss.ulp if name.startswith("compiled") else max(loss.ulp, OTHERS_ULP) for name, _ in variants]
@@ -182,25 +182,25 @@ def _row_reference(loss: Any, z: np.ndarray, labels: np.ndarray | None) -> Exact
         a = -z
     t = (np.arange(z.shape[1]) == labels[:, None]).astype(z.dtype)
 
-    def twin(size: Any) -> Any:
-        """The twin's parts, with deviations from the mean under p taken difference by difference, or their sizes."""
-        differences = (size(x[:, :, None] - x[:, None, :]) * p[:, None, :] for x in spread(p, q, t))
+    def twin(deviations: Any) -> Any:
         one, zero = z.dtype.type(1), z.dtype.type(0)
-        return loss.twin(p, q, t, t, one, a, zero, zero, *(difference.sum(-1) for difference in differences))
+        return loss.twin(p, q, t, t, one, a, zero, zero, *deviations)
 
-    value, grad, _ = twin(np.positive)
-    return {"value": (value.sum(1), 0), "grad": (grad, abs(twin(abs)[1]))}
+    # from the mean under p, difference by difference; and the sizes of what such a deviation is the difference of
+    value, grad, _ = twin(((x[:, :, None] - x[:, None, :]) * p[:, None, :]).sum(-1) for x in spread(p, q, t))
+    sizes = (abs(x) + (p * abs(x)).sum(1, keepdims=True) for x in spread(p, q, t))
+    return {"value": (value.sum(1), 0), "grad": (grad, abs(twin(sizes)[1]))}
 
 
-def worst_ulp(result: np.ndarray, exact: np.ndarray, terms: Any, bound: float) -> float:
+def worst_ulp(result: np.ndarray, exact: np.ndarray, terms: Any) -> float:
     """The largest error of ``result``, in units in the last place that its dtype has at the exact value.
 
-    Where the result is a difference of ``terms``, an epsilon of their sizes is the bound and counts so.
+    Where the result is a difference of ``terms``, an epsilon of their sizes counts as 2.
     """
     limits = np.finfo(result.dtype)
     exact = np.broadcast_to(exact, result.shape).astype(np.longdouble)
     exponent = np.maximum(np.frexp(exact)[1] - 1, limits.minexp)
-    unit = np.maximum(np.ldexp(np.longdouble(1), exponent - limits.nmant), limits.eps * terms / bound)
+    unit = np.maximum(np.ldexp(np.longdouble(1), exponent - limits.nmant), limits.eps * terms / 2)
     return float(np.max(np.abs(result.astype(np.longdouble) - exact) / unit, initial=0))
 
 

@@ -493,8 +493,8 @@ STAGE(newton) {
 }
 
 /* Quadratic cost on softmax outputs: d = p - t and u = p + d. Its derivatives are made of deviations from the means of d and
-   u under p. They are taken from the largest class's own d and u (in `d_lead`, `u_lead`), so that nothing cancels when it
-   has nearly all the probability; the means then are of deviations too. */
+   u under p. If one class has most of p, they are taken from that class's own d and u (in `d_lead`, `u_lead`), so that
+   nothing cancels as its p goes to 1; the means then are of deviations too. */
 #define QUADRATIC_PARTS()                                                                                              \
     const real p = PROBABILITY();                                                                                      \
     const mask lead = eq(CLASS(), leader);                                                                             \
@@ -502,7 +502,7 @@ STAGE(newton) {
     const real u = where(lead, u_lead, p + d);
 #define QUADRATIC_ROWS                                                                                                 \
     const pair inverse = ROW_SPLIT(inverse);                                                                           \
-    const real label = ROW_CLASS(label), miss = -ROW(pivot_rest), leader = ROW_CLASS(argmax), d_lead = ROW(d_lead),        \
+    const real label = ROW_CLASS(label), miss = -ROW(pivot_rest), leader = ROW_CLASS(leader), d_lead = ROW(d_lead),        \
                u_lead = ROW(u_lead);
 
 STAGE(quadratic_sums) {
@@ -558,8 +558,8 @@ STAGE(quadratic_hess) {
         const real a = ROW(a), mean = ROW(b), u_mean = ROW(c), pivot = ROW_CLASS(pivot), argmax = ROW_CLASS(argmax),
                    rest = ROW(rest), pivot_rest = ROW(pivot_rest);
         /* (1-p)(d - mean + p) - p (u - u_mean); small p have no use for 1-p */
-        EACH_CLASS((void)part; QUADRATIC_PARTS() const real left = COMPLEMENT(p);
-                   const real near = ((d - d_lead) - mean) + p; const real far = (u - u_lead) - u_mean;
+        EACH_CLASS((void)part; QUADRATIC_PARTS() (void)d; const real left = COMPLEMENT(p);
+                   const real near = (u - d_lead) - mean; const real far = (u - u_lead) - u_mean;
                    const real bracket = where(lt(p, K(0.5)), r_fma(-p, near + far, near), r_fma(left, near, -(p * far)));
                    OUT(out, a * (p * bracket)););
     }

@@ -276,10 +276,12 @@ STEP(quadratic_value) { (void)o; EACH_ROW SET(result, V(weight) * V(tau) * (K(0.
 STEP(quadratic_lead) {
     (void)o;
     EACH_ROW {
-        const real p = V(max_e) * V(inverse), label = V(label);
+        const real p = r_fma(V(max_e), V(inverse), V(max_e) * V(inverse_lo)), label = V(label);
         const real d = where(eq(label, V(argmax)), -V(pivot_rest), where(lt(label, K(0)), p - V(lead_target), p));
-        SET(d_lead, d);
-        SET(u_lead, p + d);
+        const mask leads = lt(K(0.5), p);
+        SET(leader, where(leads, V(argmax), K(-1)));
+        SET(d_lead, where(leads, d, K(0)));
+        SET(u_lead, where(leads, p + d, K(0)));
     }
 }
 STEP(quadratic_slope) {

@@ -513,8 +513,9 @@ cdef class Rowwise:
         j.geometry.ndim = cnp.PyArray_NDIM(array) - 1
         for i in range(j.geometry.ndim):
             j.geometry.shape[i] = cnp.PyArray_DIM(array, i)
-        # The Newton step is a small difference of large numbers: in double whatever the dtype.
-        set_up(j, 32 if job.compute.itemsize == 4 and "newton_step" not in job.outputs else 64, cnp.PyArray_DIM(array, j.geometry.ndim))
+        # The Newton step and the quadratic cost's derivatives are small differences of large numbers: in double always.
+        single = job.compute.itemsize == 4 and "newton_step" not in job.outputs and job.loss != "quadratic_softmax_loss"
+        set_up(j, 32 if single else 64, cnp.PyArray_DIM(array, j.geometry.ndim))
         row_factor = job.v if job.loss == "logsumexp" and "vjp" in job.outputs else None
         direction = job.v if row_factor is None else None
         inputs = ((job.logits, True), (job.labels, False), (job.target, True), (job.sample_weight, False),
