@@ -122,6 +122,13 @@ cdef extern from "fpstate.h" nogil:
     void lf_fp_restore(uint64_t before)
 
 
+cdef extern from "doubledouble.h" nogil:
+    void dd_add(double *hi, double *lo, double x, double y)
+
+# Up to 16 rows of classes, side by side: number c of row i is at to[16 c + i].
+cdef void read_tile(void *to, int dtype, const Operand *op, char **rows, ptrdiff_t first, ptrdiff_t n) noexcept nogil
+cdef void write_tile(const Operand *op, char **rows, int count, const void *tile, int dtype, ptrdiff_t n) noexcept nogil
+
 cdef enum:
     MAX_DIMS = 64
 
@@ -165,4 +172,3 @@ cdef int is_native(const Operand *op, int dtype) noexcept nogil
 cdef void native(Operand *op, const void *data, int dtype, ptrdiff_t row_stride, ptrdiff_t stride) noexcept nogil
 cdef void native_labels(Operand *op, const void *data) noexcept nogil
 
-cdef void add_double_double(double *total, double hi, double lo) noexcept nogil

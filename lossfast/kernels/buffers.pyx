@@ -15,6 +15,8 @@ cdef extern from "convert.h" nogil:
         LF_INT8, LF_INT16, LF_INT32, LF_INT64, LF_UINT8, LF_UINT16, LF_UINT32, LF_UINT64
     void lf_read(void *to, int dtype, ptrdiff_t step, const char *source, int type, int swapped, ptrdiff_t stride, ptrdiff_t n)
     void lf_read_labels(int64_t *to, const char *source, int type, int swapped, ptrdiff_t stride, ptrdiff_t n)
+    void lf_read_tile(void *to, int dtype, char **rows, ptrdiff_t skip, int type, int swapped, ptrdiff_t stride, ptrdiff_t n)
+    void lf_write_tile(char **rows, int count, int type, int swapped, ptrdiff_t stride, const void *tile, int dtype, ptrdiff_t n)
     void lf_write(char *to, int type, int swapped, ptrdiff_t stride, const void *source, int dtype, ptrdiff_t step, ptrdiff_t n)
 
 
@@ -203,12 +205,9 @@ cdef void put(const void *values, int dtype, const Geometry *g, const Operand *o
         done += run
 
 
-cdef void add_double_double(double *total, double hi, double lo) noexcept nogil:
-    """total (hi, lo) += hi + lo; what is not finite has a lo of 0."""
-    cdef double s = total[0] + hi, b = s - total[0]
-    cdef double e = ((total[0] - (s - b)) + (hi - b)) + (total[1] + lo)
-    if s - s != 0:
-        total[0], total[1] = s, 0
-        return
-    total[0] = s + e
-    total[1] = e - (total[0] - s)
+cdef void read_tile(void *to, int dtype, const Operand *op, char **rows, ptrdiff_t first, ptrdiff_t n) noexcept nogil:
+    lf_read_tile(to, dtype, rows, first * op.stride, op.type, op.swapped, op.stride, n)
+
+
+cdef void write_tile(const Operand *op, char **rows, int count, const void *tile, int dtype, ptrdiff_t n) noexcept nogil:
+    lf_write_tile(rows, count, op.type, op.swapped, op.stride, tile, dtype, n)

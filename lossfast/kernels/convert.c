@@ -108,3 +108,119 @@ void lf_write(char *to, int type, int swapped, ptrdiff_t stride, const void *fro
         WRITE(INT64, 8)
     }
 }
+
+/* ---- tiles ----
+   The plain case, numbers that lie as the kernels have them, goes by 4 x 4 (2 x 2) transposes; so do rows that lie side by
+   side (the class axis first), which are copied. */
+
+enum { ROWS = 16 };
+
+#if defined(__GNUC__)
+typedef float float4 __attribute__((vector_size(16)));
+typedef int int4 __attribute__((vector_size(16)));
+typedef double double2 __attribute__((vector_size(16)));
+typedef long long long2 __attribute__((vector_size(16)));
+#ifdef __clang__
+#define PICK4(a, b, i, j, k, l) __builtin_shufflevector(a, b, i, j, k, l)
+#define PICK2(a, b, i, j) __builtin_shufflevector(a, b, i, j)
+#else
+#define PICK4(a, b, i, j, k, l) __builtin_shuffle(a, b, (int4){i, j, k, l})
+#define PICK2(a, b, i, j) __builtin_shuffle(a, b, (long2){i, j})
+#endif
+
+static inline void transpose4(const char *const from[4], char *const to[4]) {
+    float4 a, b, c, d;
+    memcpy(&a, from[0], 16), memcpy(&b, from[1], 16), memcpy(&c, from[2], 16), memcpy(&d, from[3], 16);
+    const float4 ab = PICK4(a, b, 0, 4, 1, 5), AB = PICK4(a, b, 2, 6, 3, 7);
+    const float4 cd = PICK4(c, d, 0, 4, 1, 5), CD = PICK4(c, d, 2, 6, 3, 7);
+    a = PICK4(ab, cd, 0, 1, 4, 5), b = PICK4(ab, cd, 2, 3, 6, 7);
+    c = PICK4(AB, CD, 0, 1, 4, 5), d = PICK4(AB, CD, 2, 3, 6, 7);
+    memcpy(to[0], &a, 16), memcpy(to[1], &b, 16), memcpy(to[2], &c, 16), memcpy(to[3], &d, 16);
+}
+static inline void transpose2(const char *const from[2], char *const to[2]) {
+    double2 a, b;
+    memcpy(&a, from[0], 16), memcpy(&b, from[1], 16);
+    const double2 c = PICK2(a, b, 0, 2), d = PICK2(a, b, 1, 3);
+    memcpy(to[0], &c, 16), memcpy(to[1], &d, 16);
+}
+#endif
+
+static int side_by_side(char *const *rows, ptrdiff_t size) {
+    for (int i = 1; i < ROWS; i++)
+        if (rows[i] != rows[0] + i * size) return 0;
+    return 1;
+}
+
+static int as_kept(int type, int swapped, int dtype) {
+    return !swapped && type == (dtype == 32 ? LF_FLOAT32 : LF_FLOAT64);
+}
+
+void lf_read_tile(void *to, int dtype, char **rows, ptrdiff_t skip, int type, int swapped, ptrdiff_t stride, ptrdiff_t n) {
+    const ptrdiff_t size = dtype / 8;
+    char *const tile = to;
+    ptrdiff_t done = 0;
+    if (as_kept(type, swapped, dtype)) {
+        if (side_by_side(rows, size)) {
+            for (ptrdiff_t c = 0; c < n; c++) memcpy(tile + c * ROWS * size, rows[0] + skip + c * stride, ROWS * size);
+            return;
+        }
+#if defined(__GNUC__)
+        if (stride == size) {
+            const int side = dtype == 32 ? 4 : 2;
+            for (; done + side <= n; done += side)
+                for (int i = 0; i < ROWS; i += side) {
+                    const char *from[4];
+                    char *at[4];
+                    for (int k = 0; k < side; k++) {
+                        from[k] = rows[i + k] + skip + done * size;
+                        at[k] = tile + ((done + k) * ROWS + i) * size;
+                    }
+                    if (dtype == 32) transpose4(from, at);
+                    else transpose2(from, at);
+                }
+        }
+#endif
+        for (; done < n; done++)
+            for (int i = 0; i < ROWS; i++) {
+                if (dtype == 32) memcpy(tile + (done * ROWS + i) * 4, rows[i] + skip + done * stride, 4);
+                else memcpy(tile + (done * ROWS + i) * 8, rows[i] + skip + done * stride, 8);
+            }
+        return;
+    }
+    for (int i = 0; i < ROWS; i++) lf_read(tile + i * size, dtype, ROWS, rows[i] + skip, type, swapped, stride, n);
+}
+
+void lf_write_tile(char **rows, int count, int type, int swapped, ptrdiff_t stride, const void *from, int dtype, ptrdiff_t n) {
+    const ptrdiff_t size = dtype / 8;
+    const char *const tile = from;
+    ptrdiff_t done = 0;
+    if (count == ROWS && as_kept(type, swapped, dtype)) {
+        if (side_by_side(rows, size)) {
+            for (ptrdiff_t c = 0; c < n; c++) memcpy(rows[0] + c * stride, tile + c * ROWS * size, ROWS * size);
+            return;
+        }
+#if defined(__GNUC__)
+        if (stride == size) {
+            const int side = dtype == 32 ? 4 : 2;
+            for (; done + side <= n; done += side)
+                for (int i = 0; i < ROWS; i += side) {
+                    const char *at[4];
+                    char *to[4];
+                    for (int k = 0; k < side; k++) {
+                        at[k] = tile + ((done + k) * ROWS + i) * size;
+                        to[k] = rows[i + k] + done * size;
+                    }
+                    if (dtype == 32) transpose4(at, to);
+                    else transpose2(at, to);
+                }
+        }
+#endif
+        for (; done < n; done++)
+            for (int i = 0; i < ROWS; i++) {
+                if (dtype == 32) memcpy(rows[i] + done * stride, tile + (done * ROWS + i) * 4, 4);
+                else memcpy(rows[i] + done * stride, tile + (done * ROWS + i) * 8, 8);
+            }
+        return;
+    }
+    for (int i = 0; i < count; i++) lf_write(rows[i], type, swapped, stride, tile + i * size, dtype, ROWS, n);
+}

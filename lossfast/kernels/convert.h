@@ -18,4 +18,8 @@ void lf_read_labels(int64_t *to, const char *from, int type, int swapped, ptrdif
 /* from: `dtype` numbers, `step` elements apart; to: one of the four floating types, bool, or int64 */
 void lf_write(char *to, int type, int swapped, ptrdiff_t stride, const void *from, int dtype, ptrdiff_t step, ptrdiff_t n);
 
+/* 16 rows of n numbers to a tile, number c of row i at [16 c + i]; `skip` bytes into each row. And back: `count` rows. */
+void lf_read_tile(void *to, int dtype, char **rows, ptrdiff_t skip, int type, int swapped, ptrdiff_t stride, ptrdiff_t n);
+void lf_write_tile(char **rows, int count, int type, int swapped, ptrdiff_t stride, const void *tile, int dtype, ptrdiff_t n);
+
 #endif

@@ -140,7 +140,7 @@ cdef class Pointwise:
             if self.has[HESS]:
                 put(k.hess, self.dtype, &self.geometry, &self.ops[HESS], at, n)
             if self.want & LF_SUM:
-                add_double_double(total, k.sum[0], k.sum[1])
+                dd_add(&total[0], &total[1], k.sum[0], k.sum[1])
             at += n
         lf_fp_restore(state)
         free(scratch)
@@ -196,7 +196,7 @@ cdef class PointwiseWeights:
                 for i in range(n):
                     if m == NULL or m[i] != 0:
                         count += 1
-                        add_double_double(total, w[i] if w != NULL else 1, 0)
+                        dd_add(&total[0], &total[1], w[i] if w != NULL else 1, 0)
                 at += n
         return total[0], total[1], count
 
@@ -240,7 +240,7 @@ cdef double contiguous(int dtype, int which, const char *x, const char *t, const
         k.grad = grad + at * size if grad != NULL else NULL
         k.hess = hess + at * size if hess != NULL else NULL
         current_table(dtype).pointwise[which](&k, want)
-        add_double_double(total, k.sum[0], k.sum[1])
+        dd_add(&total[0], &total[1], k.sum[0], k.sum[1])
         at += k.n
     lf_fp_restore(state)
     return total[0]

@@ -17,6 +17,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "doubledouble.h"
+
 #ifdef __FAST_MATH__
 #error "lossfast must not be compiled with -ffast-math: NaN, infinities and the order of operations are part of its results"
 #endif
@@ -398,14 +400,6 @@ INLINE void sum_store(const sum *a, double *hi, double *lo) {
         d_store(lo + part * DLANES, KD(0));
 #endif
     }
-}
-
-/* (hi, lo) += (x, y) in double-double; an infinite or NaN sum has a lo of 0 */
-INLINE void dd_add(double *hi, double *lo, double x, double y) {
-    const double s = *hi + x, b = s - *hi, e = ((*hi - (s - b)) + (x - b)) + (*lo + y);
-    const double kept = s - s == 0 ? e : 0, t = s + kept;
-    *lo = s - s == 0 ? kept - (t - s) : 0;
-    *hi = t;
 }
 
 /* n (a power of 2) pairs summed by a fixed tree, into the first */

@@ -55,7 +55,7 @@ cdef struct Job:
     const double *class_weight
     int has_ignore
     int64_t ignore
-    int needs_softmax, needs_argmax, needs_rest, needs_sums, n_outputs
+    int needs_softmax, needs_argmax, needs_truth, needs_rest, needs_sums, n_outputs
     Output outputs[24]
 
 # One thread's memory, and where it stands.
@@ -72,6 +72,7 @@ cdef struct Bench:
     int masked[16]         # without classes
     double prediction[16]
     double lse[16]         # NaN, or the log-sum-exp that only a limit gives
+    int unusual            # the last group left marks on the rows
     ptrdiff_t loaded       # the first class of the chunk in memory; -1: none
     int has_exponentials   # of that chunk
 
@@ -114,6 +115,10 @@ cdef void fill(number *x, ptrdiff_t step, ptrdiff_t n, double value) noexcept no
 cdef double logit(const Job *j, const Bench *w, int lane, ptrdiff_t c) noexcept nogil:
     """One logit, as the stages see it."""
     cdef double x = 0, live = 1
+    if j.chunk == j.classes and w.loaded == 0:
+        if j.dtype == 32:
+            return (<const float *>w.k.x)[c * j.group + lane]
+        return (<const double *>w.k.x)[c * j.group + lane]
     read(&x, 64, 1, &j.ops[LOGITS], w.at[LOGITS][lane] + c * j.ops[LOGITS].stride, 0, 1)
     if j.has[WHERE]:
         read(&live, 64, 1, &j.ops[WHERE], w.at[WHERE][lane] + c * j.ops[WHERE].stride, 0, 1)
@@ -124,6 +129,18 @@ cdef double logit(const Job *j, const Bench *w, int lane, ptrdiff_t c) noexcept 
     return x
 
 
+cdef void point(const Job *j, const Operand *op, ptrdiff_t row, int n, char **at) noexcept nogil:
+    """Where each row of a group begins; rows that do not exist stand at the last that does."""
+    cdef int lane
+    for lane in range(j.group):
+        if lane >= n:
+            at[lane] = at[n - 1]
+        elif j.geometry.ndim == 1:
+            at[lane] = op.data + (row + lane) * op.strides[0]
+        else:
+            at[lane] = op.data + offset(&j.geometry, op, row + lane)
+
+
 cdef int lies_along(const Job *j, const Operand *op) noexcept nogil:
     """The group is one row, and its numbers lie as the kernels want them."""
     return j.group == 1 and op.stride == j.width and is_native(op, j.dtype)
@@ -132,11 +149,12 @@ cdef int lies_along(const Job *j, const Operand *op) noexcept nogil:
 cdef void *fetch(const Job *j, Bench *w, int which, int buffer, ptrdiff_t first, ptrdiff_t n, int copy) noexcept nogil:
     """Classes [first, first + n) of one operand, in a buffer, or where they lie if that will do and no copy is needed."""
     cdef const Operand *op = &j.ops[which]
-    cdef int lane
     if not copy and lies_along(j, op):
         return w.at[which][0] + first * op.stride
-    for lane in range(j.group):
-        read(w.buffers[buffer] + lane * j.width, j.dtype, j.group, op, w.at[which][lane] + first * op.stride, op.stride, n)
+    if j.group == LF_ROWS:
+        read_tile(w.buffers[buffer], j.dtype, op, w.at[which], first, n)
+    else:
+        read(w.buffers[buffer], j.dtype, 1, op, w.at[which][0] + first * op.stride, op.stride, n)
     return w.buffers[buffer]
 
 
@@ -247,9 +265,10 @@ cdef void limits(const Job *j, Bench *w) noexcept nogil:
             elif x == INFINITY:
                 infinite += 1
         if infinite == 0:
+            w.unusual = 1
             w.lse[lane] = -INFINITY
         elif infinite == 1:
-            w.limit[lane] = again = 1
+            w.limit[lane] = again = w.unusual = 1
             w.lse[lane] = INFINITY
     if again:
         maxima(j, w)
@@ -292,18 +311,24 @@ cdef void deliver(const Job *j, Bench *w, const Output *out, ptrdiff_t first) no
     """A chunk of an output from `k.out` to the array."""
     cdef int lane
     cdef char *values
-    cdef char *to
+    cdef char *rows[16]
     for lane in range(w.n):
-        values = <char *>w.k.out + lane * j.width
-        if w.masked[lane] or (out.weighted and w.silent[lane]):
-            if j.dtype == 32:
-                fill(<float *>values, j.group, w.k.n, 0 if out.weighted else out.when_masked)
-            else:
-                fill(<double *>values, j.group, w.k.n, 0 if out.weighted else out.when_masked)
-        if lies_along(j, &out.op):
+        if not (w.masked[lane] or (out.weighted and w.silent[lane])):
             continue
-        to = out.op.data + offset(&j.geometry, &out.op, w.row + lane) + first * out.op.stride
-        write(to, &out.op, out.op.stride, values, j.dtype, j.group, w.k.n)
+        values = <char *>w.k.out + lane * j.width
+        if j.dtype == 32:
+            fill(<float *>values, j.group, w.k.n, 0 if out.weighted else out.when_masked)
+        else:
+            fill(<double *>values, j.group, w.k.n, 0 if out.weighted else out.when_masked)
+    if lies_along(j, &out.op):
+        return
+    point(j, &out.op, w.row, w.n, rows)
+    for lane in range(j.group):
+        rows[lane] += first * out.op.stride
+    if j.group == LF_ROWS:
+        write_tile(&out.op, rows, w.n, w.k.out, j.dtype, w.k.n)
+    else:
+        write(rows[0], &out.op, out.op.stride, w.k.out, j.dtype, 1, w.k.n)
 
 
 cdef void deliver_rows(const Job *j, Bench *w, const Output *out, double *totals) noexcept nogil:
@@ -321,9 +346,9 @@ cdef void deliver_rows(const Job *j, Bench *w, const Output *out, double *totals
                 y = 0 if out.weighted else out.when_masked
         w.rows.result[lane] = y
         if out.is_loss:
-            add_double_double(totals, y, 0)
+            dd_add(&totals[0], &totals[1], y, 0)
         elif out.is_temperature:
-            add_double_double(totals + 2, y, 0)
+            dd_add(&totals[2], &totals[3], y, 0)
     if not out.wanted:
         return
     if j.geometry.ndim == 1:
@@ -333,38 +358,62 @@ cdef void deliver_rows(const Job *j, Bench *w, const Output *out, double *totals
             write(out.op.data + offset(&j.geometry, &out.op, w.row + lane), &out.op, 0, &w.rows.result[lane], 64, 1, 1)
 
 
+cdef void plain_rows(const Job *j, Bench *w) noexcept nogil:
+    """What is true of every row unless its inputs say otherwise."""
+    cdef int lane
+    memset(&w.rows, 0, sizeof(w.rows))
+    memset(w.limit, 0, sizeof(w.limit))
+    memset(w.silent, 0, sizeof(w.silent))
+    memset(w.masked, 0, sizeof(w.masked))
+    w.rows.rows = j.group
+    for lane in range(LF_ROWS):
+        w.rows.weight[lane] = w.rows.label_weight[lane] = w.rows.factor[lane] = 1
+        w.rows.label[lane] = w.rows.truth[lane] = -1
+        w.rows.x_truth[lane] = w.lse[lane] = NAN
+        w.rows.classes[lane] = <double>j.classes
+
+
 cdef void describe_rows(const Job *j, Bench *w) noexcept nogil:
     """Labels and weights of the group; which rows count for nothing."""
     cdef int lane
+    cdef int64_t labels[16]
     cdef int64_t label
     cdef ptrdiff_t c
     cdef double live
     cdef lf_rows *r = &w.rows
-    for lane in range(j.group):
-        r.weight[lane] = 1
-        r.label[lane] = r.truth[lane] = -1
-        r.label_weight[lane] = 1
-        r.classes[lane] = <double>j.classes
-        r.factor[lane] = 1
-        r.x_truth[lane] = NAN
-        w.limit[lane] = w.silent[lane] = w.masked[lane] = 0
-        w.lse[lane] = NAN
-        if j.has[WEIGHT]:
+    cdef int even = j.geometry.ndim == 1 and w.n == j.group
+    if w.unusual:
+        plain_rows(j, w)
+        w.unusual = 0
+    if j.has[ROW_FACTOR]:
+        for lane in range(j.group):
+            read(&r.factor[lane], 64, 1, &j.ops[ROW_FACTOR], w.at[ROW_FACTOR][lane], 0, 1)
+    if j.has[WEIGHT]:
+        w.unusual = 1
+        for lane in range(j.group):
             read(&r.weight[lane], 64, 1, &j.ops[WEIGHT], w.at[WEIGHT][lane], 0, 1)
             w.silent[lane] = r.weight[lane] == 0
-        if j.has[ROW_FACTOR]:
-            read(&r.factor[lane], 64, 1, &j.ops[ROW_FACTOR], w.at[ROW_FACTOR][lane], 0, 1)
-        if j.has[LABELS]:
-            read_labels(&label, &j.ops[LABELS], w.at[LABELS][lane], 0, 1)
+    if j.has[LABELS]:
+        if even:
+            read_labels(labels, &j.ops[LABELS], w.at[LABELS][0], j.ops[LABELS].strides[0], w.n)
+        else:
+            for lane in range(j.group):
+                read_labels(&labels[lane], &j.ops[LABELS], w.at[LABELS][lane], 0, 1)
+        for lane in range(j.group):
+            label = labels[lane]
             if 0 <= label < j.classes:
                 r.label[lane] = r.truth[lane] = <double>label
                 if j.class_weight != NULL:
                     r.label_weight[lane] = j.class_weight[label]
-            elif not w.silent[lane]:
-                r.weight[lane] = NAN
+            else:
+                w.unusual = 1
+                if not w.silent[lane]:
+                    r.weight[lane] = NAN
             if j.has_ignore and label == j.ignore:
-                w.silent[lane] = 1
-        if j.has[WHERE]:
+                w.silent[lane] = w.unusual = 1
+    if j.has[WHERE]:
+        w.unusual = 1
+        for lane in range(j.group):
             r.classes[lane] = 0
             for c in range(j.classes):
                 read(&live, 64, 1, &j.ops[WHERE], w.at[WHERE][lane] + c * j.ops[WHERE].stride, 0, 1)
@@ -387,6 +436,7 @@ cdef void one_hot(const Job *j, Bench *w) noexcept nogil:
         r.truth[lane] = r.result[lane]
         if r.terms[0][lane] == 1 and r.terms[1][lane] == 1:
             r.label[lane] = r.terms[2][lane] - 1
+            w.unusual = 1
 
 
 cdef void do_group(const Job *j, Bench *w, ptrdiff_t row, int n, double *totals) noexcept nogil:
@@ -395,11 +445,9 @@ cdef void do_group(const Job *j, Bench *w, ptrdiff_t row, int n, double *totals)
     cdef ptrdiff_t first = 0
     w.row = row
     w.n = n
-    r.rows = j.group
     for i in range(INPUTS):
         if j.has[i]:
-            for lane in range(j.group):
-                w.at[i][lane] = j.ops[i].data + offset(&j.geometry, &j.ops[i], row + (lane if lane < n else n - 1))
+            point(j, &j.ops[i], row, n, w.at[i])
     describe_rows(j, w)
     maxima(j, w)
     limits(j, w)
@@ -414,7 +462,7 @@ cdef void do_group(const Job *j, Bench *w, ptrdiff_t row, int n, double *totals)
             r.pivot[lane], r.x_pivot[lane] = r.argmax[lane], r.max[lane]
         if j.has[TARGET] and r.argmax[lane] >= 0:
             read(&r.lead_target[lane], 64, 1, &j.ops[TARGET], w.at[TARGET][lane] + <ptrdiff_t>r.argmax[lane] * j.ops[TARGET].stride, 0, 1)
-        if r.truth[lane] >= 0:
+        if j.needs_truth and r.truth[lane] >= 0:
             r.x_truth[lane] = logit(j, w, lane, <ptrdiff_t>r.truth[lane])
     if j.needs_softmax:
         j.rows.prepare(r, &j.options)
@@ -451,7 +499,7 @@ cdef int do_rows(const Job *j, ptrdiff_t start, ptrdiff_t stop, double *totals) 
         return -1
     for i in range(BUFFERS):
         w.buffers[i] = w.memory + i * size
-    memset(&w.rows, 0, sizeof(w.rows))
+    w.unusual = 1
     state = lf_fp_set()
     while at < stop:
         n = stop - at if stop - at < j.group else j.group
@@ -572,6 +620,7 @@ cdef class Rowwise:
                     raise NotImplementedError(f"{job.loss} has no compiled {name}: it is missing from kernels/rowwise.h")
                 if job.loss != "nll_loss" or name not in ("loss", "grad", "hess", "hvp"):
                     j.needs_softmax |= name not in ("margin", "rank")
+            j.needs_truth |= name in ("margin", "rank")
             if name in ("pred", "correct"):
                 j.needs_argmax = 1
                 j.needs_softmax |= name == "correct"  # which tells a row with a NaN
@@ -671,7 +720,7 @@ cdef class RowWeights:
                         good += <uint64_t>labels[i] < <uint64_t>self.classes
                 if good == n and not (self.has_ignore and self.has[0] and 0 <= self.ignore < self.classes):
                     counts[0] += n
-                    add_double_double(total, <double>n, 0)
+                    dd_add(&total[0], &total[1], <double>n, 0)
                     at += n
                     continue
             for i in range(n):
@@ -695,9 +744,9 @@ cdef class RowWeights:
                     if w == 0:
                         continue
                     self.weigh_targets(at + i, of_row)
-                    add_double_double(total, w * of_row[0], w * of_row[1])
+                    dd_add(&total[0], &total[1], w * of_row[0], w * of_row[1])
                 else:
-                    add_double_double(total, w, 0)
+                    dd_add(&total[0], &total[1], w, 0)
             at += n
 
     cdef int any_class(self, ptrdiff_t row) noexcept nogil:
@@ -727,7 +776,7 @@ cdef class RowWeights:
                 read(live, 64, 1, &self.ops[3], mask + first * self.ops[3].stride, self.ops[3].stride, n)
             for i in range(n):
                 if mask == NULL or live[i] != 0 or t[i] == t[i]:
-                    add_double_double(total, t[i] * self.class_weight[first + i], 0)
+                    dd_add(&total[0], &total[1], t[i] * self.class_weight[first + i], 0)
             first += n
 
 
