@@ -28,13 +28,15 @@ def _run(work: Callable[[int, int], Any], size: int, elements: int, unit: int, n
     """``work`` over range(size) in slices that depend on the job's shape alone, each a multiple of ``unit`` long."""
     length = max(size * SLICE // max(elements, 1), -(-size // MOST_SLICES), 1)
     length = -(-length // unit) * unit
+    if size <= length:
+        return [work(0, size)]
     return _threads.run(work, size, length, n_threads if elements >= GRAIN else 1)
 
 
-def _add(pairs: Any) -> tuple[float, float]:
+def _add(pairs: list[tuple[float, float]]) -> tuple[float, float]:
     """The sum of unevaluated sums hi + lo, in order, to about 106 bits."""
-    high = low = 0.0
-    for x, y in pairs:
+    high, low = pairs[0]
+    for x, y in pairs[1:]:
         total = high + x
         back = total - high
         error = ((high - (total - back)) + (x - back)) + (low + y)
@@ -56,7 +58,7 @@ def rowwise(job: RowwiseJob) -> dict[str, tuple[float, float]]:
     work = Rowwise(job)
     sums = _run(work, work.size, job.logits.size, work.group, job.n_threads)
     found = {"loss": 0, "grad_temperature": 2}
-    return {name: _add((four[found[name]], four[found[name] + 1]) for four in sums) for name in job.totals}
+    return {name: _add([four[found[name] : found[name] + 2] for four in sums]) for name in job.totals}
 
 
 def weigh_pointwise(job: PointwiseJob) -> Weights:
@@ -64,7 +66,7 @@ def weigh_pointwise(job: PointwiseJob) -> Weights:
         return Weights(float(job.x.size), job.x.size)
     work = PointwiseWeights(job)
     parts = _run(work, work.size, work.size, 1024, job.n_threads)
-    return Weights(sum(_add(part[:2] for part in parts)), sum(part[2] for part in parts))
+    return Weights(sum(_add([part[:2] for part in parts])), sum(part[2] for part in parts))
 
 
 def weigh_rows(job: RowwiseJob) -> Weights:
@@ -72,7 +74,7 @@ def weigh_rows(job: RowwiseJob) -> Weights:
     elements = work.size if job.target is None and job.where is None else job.logits.size
     parts = _run(work, work.size, elements, 512, job.n_threads)
     return Weights(
-        sum(_add(part[:2] for part in parts)),
+        sum(_add([part[:2] for part in parts])),
         sum(part[2] for part in parts),
         sum(part[3] for part in parts),
         next((part[4] for part in parts if part[4] >= 0), -1),

@@ -124,6 +124,7 @@ cdef extern from "fpstate.h" nogil:
 
 cdef extern from "doubledouble.h" nogil:
     void dd_add(double *hi, double *lo, double x, double y)
+    void dd_tree(double *hi, double *lo, int n)
 
 # Up to 16 rows of classes, side by side: number c of row i is at to[16 c + i].
 cdef void read_tile(void *to, int dtype, const Operand *op, char **rows, ptrdiff_t first, ptrdiff_t n) noexcept nogil

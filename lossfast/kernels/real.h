@@ -402,12 +402,6 @@ INLINE void sum_store(const sum *a, double *hi, double *lo) {
     }
 }
 
-/* n (a power of 2) pairs summed by a fixed tree, into the first */
-NOINLINE void dd_tree(double *hi, double *lo, int n) {
-    for (int half = n / 2; half > 0; half /= 2)
-        for (int i = 0; i < half; i++) dd_add(&hi[i], &lo[i], hi[i + half], lo[i + half]);
-}
-
 /* a += v * w in doubles; a weight of 0 silences anything */
 INLINE void sum_add_weighted(sum *a, real v, const double *w) {
     const real heard = where(eq(r_load_doubles(w), K(0)), K(0), v);

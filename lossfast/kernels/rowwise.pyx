@@ -335,6 +335,9 @@ cdef void deliver_rows(const Job *j, Bench *w, const Output *out, double *totals
     """A number a row from `result` to the array, and into the totals."""
     cdef int lane
     cdef double y
+    cdef double high[16]
+    cdef double low[16]
+    cdef double *total
     for lane in range(w.n):
         if out.kind == PREDICTION:
             y = w.prediction[lane]
@@ -345,10 +348,13 @@ cdef void deliver_rows(const Job *j, Bench *w, const Output *out, double *totals
             if w.masked[lane] or (out.weighted and w.silent[lane]):
                 y = 0 if out.weighted else out.when_masked
         w.rows.result[lane] = y
-        if out.is_loss:
-            dd_add(&totals[0], &totals[1], y, 0)
-        elif out.is_temperature:
-            dd_add(&totals[2], &totals[3], y, 0)
+    if out.is_loss or out.is_temperature:
+        for lane in range(j.group):
+            high[lane] = w.rows.result[lane] if lane < w.n else 0
+            low[lane] = 0
+        dd_tree(high, low, j.group)
+        total = totals + (0 if out.is_loss else 2)
+        dd_add(&total[0], &total[1], high[0], low[0])
     if not out.wanted:
         return
     if j.geometry.ndim == 1:
