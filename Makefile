@@ -30,7 +30,7 @@ test-all: $(VENV)/.built $(VENV)/.test  ## the slow, exhaustive tests too
 bench: $(VENV)/.built $(VENV)/.bench  ## benchmarks of the working tree (ASV=--quick: small ones)
 	$(PY) -m asv machine --yes --config benchmarks/asv.conf.json
 	LOSSFAST_BENCH_QUICK=$(if $(findstring --quick,$(ASV)),1) $(PY) -m asv run --config benchmarks/asv.conf.json \
-	    -E existing:same --set-commit-hash "$$(git rev-parse HEAD)" $(ASV)
+	    -E existing:same --set-commit-hash "$$(git rev-parse HEAD)" $(ASV) $(if $(findstring --quick,$(ASV)),--dry-run)
 
 docs: $(VENV)/.built $(VENV)/.docs  ## the documentation, in docs/_build/html
 	$(PY) -m sphinx -b html --fail-on-warning --keep-going docs docs/_build/html
