@@ -236,17 +236,30 @@ INLINE real r_fma(real a, real b, real c) { return (real)vfmaq_f64((float64x2_t)
 INLINE real r_fma(real a, real b, real c) { return a * b + c; }
 #endif
 
-/* a * b - p, exactly, where p = a * b rounded (and nothing overflows on the way) */
-INLINE real r_product_error(real a, real b, real p) {
+/* a * b - p, exactly, where p = a * b rounded (and p does not overflow) */
 #ifndef LF_NO_FMA
-    return r_fma(a, b, -p);
-#else /* Dekker's: each factor cut into two halves whose products are exact */
-    const real cut = K((double)((int64_t)1 << (MANTISSA_BITS / 2 + 1)) + 1.0);
-    const real ca = cut * a, ah = ca - (ca - a), al = a - ah;
-    const real cb = cut * b, bh = cb - (cb - b), bl = b - bh;
-    return ((ah * bh - p) + ah * bl + al * bh) + al * bl;
-#endif
+INLINE real r_product_error(real a, real b, real p) { return r_fma(a, b, -p); }
+#elif LF_DTYPE == 32 /* a product of two floats is exact in double */
+INLINE dreal r_double(real x, int part);
+INLINE real r_from_doubles(const dreal *d);
+INLINE real r_product_error(real a, real b, real p) {
+    dreal d[DPARTS];
+    for (int part = 0; part < DPARTS; part++) d[part] = r_double(a, part) * r_double(b, part) - r_double(p, part);
+    return r_from_doubles(d);
 }
+#else /* Dekker's: each factor cut into two halves whose products are exact; huge ones are brought down first */
+INLINE real r_cut(real a) {
+    const real c = K(134217729.0) * a;
+    return c - (c - a);
+}
+INLINE real r_product_error(real a, real b, real p) {
+    const real down_a = where(lt(K(0x1p900), r_abs(a)), K(0x1p-128), K(1));
+    const real down_b = where(lt(K(0x1p900), r_abs(b)), K(0x1p-128), K(1));
+    const real x = a * down_a, y = b * down_b, xh = r_cut(x), yh = r_cut(y), xl = x - xh, yl = y - yh;
+    const real error = ((xh * yh - p * down_a * down_b) + xh * yl + xl * yh) + xl * yl;
+    return error / down_a / down_b;
+}
+#endif
 
 /* The nearest integer, ties to even; |x| < 2^(MANTISSA_BITS - 2). */
 INLINE real r_round(real x) { return (x + K(MAGIC)) - K(MAGIC); }
