@@ -273,7 +273,7 @@ STAGE(remainder) {
                    sum_add(&rest[part], where(is, K(0), hi), where(is, K(0), low));
                    sum_add(&own[part], where(is, hi, K(0)), where(is, low, K(0)));)
         ;
-        PUT(r->rest, rest);
+        PUT_SUM(r->rest, r->rest_lo, rest);
         PUT(r->max_e, own);
     }
 }
@@ -385,7 +385,9 @@ STAGE(curvature) {
         const pair inverse = ROW_SPLIT(inverse);
         const real a = ROW(a), b = ROW(b), pivot = ROW_CLASS(pivot), argmax = ROW_CLASS(argmax), rest = ROW(rest),
                    pivot_rest = ROW(pivot_rest);
-        EACH_CLASS((void)part; const real p = PROBABILITY(); OUT(out, r_fma(p * COMPLEMENT(p), a, p * p * b)););
+        /* p (1-p) is p - p^2, rounded once, while nothing cancels */
+        EACH_CLASS((void)part; const real p = PROBABILITY(); const real pq = where(lt(p, K(0.5)), r_fma(-p, p, p), p * COMPLEMENT(p));
+                   OUT(out, r_fma(pq, a, p * p * b)););
     }
 }
 

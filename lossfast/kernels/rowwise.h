@@ -52,7 +52,7 @@ STEP(prepare) {
         SET(shift, shift);
         SET(scale_exponent, r_round((m - shift) * inverse_t * K(LF_LOG2E)));
     }
-    zero(r->others), zero(r->others_lo), zero(r->pivot_e), zero(r->pivot_lo), zero(r->rest), zero(r->max_e);
+    zero(r->others), zero(r->others_lo), zero(r->pivot_e), zero(r->pivot_lo), zero(r->rest), zero(r->rest_lo), zero(r->max_e);
     zero(r->tau), zero(r->tau_gap), zero(r->cw_sum), zero(r->cw_gap);
 }
 
@@ -99,7 +99,7 @@ STEP(remainders) {
         const real top = where(known, V(top), r_log1p(more, K(0)));
         SET(top, top);
         SET(lse, top + V(max) / K(o->temperature));
-        SET(rest, V(rest) * V(inverse));
+        SET(rest, r_fma(V(rest), V(inverse), r_fma(V(rest), V(inverse_lo), V(rest_lo) * V(inverse))));
     }
 }
 

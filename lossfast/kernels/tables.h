@@ -64,7 +64,7 @@ typedef struct {
     /* from `targets` (see `target_sums`): sums over classes of cw t, cw t (max - x), and of cw, cw (max - x) unmasked */
     double tau[LF_ROWS], tau_gap[LF_ROWS], cw_sum[LF_ROWS], cw_gap[LF_ROWS];
     /* from `remainder`: the sum over all classes but argmax, and argmax's own; then, from `remainders`, their share */
-    double rest[LF_ROWS], max_e[LF_ROWS];
+    double rest[LF_ROWS], rest_lo[LF_ROWS], max_e[LF_ROWS];
     /* a program's own */
     double terms[LF_TERMS][LF_ROWS];
     double a[LF_ROWS], a_lo[LF_ROWS], b[LF_ROWS], b_lo[LF_ROWS], c[LF_ROWS], d[LF_ROWS], post[LF_ROWS];
