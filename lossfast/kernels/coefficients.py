@@ -64,8 +64,11 @@ def fit(f: Callable, weight: Callable, lo: mpf, hi: mpf, degree: int, bits: int)
     for i in range(degree + 1):
         fixed.append(rounded(exchange(f, weight, lo, hi, fixed, degree + 1 - i)[0], bits))
     worst = max(
-        ((abs(weight(x) * (f(x) - sum(c * x**i for i, c in enumerate(fixed)))), x)
-         for x in (lo + (hi - lo) * (i + mpf(1) / 2) / 4000 for i in range(4000)) if abs(weight(x)) > 0),
+        (
+            (abs(weight(x) * (f(x) - sum(c * x**i for i, c in enumerate(fixed)))), x)
+            for x in (lo + (hi - lo) * (i + mpf(1) / 2) / 4000 for i in range(4000))
+            if abs(weight(x)) > 0
+        ),
         key=lambda pair: pair[0],
     )
     return fixed, worst[0], worst[1]
@@ -107,10 +110,19 @@ def main() -> None:
         found = fit(expm1_tail, lambda r: r**2 / mp.exp(r), -half_ln2, half_ln2, exp_degree, bits)
         print(table("LF_EXPM1", "e^r - 1 = r + r^2 P(r), |r| <= ln(2)/2; error relative to e^r", dtype, *found))
         found = fit(atanh_tail, lambda z: z, mpf(0), top, log_degree, bits)
-        print(table("LF_ATANH", "2 atanh(s) = 2 s + s z P(z), z = s^2, 1/sqrt(2) <= (1+s)/(1-s) <= sqrt(2); error\n"
-                    "   relative to 2 atanh(s), times 2", dtype, *found))
+        print(
+            table(
+                "LF_ATANH",
+                "2 atanh(s) = 2 s + s z P(z), z = s^2, 1/sqrt(2) <= (1+s)/(1-s) <= sqrt(2); error\n"
+                "   relative to 2 atanh(s), times 2",
+                dtype,
+                *found,
+            )
+        )
         head = rounded(mp.log(2), head_bits)
-        print(f"/* ln 2 in two parts: the first has {head_bits} bits, so that k times it is exact for every exponent k */")
+        print(
+            f"/* ln 2 in two parts: the first has {head_bits} bits, so that k times it is exact for every exponent k */"
+        )
         print(f"#define LF_LN2_HEAD {literal(head, dtype)}")
         print(f"#define LF_LN2_TAIL {literal(rounded(mp.log(2) - head, bits), dtype)}")
         print(f"#define LF_LOG2E {literal(rounded(1 / mp.log(2), bits), dtype)}")

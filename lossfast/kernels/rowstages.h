@@ -377,17 +377,19 @@ STAGE(indicator) {
 /* 1 - p, from the sum of the others where p is large: for the largest class, and the true one */
 #define COMPLEMENT(p) where(eq(CLASS(), pivot), pivot_rest, where(eq(CLASS(), argmax), rest, K(1) - (p)))
 
+/* a p (1-p) + b p^2, `a` holding the inverse of the sum already: p alone may be subnormal */
 STAGE(curvature) {
     const scalar *e = k->e, *lo = k->lo;
     scalar *out = k->out;
     CLASSES;
     EACH_GROUP {
-        const pair inverse = ROW_SPLIT(inverse);
-        const real a = ROW(a), b = ROW(b), pivot = ROW_CLASS(pivot), argmax = ROW_CLASS(argmax), rest = ROW(rest),
+        const pair inverse = ROW_SPLIT(inverse), a = ROW_SPLIT(a);
+        const real post = ROW(post), b = ROW(b), pivot = ROW_CLASS(pivot), argmax = ROW_CLASS(argmax), rest = ROW(rest),
                    pivot_rest = ROW(pivot_rest);
-        /* p (1-p) is p - p^2, rounded once, while nothing cancels */
-        EACH_CLASS((void)part; const real p = PROBABILITY(); const real pq = where(lt(p, K(0.5)), r_fma(-p, p, p), p * COMPLEMENT(p));
-                   OUT(out, r_fma(pq, a, p * p * b)););
+        /* a p (1-p) is a p - (a p) p, rounded once, while nothing cancels */
+        EACH_CLASS((void)part; const real p = PROBABILITY(); const real ap = probability(IN(e, 0), IN(lo, 0), a) * post;
+                   const real apq = where(lt(p, K(0.5)), r_fma(-ap, p, ap), ap * COMPLEMENT(p));
+                   OUT(out, r_fma(p, p * b, apq)););
     }
 }
 

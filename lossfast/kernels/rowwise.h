@@ -174,7 +174,7 @@ STEP(loss_grad) {
 
 STEP(loss_hess) {
     EACH_ROW {
-        SET(a, CURVATURE());
+        set_scaled_inverse(r, i, CURVATURE(), o);
         SET(b, CURVATURE_Z());
     }
 }
