@@ -2,19 +2,32 @@
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 
+import lossfast as lf  # noqa: E402
+from lossfast import backends  # noqa: E402
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """`variant` is every backend and instruction set that is there; `compiled` those of the compiled backend."""
+    from variants import COMPILED, VARIANTS
+
+    for name, found in (("variant", VARIANTS), ("compiled", COMPILED)):
+        if name in metafunc.fixturenames:
+            metafunc.parametrize(name, found, ids=str, scope="module")
+
 
 @pytest.fixture(autouse=True)
 def choices() -> Iterator[None]:
-    """Put back the backend and the number of threads that a test has changed."""
-    import lossfast as lf
-    from lossfast import backends
-
-    backend = backends.current
+    """Put back the backend, the instruction set and the number of threads that a test has changed."""
+    backend: Any = backends.current
+    isa = backend.get_isa() if hasattr(backend, "get_isa") else None
     with lf.set_num_threads(lf.get_num_threads()):
         yield
     backends.current = backend
+    if isa is not None:
+        backend.use_isa(isa)

@@ -9,212 +9,21 @@ import itertools
 import math
 import warnings
 
-import mpmath
 import numpy as np
 import pytest
+from exact import exact, exact_pointwise, exact_row, mp, off_by
 
 from lossfast import pointwise as _pointwise  # noqa: F401  (they register the losses)
 from lossfast._jobs import ENTRY_OUTPUTS, PointwiseJob, RowwiseJob
 
-mp = mpmath.mp.clone()
-mp.prec = 1500  # a gap of 745 between logits takes 1075 bits
 BUDGET = 4.0
 INTEGER = {"pred": np.int64, "rank": np.int64, "correct": np.bool_}
 
 
-@pytest.fixture(scope="module", params=["numpy", "numba", "compiled"])
-def backend(request):
-    try:
-        return importlib.import_module(f"lossfast.backends.{request.param}")
-    except ImportError as error:
-        pytest.skip(str(error))
-
-
-def exact(x):
-    return mp.mpf(float(x))
-
-
-def ulp(value, dtype):
-    """The spacing of the dtype at an exact number."""
-    info = np.finfo(dtype)
-    if value == 0:
-        return mp.mpf(float(info.smallest_subnormal))
-    exponent = max(int(mp.floor(mp.log(abs(value), 2))), info.minexp)
-    return mp.ldexp(1, exponent - info.nmant)
-
-
-def off_by(got, true, scale, dtype):
-    """The error in ULP of the result, or of the terms whose difference it is (``scale``, 0 where nothing cancels)."""
-    got = float(got)
-    if abs(true) > np.finfo(dtype).max:
-        true = mp.inf if true > 0 else -mp.inf
-    if mp.isinf(true):
-        return 0.0 if got == float(true) else math.inf
-    if not math.isfinite(got):
-        return math.inf
-    return float(abs(exact(got) - true) / max(ulp(true, dtype), ulp(scale, dtype)))
-
-
-# ------------------------------------------------------------------------------------------------ exact results
-
-
-def exact_pointwise(loss, x, t, q, parameters):
-    """(value, gradient, Hessian) and the sums of absolute terms where they cancel."""
-    x, t, q = exact(x), exact(t), exact(q)
-    d, zero = x - t, mp.mpf(0)
-    a, sign = abs(d), mp.sign(d)
-    if loss == "l1_loss":
-        return (a, sign, zero), (0, 0, 0)
-    if loss == "mse_loss":
-        return (d * d, 2 * d, mp.mpf(2)), (0, 0, 0)
-    if loss == "smooth_l1_loss":
-        beta = exact(parameters[0])
-        if a < beta:
-            return (a * a / beta / 2, d / beta, 1 / beta), (0, 0, 0)
-        return (a - beta / 2, sign, zero), (0, 0, 0)
-    if loss == "huber_loss":
-        delta = exact(parameters[0])
-        if a <= delta:
-            return (a * a / 2, d, mp.mpf(1)), (0, 0, 0)
-        return (delta * (a - delta / 2), delta * sign, zero), (0, 0, 0)
-    yes, no = 1 / (1 + mp.exp(-x)), 1 / (1 + mp.exp(x))
-    if loss == "sigmoid":
-        return (yes, yes * no, yes * no * (no - yes)), (0, 0, 0)
-    if loss == "log_sigmoid":
-        return (-mp.log1p(mp.exp(-x)), no, -yes * no), (0, 0, 0)
-    terms = (1 - t) * yes, q * t * no
-    value = (1 - t) * mp.log1p(mp.exp(x)) + q * t * mp.log1p(mp.exp(-x))
-    grad_scale = 0 if 0 in terms else abs(terms[0]) + abs(terms[1])
-    return (value, terms[0] - terms[1], (1 - t + q * t) * yes * no), (0, grad_scale, 0)
-
-
-def exact_row(job, row):
-    """Every output of one row, as {name: (value or list, scale or list)}."""
-    x = [exact(v) for v in job.logits[row]]
-    C = len(x)
-    there = [True] * C if job.where is None else [bool(v) for v in job.where[row]]
-    b = [mp.mpf(1)] * C if job.b is None else [exact(v) for v in job.b[row]]
-    T, s = exact(job.temperature), exact(job.scale)
-    sw = mp.mpf(1) if job.sample_weight is None else exact(job.sample_weight[row])
-    cw = [mp.mpf(1)] * C if job.class_weight is None else [exact(v) for v in job.class_weight]
-    eps, zl, ridge = exact(job.label_smoothing), exact(job.z_loss), exact(job.ridge)
-    classes = [c for c in range(C) if there[c]]
-    top = max(x[c] for c in classes)
-    m = top / T
-    e = [b[c] * mp.exp((x[c] - top) / T) if there[c] else mp.mpf(0) for c in range(C)]
-    S = mp.fsum(e)
-    p = [v / S for v in e]
-    q = [(S - u) / S for u in e]
-    lse = m + mp.log(abs(S))
-    a = [lse - x[c] / T if there[c] else mp.inf for c in range(C)]
-    v = None if job.v is None else [exact(u) for u in np.atleast_1d(job.v[row])]
-    if v and job.v.ndim == 2:
-        v = [u if inside else mp.mpf(0) for u, inside in zip(v, there, strict=True)]
-    out = {
-        "lse": (lse, abs(m) if abs(lse) < abs(m) or job.b is not None else 0),
-        "sign": (mp.sign(S), 0),
-        "proba": (p, [0] * C),
-        "log_proba": ([-u for u in a], [0] * C),
-        "entropy": (mp.fsum(p[c] * a[c] for c in classes), 0),
-        "pred": (next(c for c in classes if x[c] == top), 0),
-    }
-    if job.b is not None:
-        size = mp.fsum(abs(u) for u in e) / abs(S)
-        out["lse"] = (lse, max(abs(m), 1, size))
-        out["proba"] = (p, [abs(u) * size for u in p] if size > 1 else [0] * C)
-    if job.loss == "logsumexp":
-        if v and job.v.ndim == 1:
-            out["vjp"] = ([u * v[0] for u in p], out["proba"][1])
-        elif v:
-            terms = [p[c] * v[c] for c in range(C)]
-            size = mp.fsum(abs(u) for u in e) / abs(S)
-            out["row_jvp"] = (mp.fsum(terms), size * mp.fsum(abs(u) for u in terms))
-        return out
-    pv = mp.fsum(p[c] * v[c] for c in range(C)) if v else None
-    size_v = [abs(v[c]) + mp.fsum(p[j] * abs(v[j]) for j in range(C)) for c in range(C)] if v else None
-    if job.loss == "softmax" and v:
-        out["vjp"] = out["jvp"] = ([p[c] * (v[c] - pv) / T for c in range(C)], [p[c] * size_v[c] / T for c in range(C)])
-    if job.loss == "log_softmax" and v:
-        all_v, size = mp.fsum(v), mp.fsum(abs(u) for u in v)
-        out["vjp"] = ([(v[c] - p[c] * all_v) / T for c in range(C)], [(abs(v[c]) + p[c] * size) / T for c in range(C)])
-        out["jvp"] = ([(v[c] - pv) / T for c in range(C)], [size_v[c] / T for c in range(C)])
-    if job.labels is None and job.target is None:
-        return out
-    hard = job.labels is not None
-    y = int(job.labels[row]) if hard else int(np.argmax(job.target[row]))
-    t = [mp.mpf(c == y) for c in range(C)] if hard else [exact(u) for u in job.target[row]]
-    if eps:
-        t = [(1 - eps) * t[c] + (eps / len(classes) if there[c] else 0) for c in range(C)]
-    w = [cw[c] * t[c] for c in range(C)]
-    W = mp.fsum(w)
-    f, f2 = s * sw / T, s * sw / T**2
-    others = [x[c] for c in classes if c != y]
-    out["correct"] = (int(out["pred"][0] == y), 0)
-    out["rank"] = (sum(u > x[y] for u in others), 0)
-    out["margin"] = (x[y] - max(others) if others else mp.inf, 0)
-    if job.loss == "quadratic_softmax_loss":
-        d = [-q[c] if t[c] == 1 else p[c] - t[c] for c in range(C)]
-        u = [2 * p[c] - t[c] for c in range(C)]
-        D, U = mp.fsum(p[c] * d[c] for c in range(C)), mp.fsum(p[c] * u[c] for c in range(C))
-        # a soft target's p - t may cancel as well
-        abs_d = [abs(d[c]) if hard else p[c] + abs(t[c]) for c in range(C)]
-        abs_u = [abs(u[c]) if hard else 2 * p[c] + abs(t[c]) for c in range(C)]
-        size_d, size_u = (mp.fsum(p[c] * g[c] for c in range(C)) for g in (abs_d, abs_u))
-        k = s * sw * W
-        out["loss"] = (sw * W * mp.fsum(d[c] ** 2 for c in range(C)) / 2, 0 if hard else sw * W)
-        out["grad"] = (
-            [k / T * p[c] * (d[c] - D) for c in range(C)],
-            [abs(k / T * p[c]) * (abs_d[c] + size_d) for c in range(C)],
-        )
-        parts = [q[c] * (d[c] - D) + p[c] * q[c] - p[c] * (u[c] - U) for c in range(C)]
-        out["hess"] = (
-            [k / T**2 * p[c] * parts[c] for c in range(C)],
-            [abs(k / T**2) * p[c] * (q[c] * (abs_d[c] + size_d + p[c]) + p[c] * (abs_u[c] + size_u)) for c in range(C)],
-        )
-        if v:
-            g = [p[c] * (v[c] - pv) for c in range(C)]
-            gu = mp.fsum(g[c] * u[c] for c in range(C))
-            size = mp.fsum(p[c] * size_v[c] * (abs_u[c] + size_u) for c in range(C))
-            out["hvp"] = (
-                [k / T**2 * (g[c] * (d[c] - D) + p[c] * (g[c] - gu)) for c in range(C)],
-                [abs(k / T**2) * p[c] * (size_v[c] * (abs_d[c] + size_d + p[c]) + size) for c in range(C)],
-            )
-        return out
-    soft = not hard or eps > 0
-    A = W + 2 * zl * lse
-    a_w = [w[c] * a[c] if w[c] else mp.mpf(0) for c in range(C)]
-    signs = any(u < 0 for u in w)
-    out["loss"] = (sw * (mp.fsum(a_w) + zl * lse**2), sw * mp.fsum(abs(u) for u in a_w) if signs else 0)
-    grad = [f * (2 * zl * lse * p[c] + (-W * q[c] if w[c] == W else W * p[c] - w[c])) for c in range(C)]
-    loose = soft or zl
-    grad_size = [abs(f) * (abs(p[c] * W) + abs(w[c]) + abs(2 * zl * lse * p[c])) if loose else 0 for c in range(C)]
-    out["grad"] = (grad, grad_size)
-    hess = [f2 * (p[c] * q[c] * A + 2 * zl * p[c] ** 2) for c in range(C)]
-    out["hess"] = (
-        hess,
-        [abs(f2) * (p[c] * q[c] * (abs(W) + abs(A - W)) + 2 * zl * p[c] ** 2) if zl else 0 for c in range(C)],
-    )
-    raw = [x[c] - top for c in range(C)]
-    terms = [w[c] * raw[c] if w[c] else 0 for c in range(C)] + [-W * p[c] * raw[c] for c in classes]
-    terms += [-2 * zl * lse * p[c] * x[c] for c in classes]
-    out["grad_temperature"] = (f2 * mp.fsum(terms), abs(f2) * mp.fsum(abs(u) for u in terms))
-    out["grad_target"] = ([s * sw * cw[c] * (1 - eps) * a[c] for c in range(C)], [0] * C)
-    if v:
-        A2, z2 = f2 * A, f2 * 2 * zl
-        out["hvp"] = (
-            [A2 * p[c] * (v[c] - pv) + z2 * p[c] * pv for c in range(C)],
-            [abs(A2) * p[c] * size_v[c] + z2 * p[c] * abs(pv) for c in range(C)],
-        )
-    if ridge:
-        a2 = f2 * A
-        D = [a2 * p[c] + ridge for c in range(C)]
-        G = mp.fsum(p[c] * grad[c] / D[c] for c in range(C))
-        z2 = f2 * 2 * zl
-        den = ridge * mp.fsum(p[c] / D[c] for c in range(C)) + z2 * mp.fsum(p[c] ** 2 / D[c] for c in range(C))
-        pull = (z2 - a2) * G / den
-        size = [(max(abs(grad[c]), grad_size[c]) + abs(pull * p[c])) / abs(D[c]) for c in range(C)]
-        out["newton_step"] = ([-(grad[c] - pull * p[c]) / D[c] for c in range(C)], [2 * max(size)] * C)
-    return out
+@pytest.fixture
+def backend(variant):
+    with variant.chosen() as module:
+        yield module
 
 
 # ------------------------------------------------------------------------------------------------ doing and measuring

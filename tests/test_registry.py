@@ -1,0 +1,368 @@
+"""Everything in the registry, through the public interface, on every backend and instruction set.
+
+Values and derivatives against arbitrary precision; every combination of reduction, weights, masks, axis, layout and
+dtype; and no bit that depends on threads, batches, layouts or what else is wanted. A new loss is covered as soon as it
+is declared.
+"""
+
+import functools
+import itertools
+
+import numpy as np
+import pytest
+from exact import exact, exact_pointwise, exact_row, mp, off_by, slope, twin_pointwise, twin_row
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from variants import OTHERS_ULP, VARIANTS
+
+from lossfast._jobs import RowwiseJob
+from lossfast._loss import REGISTRY
+
+OBJECTS = list(REGISTRY.values())
+POINTWISE = [loss for loss in OBJECTS if loss.kind in ("pointwise", "function")]
+ROWS = [loss for loss in OBJECTS if loss.kind in ("rowwise", "row_function")]
+LOSSES = [loss for loss in OBJECTS if loss.kind in ("pointwise", "rowwise")]
+DTYPES = [np.float32, np.float64]
+
+each_loss = pytest.mark.parametrize("loss", OBJECTS, ids=lambda loss: loss.name)
+each_pointwise = pytest.mark.parametrize("loss", POINTWISE, ids=lambda loss: loss.name)
+each_row = pytest.mark.parametrize("loss", ROWS, ids=lambda loss: loss.name)
+each_reducing = pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.name)
+each_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=["float32", "float64"])
+
+#: Values of a parameter beside its default, by its domain.
+OTHER_VALUES = {
+    "> 0": (0.5, 3.0),
+    ">= 0": (0.0, 0.5, 2.0),
+    "finite": (-0.5, 2.0),
+    "finite and > 0": (0.7, 3.0),
+    "finite and >= 0": (1e-3, 0.5),
+    "in [0, 1]": (0.1, 1.0),
+    "in (0, 1)": (0.25, 0.9),
+}
+
+
+def settings_of(loss):
+    """The loss's defaults, and one parameter after the other at another value."""
+    yield {}
+    for name, parameter in loss.parameters.items():
+        for value in OTHER_VALUES[parameter.domain]:
+            yield {name: value}
+
+
+# ------------------------------------------------------------------------------------------- pointwise, exactly
+
+
+def pointwise_inputs(dtype):
+    """Magnitudes from the smallest to the largest, of both signs, against targets at both ends and between."""
+    tiny, huge = (1e-44, 1e30) if dtype == np.float32 else (1e-320, 1e200)
+    size = np.array([0, tiny, 1e-30, 1e-3, 0.3, 0.5, 0.7, 1, 1.7, 2, 3, 8, 17.5, 36.5, 88, 120, 700, 744, 1e20, huge])
+    x = np.concatenate((size, -size[1:])).astype(dtype)
+    return tuple(a.ravel() for a in np.meshgrid(x, np.array([0, 1, 0.25], dtype)))
+
+
+def exactly(loss, x, t, q, parameters, dtype):
+    """(value, gradient, Hessian) of one element by the twin in arbitrary precision, each checked to be the one before's
+    slope by finite differences; None for a Hessian that jumps so near that the rounding of x - t decides."""
+    twin = functools.partial(twin_pointwise, loss, t=t, q=q, parameters=parameters)
+    results = list(twin(x))
+    for order, name in enumerate(("gradient", "Hessian")):
+        found = slope(lambda u, order=order: twin(u)[order], x)
+        if found is None:
+            break
+        expected = results[order + 1]
+        error = abs(found[0] - expected)
+        assert error <= mp.ldexp(abs(expected), -60) + found[1], f"the twin's {name} is wrong at {x}, {t}"
+    step = (abs(x) + abs(t)) * float(np.finfo(dtype).eps)
+    beside = [twin(u)[2] for u in (x - step, x + step)]
+    if abs(beside[0] - beside[1]) > max(map(abs, beside)) / 2 > np.finfo(dtype).tiny:
+        results[2] = None
+    return results
+
+
+@functools.cache
+def pointwise_truth(loss, dtype):
+    """For every setting: options, inputs, and of every element the three results and their scales."""
+    found = []
+    x, t = pointwise_inputs(dtype)
+    if loss.kind == "function":
+        x, t = x[: len(x) // 3], np.zeros(len(x) // 3, dtype)
+    for options in settings_of(loss):
+        parameters = [options.get(name, parameter.default) for name, parameter in loss.parameters.items()]
+        for q in (1.0, 0.75) if loss.extra else (1.0,):
+            numbers = [tuple(map(exact, (*pair, q))) for pair in zip(x, t, strict=True)]
+            true = [exactly(loss, *three, parameters, dtype) for three in numbers]
+            extra = {loss.extra: q} if loss.extra else {}
+            found.append(({**options, **extra}, x, t, true, [scales(loss, *three, parameters) for three in numbers]))
+    return found
+
+
+def scales(loss, x, t, q, parameters):
+    """The sizes of the terms that cancel in a result, for the losses that are known to have such; 0 where none do."""
+    if loss.name in KNOWN_POINTWISE:
+        return exact_pointwise(loss.name, x, t, q, parameters)[1]
+    return 0, 0, 0
+
+
+KNOWN_POINTWISE = {
+    *("l1_loss", "mse_loss", "smooth_l1_loss", "huber_loss", "binary_cross_entropy_with_logits"),
+    *("sigmoid", "log_sigmoid"),
+}
+KNOWN_ROWS = {"cross_entropy", "quadratic_softmax_loss", "softmax", "log_softmax", "logsumexp"}
+
+
+class Misses:
+    """What is off by more than the bound; everything is looked at before any of it is reported."""
+
+    def __init__(self, bound, dtype):
+        self.bound, self.dtype, self.found = bound, dtype, {}
+
+    def look(self, name, got, true, scale, where):
+        for at, (g, u, k) in enumerate(zip(np.atleast_1d(got).ravel(), true, scale, strict=True)):
+            error = 0 if u is None else off_by(g, u, k, self.dtype)
+            if error > max(self.bound, self.found.get(name, (0,))[0]):
+                self.found[name] = error, f"{name}[{at}] is {error:.3g} ULP off: {g!r}, {where(at)}"
+
+    def report(self):
+        assert not self.found, "\n".join(text for _, text in self.found.values())
+
+
+@each_dtype
+@each_pointwise
+def test_pointwise_values_and_derivatives(variant, loss, dtype):
+    misses = Misses(variant.ulp(loss), dtype)
+    with variant.chosen():
+        for options, x, t, true, sizes in pointwise_truth(loss, dtype):
+            if loss.kind == "function":
+                got = {"value": loss(x, **options), "grad": loss.vjp(x, np.ones_like(x), **options)}
+            else:
+                value, grad = loss.value_and_grad(x, t, reduction="none", **options)
+                got = {"value": value, "grad": grad}
+                if "hess" in loss.outputs:
+                    got["hess"] = loss.grad_and_hess(x, t, reduction="none", **options)[1]
+            for number, (name, result) in enumerate(got.items()):
+                columns = ([row[number] for row in rows] for rows in (true, sizes))
+                misses.look(name, result, *columns, lambda at: (x[at], t[at], options))  # noqa: B023
+    misses.report()
+
+
+@each_pointwise
+def test_pointwise_formulas(loss):
+    """The twins are the published formulas, written down independently, in exact arithmetic."""
+    if loss.name not in KNOWN_POINTWISE:
+        pytest.skip("no second formula is written down for it")
+    for x, t in zip(*pointwise_inputs(np.float64), strict=True):
+        for options in settings_of(loss):
+            parameters = [options.get(name, parameter.default) for name, parameter in loss.parameters.items()]
+            ours = twin_pointwise(loss, *map(exact, (x, t, 0.75)), parameters)
+            theirs, _ = exact_pointwise(loss.name, x, t, 0.75, parameters)
+            for name, u, v in zip(("value", "grad", "hess"), ours, theirs, strict=True):
+                assert abs(u - v) <= mp.ldexp(abs(v), -100), (name, x, t, options)
+
+
+# ------------------------------------------------------------------------------------------------ rows, exactly
+
+
+def rows_of(C, dtype):
+    """Unsure, sure, very sure, far from 0, nearly tied, huge, and as log-probabilities."""
+    random = np.random.default_rng(C)
+    x = random.normal(size=(8, C))
+    x[1] *= 10
+    x[2] *= 250
+    x[3] = np.where(np.arange(C) == random.integers(C), 20, 0)
+    x[4] += np.where(np.arange(C) == 0, 100, 0)
+    x[5] += 1e4
+    x[6] = 1 + 1e-6 * x[6]
+    x[7] = -abs(x[7] * 4) - np.log(C)
+    labels = random.integers(C, size=8)
+    labels[:5] = x[:5].argmax(1)
+    labels[2] = random.integers(C)
+    return x.astype(dtype), labels
+
+
+@functools.cache
+def row_truth(loss, dtype):
+    """For every setting: options, logits, targets, and for each row exact results and their scales."""
+    found = []
+    for C, options in itertools.product((1, 2, 4), settings_of(loss)):
+        x, labels = rows_of(C, dtype)
+        if loss.kind == "row_function":
+            found.append((options, x, None, [function_row(loss, x, row, options) for row in range(len(x))]))
+            continue
+        weight = np.linspace(0.5, 2, C)
+        given = [(labels, {}), (labels, {"class_weight": weight})]
+        if loss.soft:
+            soft = np.random.default_rng(7).dirichlet(np.ones(C), len(x)).astype(dtype)
+            given.append((soft, {"class_weight": weight}))
+        for targets, weights in given:
+            every = {**options, **weights}
+            found.append((every, x, targets, [loss_row(loss, x, targets, row, every) for row in range(len(x))]))
+    return found
+
+
+def slopes_of_row(value, x):
+    """The gradients and the Hessians' diagonals of a function of a row, by finite differences."""
+    first, bends, h = [], [], mp.ldexp(1, -180)
+    for c, at in enumerate(x):
+        below, here, above = (value([*x[:c], at + s * h, *x[c + 1 :]]) for s in (-1, 0, 1))
+        first.append([(b - a) / (2 * h) for a, b in zip(below, above, strict=True)])
+        bends.append([(a - 2 * m + b) / h**2 for a, m, b in zip(below, here, above, strict=True)])
+    return first, bends
+
+
+def loss_row(loss, x, targets, row, options):
+    """{"value": ..., "grad": ..., "hess": ...}, each a list with its scales."""
+    parameters = {name: value for name, value in options.items() if name in loss.parameters}
+    t = int(targets[row]) if targets.ndim == 1 else [exact(u) for u in targets[row]]
+    given = [exact(u) for u in x[row]]
+
+    def value(z):
+        return twin_row(loss, z, t, parameters, options.get("class_weight"))
+
+    first, bends = slopes_of_row(value, given)
+    results = {"value": value(given), "grad": [g[0] for g in first], "hess": [b[0] for b in bends]}
+    scales = known_scales(loss, x, row, results, {"loss": "value"}, targets, options)
+    return {name: (found, scales[name]) for name, found in results.items()}
+
+
+def known_scales(loss, x, row, results, names, targets=None, options=None, v=None):
+    """The sizes of terms that cancel, by the formulas written down for some losses, which must give the same."""
+    scales = {name: [0] * len(found) for name, found in results.items()}
+    if loss.name not in KNOWN_ROWS:
+        return scales
+    targets = np.empty(0) if targets is None else targets
+    hard = targets.dtype.kind == "i"
+    given = {"labels" if hard else "target": targets if targets.size else None}
+    job = RowwiseJob(loss.name, x.dtype, x, v=v, **given, **(options or {}))
+    for name, (expected, scale) in exact_row(job, row).items():
+        ours = names.get(name, name)
+        if ours not in results:
+            continue
+        expected = expected if isinstance(expected, list) else [expected]
+        for u, w in zip(results[ours], expected, strict=True):
+            assert abs(u - w) <= mp.ldexp(abs(w), -40) + mp.ldexp(1, -1100), f"two formulas for {name} differ"
+        scales[ours] = scale if isinstance(scale, list) else [scale]
+    return scales
+
+
+def function_row(loss, x, row, options):
+    """{"value": ..., "vjp": ...} of a function, for a fixed direction, each a list with its scales."""
+    given = [exact(u) for u in x[row]]
+    value = functools.partial(twin_row, loss, parameters=options)
+    first, _ = slopes_of_row(value, given)
+    out = value(given)
+    v = direction(len(out))
+    results = {"value": out, "vjp": [mp.fsum(exact(a) * b for a, b in zip(v, g, strict=True)) for g in first]}
+    all_v = np.full(len(x), v[0]) if loss.outputs[0] == "lse" else np.broadcast_to(v, x.shape)
+    scales = known_scales(loss, x, row, results, {loss.outputs[0]: "value"}, options=options, v=all_v)
+    return {name: (found, scales[name]) for name, found in results.items()}
+
+
+def direction(n):
+    return (np.arange(n) * 7 % 5 - 1.5).astype(np.float32)
+
+
+@each_dtype
+@each_row
+def test_row_values_and_derivatives(variant, loss, dtype):
+    """Hessians, and what is made of several targets or of the squared log-sum-exp, have the wider bound."""
+    misses = Misses(variant.ulp(loss), dtype)
+    with variant.chosen():
+        for options, x, targets, true in row_truth(loss, dtype):
+            plain = targets is None or targets.ndim == 1 and not options.get("z_loss")
+            if targets is None:
+                got = {"value": loss(x, **options)}
+                if "vjp" in loss.outputs:
+                    v = direction(x.shape[1]) if got["value"].ndim == 2 else direction(1)[0]
+                    got["vjp"] = loss.vjp(x, np.broadcast_to(v, got["value"].shape), **options)
+            else:
+                value, grad = loss.value_and_grad(x, targets, reduction="none", **options)
+                got = {"value": value, "grad": grad}
+                if "hess" in loss.outputs:
+                    got["hess"] = loss.grad_and_hess(x, targets, reduction="none", **options)[1]
+            for name, result in got.items():
+                misses.bound = variant.ulp(loss) if plain and name != "hess" else max(variant.ulp(loss), OTHERS_ULP)
+                for row in range(len(x)):
+                    given = (x[row], None if targets is None else targets[row], options)
+                    misses.look(name, result[row], *true[row][name], lambda at: given)  # noqa: B023
+    misses.report()
+
+
+# ---------------------------------------------------------------------------------------------------- hypothesis
+
+
+def any_floats(dtype, most):
+    width = np.dtype(dtype).itemsize * 8
+    return st.floats(-most, most, width=width, allow_subnormal=True)
+
+
+def check_random_points(dtype, variants, data):
+    loss = data.draw(st.sampled_from(POINTWISE))
+    x = data.draw(hnp.arrays(dtype, st.integers(1, 40), elements=any_floats(dtype, 2.0**20)))
+    t = data.draw(hnp.arrays(dtype, x.shape, elements=st.sampled_from([0, 1, 0.5]) | any_floats(dtype, 1)))
+    parameters = [parameter.default for parameter in loss.parameters.values()]
+    numbers = [(exact(a), exact(b), mp.mpf(1)) for a, b in zip(x, t, strict=True)]
+    true = [twin_pointwise(loss, *three, parameters) for three in numbers]
+    sizes = [scales(loss, *three, parameters) for three in numbers]
+    for variant in variants:
+        misses = Misses(variant.ulp(loss), dtype)
+        with variant.chosen():
+            if loss.kind == "function":
+                got = loss(x), loss.vjp(x, np.ones_like(x))
+            else:
+                got = loss.value_and_grad(x, t, reduction="none")
+        for number, name in enumerate(("value", "grad")):
+            columns = ([row[number] for row in rows] for rows in (true, sizes))
+            misses.look(f"{loss.name} {name} on {variant}", got[number], *columns, lambda at: (x[at], t[at]))
+        misses.report()
+
+
+def check_random_rows(dtype, variants, data):
+    loss = data.draw(st.sampled_from([loss for loss in ROWS if loss.name in KNOWN_ROWS]))
+    C = data.draw(st.integers(1, 20))
+    spread = data.draw(st.sampled_from([1e-3, 1.0, 30.0, 800.0, 1e5]))
+    x = data.draw(hnp.arrays(dtype, (1, C), elements=any_floats(dtype, 1))) * dtype(spread)
+    x += dtype(data.draw(st.sampled_from([0, 0, 100, -5000])))
+    y = data.draw(st.integers(0, C - 1))
+    names = {"value": "loss", "grad": "grad"} if loss.kind == "rowwise" else {"value": loss.outputs[0]}
+    labels = np.array([y]) if loss.kind == "rowwise" else None
+    job = RowwiseJob(loss.name, x.dtype, x, labels=labels)
+    known = exact_row(job, 0)
+    for variant in variants:
+        misses = Misses(variant.ulp(loss), dtype)
+        with variant.chosen():
+            got = loss.value_and_grad(x, [y], reduction="none") if loss.kind == "rowwise" else (loss(x),)
+        for result, (ours, theirs) in zip(got, names.items(), strict=True):
+            true, scale = known[theirs]
+            true, scale = (list(u) if isinstance(u, list) else [u] for u in (true, scale))
+            misses.look(f"{loss.name} {ours} on {variant}", result, true, scale, lambda at: (x, y))
+        misses.report()
+
+
+CHECKS = pytest.mark.parametrize("check", [check_random_points, check_random_rows], ids=["points", "rows"])
+
+
+def search(check, dtype, examples):
+    """The same examples every time, and the smallest that fails."""
+
+    @settings(max_examples=examples, derandomize=True, deadline=None, database=None)
+    @given(st.data())
+    def run(data):
+        check(dtype, VARIANTS, data)
+
+    run()
+
+
+@each_dtype
+@CHECKS
+def test_random_inputs(check, dtype):
+    search(check, dtype, 40)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@each_dtype
+@CHECKS
+def test_many_random_inputs(check, dtype):
+    search(check, dtype, 5000)

@@ -1,0 +1,62 @@
+"""Every backend and instruction set that is there; LOSSFAST_BACKEND and LOSSFAST_ISA narrow the choice."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import lossfast as lf
+from lossfast import backends
+
+#: The bound of the backends that compute in float64 and round; the compiled one's is each loss's own.
+OTHERS_ULP = 4
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A backend, of the compiled one with an instruction set."""
+
+    backend: str
+    isa: str | None = None
+
+    def __str__(self) -> str:
+        return self.backend if self.isa is None else f"{self.backend}-{self.isa}"
+
+    @contextlib.contextmanager
+    def chosen(self) -> Iterator[Any]:
+        """Everything within runs on it; gives the backend's module."""
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(lf.use_backend(self.backend))
+            if self.isa is not None:
+                stack.enter_context(lf.use_isa(self.isa))
+            yield backends.load(self.backend)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What makes a child process use it."""
+        return {"LOSSFAST_BACKEND": self.backend, **({} if self.isa is None else {"LOSSFAST_ISA": self.isa})}
+
+    def ulp(self, loss: Any) -> float:
+        """The published bound of a loss."""
+        return loss.ulp if self.backend == "compiled" else max(loss.ulp, OTHERS_ULP)
+
+
+def _found() -> Iterator[Variant]:
+    asked, asked_isa = os.environ.get("LOSSFAST_BACKEND"), os.environ.get("LOSSFAST_ISA")
+    for name in [asked] if asked else backends.NAMES:
+        try:
+            backends.load(name)
+        except ImportError:
+            continue
+        if name == "compiled":
+            yield from (Variant(name, isa) for isa in reversed(lf.isas()) if asked_isa in (None, "", isa))
+        else:
+            yield Variant(name)
+
+
+#: The best comes first.
+VARIANTS = tuple(_found())
+COMPILED = tuple(variant for variant in VARIANTS if variant.isa is not None)
