@@ -21,7 +21,7 @@ KERNELS = Path("lossfast/kernels")
 HEADERS = [str(path) for path in sorted(KERNELS.glob("*.h"))]
 REQUIRED = os.environ.get("LOSSFAST_REQUIRE_EXT", "") not in ("", "0")
 
-# Never -ffast-math; contraction is off because it differs between compilers, and the kernels say fma where they mean it.
+# Never -ffast-math; contraction is off because it differs between compilers: the kernels say fma where they mean it.
 FLAGS = ["-std=gnu11", "-O3", "-fno-math-errno", "-ffp-contract=off", "-fno-lto", "-g0", "-Wno-psabi"]
 
 AVX2 = ["-mavx2", "-mfma"]
@@ -72,8 +72,13 @@ class BuildKernels(build_ext):
         def compile_one(job: tuple) -> list[str]:
             source, tag, macros, isa_flags = job
             return self.compiler.compile(
-                [str(KERNELS / source)], output_dir=str(Path(self.build_temp) / "tables" / tag), macros=macros,
-                include_dirs=[str(KERNELS)], extra_postargs=[*flags, *isa_flags], depends=HEADERS)
+                [str(KERNELS / source)],
+                output_dir=str(Path(self.build_temp) / "tables" / tag),
+                macros=macros,
+                include_dirs=[str(KERNELS)],
+                extra_postargs=[*flags, *isa_flags],
+                depends=HEADERS,
+            )
 
         Path(self.build_temp).mkdir(parents=True, exist_ok=True)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -90,9 +95,14 @@ def extensions() -> list[Extension]:
         return []
     found = [
         Extension(
-            f"lossfast.kernels.{name}", [f"lossfast/kernels/{name}.pyx"], depends=HEADERS,
+            f"lossfast.kernels.{name}",
+            [f"lossfast/kernels/{name}.pyx"],
+            depends=HEADERS,
             include_dirs=[str(KERNELS), numpy.get_include()],
-            define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"), ("NPY_TARGET_VERSION", "NPY_2_0_API_VERSION")],
+            define_macros=[
+                ("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"),
+                ("NPY_TARGET_VERSION", "NPY_2_0_API_VERSION"),
+            ],
         )
         for name in ("buffers", "pointwise", "rowwise")
     ]

@@ -4,9 +4,9 @@ A public object checks its arguments and writes them down as a job; a backend do
 the two, so a backend never sees an option that the checks have not settled, and the checks never see a block.
 
 Every input is a view that the backend may only read: any strides (0 and negative ones too), any alignment, either byte
-order, of a dtype in ``INPUT_DTYPES``. What broadcasts has been broadcast already, by strides. Outputs have been checked:
-right shape, writeable, a floating dtype (or the one the output's name implies), no overlap but the one allowed
-(``grad`` over the first input, element for element).
+order, of any dtype that `_arguments.as_array` lets through. What broadcasts has been broadcast already, by strides.
+Outputs have been checked: right shape, writeable, a floating dtype (or the one the output's name implies), no overlap
+but the one allowed (``grad`` over the first input, element for element).
 
 Rows are the logits' shape without the class axis, taken in C order; the class axis has been moved last.
 """
@@ -26,8 +26,8 @@ ENTRY_OUTPUTS = ("grad", "hess", "proba", "log_proba", "grad_target", "hvp", "ne
 class PointwiseJob:
     """Value, gradient and Hessian of one pointwise loss over arrays of one shape.
 
-    With ``w`` the weight (1 where there is none): ``value = w * v``, ``grad = scale * w * g``, ``hess = scale * w * h``,
-    each exactly 0 where ``w == 0`` or the mask is False, whatever the inputs hold there.
+    With ``w`` the weight (1 where there is none): ``value = w * v``, ``grad = scale * w * g`` and
+    ``hess = scale * w * h``, each exactly 0 where ``w == 0`` or the mask is False, whatever the inputs hold there.
     """
 
     loss: str  #: the loss's name in the registry

@@ -11,13 +11,13 @@ from .._jobs import PointwiseJob, RowwiseJob, Weights
 from ..kernels.buffers import get_isa, isas
 from ..kernels.buffers import set_isa as use_isa
 from ..kernels.pointwise import Pointwise, PointwiseWeights
-from ..kernels.rowwise import Rowwise, RowWeights
+from ..kernels.rowwise import RowWeights, Rowwise
 from . import SettingError
 
 __all__ = ["get_isa", "isas", "pointwise", "rowwise", "use_isa", "weigh_pointwise", "weigh_rows"]
 
-#: A slice has about this many elements (some 50 to 300 microseconds of work), and a job of fewer than GRAIN elements never
-#: leaves the calling thread.
+#: A slice has about this many elements (some 50 to 300 microseconds of work), and a job of fewer than GRAIN elements
+#: never leaves the calling thread.
 SLICE = 1 << 17
 GRAIN = 1 << 18
 #: A job is never cut into more slices than this, so that their sums take no memory to speak of.

@@ -25,6 +25,7 @@ from lossfast._jobs import PointwiseJob, RowwiseJob
 from lossfast._loss import get_loss
 from lossfast.backends.numpy import (
     Rows,
+    given,
     load,
     run_pointwise,
     run_rows,
@@ -556,7 +557,9 @@ def _rows(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:
         if name in job.totals:
             totals[name] = values
 
-    work = p = q = None
+    work: Any = None  # these three, and v and mean_v below, are arrays where something wanted needs them
+    p: Any = None
+    q: Any = None
     if wanted - _WITHOUT_P or job.target is not None or job.loss == "quadratic_softmax_loss" or job.label_smoothing > 0:
         work, p, q = np.empty(shape), np.empty(shape), np.empty(shape)
         _probabilities(e, el, s, p, q)
@@ -578,9 +581,11 @@ def _rows(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:
         _logarithms(t, tl, s, logs)
         give("log_proba", 0.0 - logs)
 
-    v = mean_v = None
+    v: Any = None
+    mean_v: Any = None
     if not {"hvp", "vjp", "jvp", "row_jvp"}.isdisjoint(out):
-        v = load(job.v, at, np.empty(shape[: job.v.ndim - job.logits.ndim + 2]))
+        direction = given(job.v)
+        v = load(direction, at, np.empty(shape[: direction.ndim - job.logits.ndim + 2]))
         if v.ndim == 2:
             if job.where is not None:
                 np.copyto(v, 0.0, where=~mask)
@@ -620,7 +625,7 @@ def _losses(job: RowwiseJob, rows: Rows, wanted: set[str], give: Callable[[str, 
     soft = w = None
     if not hard or "grad_temperature" in wanted:
         if label is None:
-            soft = load(job.target, rows.at, np.empty(shape))
+            soft = load(given(job.target), rows.at, np.empty(shape))
             if job.where is not None:
                 np.copyto(soft, 0.0, where=(soft != soft) & ~mask)
         else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -60,10 +60,16 @@ def _boxes(shape: tuple[int, ...], start: int, stop: int, offset: int, at: tuple
         yield from _boxes(shape[1:], 0, tail, offset + stop - start - tail, (*at, last))
 
 
+def given(array: np.ndarray | None) -> np.ndarray:
+    """An array of a job, where it is known that the job has one."""
+    assert array is not None
+    return array
+
+
 def load(array: np.ndarray, where: Spots, out: np.ndarray, columns: slice | None = None) -> np.ndarray:
     """Fill ``out`` (first axis: the elements or rows at the spots) from the array, converting."""
     for index, offset, count in where:
-        part = array[index] if columns is None else array[(*index, columns)]
+        part = array[index] if columns is None else array[index + (columns,)]
         np.copyto(out[offset : offset + count].reshape(part.shape), part, casting="unsafe")
     return out
 
@@ -71,7 +77,7 @@ def load(array: np.ndarray, where: Spots, out: np.ndarray, columns: slice | None
 def store(array: np.ndarray, where: Spots, values: np.ndarray, columns: slice | None = None) -> None:
     """Write ``values`` to the spots of the array, rounding once to its dtype."""
     for index, offset, count in where:
-        part = array[index] if columns is None else array[(*index, columns)]
+        part = array[index] if columns is None else array[index + (columns,)]
         np.copyto(part, values[offset : offset + count].reshape(part.shape), casting="unsafe")
 
 
@@ -267,7 +273,7 @@ class Rows:
         self.n = n = stop - start
         self.at = spots(job.logits.shape[:-1], start, stop)
         self.classes = job.logits.shape[-1]
-        self.label: np.ndarray | None = None
+        self.label: Any = None  # an array of int64 where the targets are labels
         self.ignored = np.zeros(n, dtype=bool)
         self.bad = np.zeros(n, dtype=bool)
         if job.labels is not None:
@@ -311,7 +317,8 @@ def _likelihood(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:
     """nll_loss: no softmax, one class a row."""
     n, label = rows.n, rows.label
     weight = np.ones(n) if job.class_weight is None else job.class_weight[label]
-    x, live = np.empty(n), np.ones(n, dtype=bool)
+    x = np.empty(n)
+    live: Any = np.ones(n, dtype=bool)
     for first in range(0, rows.classes, BLOCK):
         columns = slice(first, min(first + BLOCK, rows.classes))
         mine = np.nonzero((label >= columns.start) & (label < columns.stop))[0]
@@ -345,7 +352,21 @@ def _likelihood(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:
 class _Chunk:
     """Some classes of some rows, class by row: what was loaded of them, and what has been made of it."""
 
-    __slots__ = ("columns", "e", "el", "m", "mask", "p", "t", "tl", "v", "w", "x", "b", "soft")
+    __slots__ = ("columns", "e", "el", "mask", "p", "t", "tl", "v", "w", "x", "b", "soft")
+
+    columns: slice
+    x: np.ndarray
+    mask: np.ndarray | None
+    # Arrays, each None until it is made; v, b, soft and w for good where the job has no use for them.
+    v: Any
+    b: Any
+    t: Any
+    tl: Any
+    e: Any
+    el: Any
+    p: Any
+    soft: Any
+    w: Any
 
 
 class _Softmax:
@@ -356,7 +377,7 @@ class _Softmax:
         self.every = np.arange(rows.n)
         # float64 input leaves the error of x - max to show in the results, float32 input does not
         self.exact = job.compute == np.float64
-        self.order = "F" if rows.classes >= 256 else "C"
+        self.order: Literal["C", "F"] = "F" if rows.classes >= 256 else "C"
         self.ranges = [slice(c, min(c + BLOCK, rows.classes)) for c in range(0, rows.classes, BLOCK)]
         self.kept: _Chunk | None = None
         self.unmasked = np.full(rows.n, float(rows.classes))
@@ -464,7 +485,7 @@ class _Softmax:
             if chunk.mask is not None:
                 self.unmasked += np.count_nonzero(chunk.mask, axis=0)
             if ranked:
-                soft = self._array(job.target, chunk.columns)
+                soft = self._array(given(job.target), chunk.columns)
                 if chunk.mask is not None:
                     np.copyto(soft, -np.inf, where=~chunk.mask)
                 here, first = soft.max(axis=0), soft.argmax(axis=0)
@@ -555,7 +576,8 @@ class _Softmax:
         whole, lost = two_sum(np.where(self.empty, 0.0, 1.0), self.rest)
         self.whole, low = two_sum(whole, lost + self.rest_low)
         inverse = 1.0 / self.whole
-        self.inverse, self.inverse_low = np.where(self.empty, 0.0, inverse), 0.0
+        self.inverse = np.where(self.empty, 0.0, inverse)
+        self.inverse_low: Any = 0.0
         if self.exact:
             product, lost = two_product(inverse, self.whole)
             self.inverse_low = np.where(self.empty, 0.0, inverse * (((1.0 - product) - lost) - inverse * low))
@@ -672,8 +694,12 @@ def do_softmax(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:
 
     along = "hvp" in out
     middle = lambda values, lead, mean: (values - lead) - mean  # noqa: E731
-    mean_v = s.mean_of(lambda c: c.v, s.lead_v) if job.v is not None and job.v.ndim == job.logits.ndim else None
-    mean_d = mean_u = uv = 0.0
+    mean_v: Any = None
+    if job.v is not None and job.v.ndim == job.logits.ndim:
+        mean_v = s.mean_of(lambda c: c.v, s.lead_v)
+    mean_d: Any = 0.0
+    mean_u: Any = 0.0
+    uv: Any = 0.0
     if quadratic and ("grad" in out or "hess" in out or along):
         lead_t = np.where(rows.label == s.leader, 1.0, 0.0) if hard else s.lead_soft
         lead_d, lead_u = spread(s.lead_p, s.others, lead_t)
@@ -685,12 +711,13 @@ def do_softmax(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:
                 lambda c: s.entries(c) * middle(spreads(c)[1], lead_u, mean_u) * middle(c.v, s.lead_v, mean_v)
             )
 
-    def parts(chunk: _Chunk, which: int, weighed: Any = None) -> np.ndarray:
+    def parts(chunk: _Chunk, which: int) -> np.ndarray:
         """What the twin makes of every class: 0 its share in the loss, 1 the gradient, 2 the Hessian."""
         p = s.entries(chunk)
         need_q = quadratic or not hard or which == 2
         q = s.complement(chunk) if need_q else 0.0
-        d = u = 0.0
+        d: Any = 0.0
+        u: Any = 0.0
         if quadratic and which:
             d, u = spreads(chunk)
             d, u = middle(d, lead_d, mean_d), middle(u, lead_u, mean_u)
@@ -698,12 +725,12 @@ def do_softmax(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:
         if not hard:
             return twin(p, q, chunk.soft, chunk.w, s.total, a, k, kk, d, u)[which]
         values = twin(p, q, 0.0, 0.0, s.total, a, k, kk, d, u)[which]
+        true_d: Any = 0.0
+        true_u: Any = 0.0
         if quadratic and which:
             at, place = s.mine(chunk, rows.label)
             true_d, true_u = np.zeros(n), np.zeros(n)
             true_d[at], true_u[at] = d[place, at], u[place, at]
-        else:
-            true_d = true_u = 0.0
         true = twin(s.true_p, s.true_q, 1.0, true_w, s.total, s.true_a, k, kk, true_d, true_u)[which]
         return put_true(values, chunk, true)
 
@@ -776,7 +803,7 @@ def do_softmax(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:
     v_total = None
     if "vjp" in out and job.loss == "log_softmax":
         v_total = s.sum_of(lambda c: c.v)
-    row_v = load(job.v, rows.at, np.empty(n)) if "vjp" in out and job.loss == "logsumexp" else None
+    row_v = load(given(job.v), rows.at, np.empty(n)) if "vjp" in out and job.loss == "logsumexp" else None
 
     for chunk in s.chunks():
         p = s.entries(chunk)
@@ -800,7 +827,8 @@ def do_softmax(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:
             )
         if along:
             v = middle(chunk.v, s.lead_v, mean_v)
-            d = u = 0.0
+            d: Any = 0.0
+            u: Any = 0.0
             if quadratic:
                 d, u = spreads(chunk)
                 d, u = middle(d, lead_d, mean_d), middle(u, lead_u, mean_u)
@@ -858,7 +886,7 @@ def weigh_rows(job: RowwiseJob) -> Weights:
                 high, low = np.zeros(rows.n), np.zeros(rows.n)
                 for first in range(0, classes, BLOCK):
                     columns = slice(first, min(first + BLOCK, classes))
-                    part = load(job.target, rows.at, np.empty((rows.n, columns.stop - first)), columns)
+                    part = load(given(job.target), rows.at, np.empty((rows.n, columns.stop - first)), columns)
                     if job.where is not None:
                         mask = load(job.where, rows.at, np.empty(part.shape, dtype=bool), columns)
                         np.copyto(part, 0.0, where=(part != part) & ~mask)
