@@ -339,12 +339,15 @@ INLINE pair K_split(double hi, double lo) {
 /* ---- sums ----
 
    A `sum` keeps LF_LANES running sums to well beyond the dtype's precision. For float32 that is plain doubles (a sum of
-   2^20 terms is still good to 2^-33); for float64, doubles with the rounding errors kept beside them (two_sum). */
+   2^20 terms is still good to 2^-33), and floats for what rounding took from the terms; for float64, doubles with the
+   rounding errors kept beside them (two_sum). */
 
 typedef struct {
     dreal s[DPARTS];
 #if LF_DTYPE == 64
     dreal c[DPARTS];
+#else
+    real c;
 #endif
 } sum;
 
@@ -354,6 +357,8 @@ INLINE sum sum_zero(void) {
         a.s[part] = KD(0);
 #if LF_DTYPE == 64
         a.c[part] = KD(0);
+#else
+        a.c = K(0);
 #endif
     }
     return a;
@@ -376,9 +381,12 @@ INLINE void sum_add(sum *a, real x, real lo) {
 #if LF_DTYPE == 64
         sum_add_double(a, part, x, lo);
 #else
-        a->s[part] += r_double(x, part) + r_double(lo, part);
+        a->s[part] += r_double(x, part);
 #endif
     }
+#if LF_DTYPE == 32
+    a->c += lo;
+#endif
 }
 
 /* a += x * y, the product exact */
@@ -406,10 +414,11 @@ INLINE void sum_add_gap(sum *a, real w, real m, real x) {
 /* The lanes: hi[i] + lo[i] */
 INLINE void sum_store(const sum *a, double *hi, double *lo) {
     UNROLL for (int part = 0; part < DPARTS; part++) {
-        d_store(hi + part * DLANES, a->s[part]);
 #if LF_DTYPE == 64
+        d_store(hi + part * DLANES, a->s[part]);
         d_store(lo + part * DLANES, where(eq(a->s[part] - a->s[part], K(0)), a->c[part], K(0)));
 #else
+        d_store(hi + part * DLANES, a->s[part] + r_double(a->c, part));
         d_store(lo + part * DLANES, KD(0));
 #endif
     }
