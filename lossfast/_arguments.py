@@ -318,6 +318,9 @@ class Call:
         return float(self.batch) if reduction == "batchmean" else 1.0
 
     def weigh(self, backend: Any) -> Weights:
+        """The sum of the weights and the count; an IndexError for labels out of range."""
+        if not self.weighted and self.label_error is None:
+            return Weights(float(self.count), self.count)
         weights: Weights = (
             backend.weigh_pointwise(self.job) if self.kind == "pointwise" else backend.weigh_rows(self.job)
         )
@@ -344,10 +347,7 @@ class Call:
 
     def reduce(self, backend: Any) -> Reduction:
         """The sum, the weight and the count, as something that merges."""
-        if self.weighted or self.label_error is not None:
-            weights = self.weigh(backend)
-        else:
-            weights = Weights(float(self.count), self.count)
+        weights = self.weigh(backend)
         totals = backend.pointwise(self.job) if self.kind == "pointwise" else backend.rowwise(self.job)
         head, tail = totals["loss"]
         total, tail = add(head, tail, 0.0, 0.0)

@@ -452,12 +452,42 @@ class _Reducing(Loss):
         >>> sum(lf.mse_loss.reduce(pred, target) for pred, target in batches).mean
         9.666666666666666
         """
+        return self._reducible("reduce", x, target, options).reduce(backends.current or backends.get())
+
+    @method(without=("reduction",))
+    def weigh(self, x: Any, target: Any, /, **options: Any) -> Reduction:
+        """The weight and the count that `reduce` gives, and no losses: the values in the first argument are not read.
+
+        It is for gradients of a mean over more than fits in memory: weigh all shards first, then give the weight of the
+        whole to each as its ``denominator``. Any array of the right shape and floating dtype will do for the first
+        argument, ``numpy.broadcast_to(0.0, shape)`` for one. Targets and options are checked as by the other methods.
+
+        Returns
+        -------
+        Reduction
+            Whose ``sum`` and ``mean`` are NaN; ``merge`` and ``+`` are of use.
+
+        Examples
+        --------
+        >>> import lossfast as lf
+        >>> shards = [([[0.0, 0.0], [0.0, 0.0]], [0, -100]), ([[0.0, 0.0]], [1])]
+        >>> whole = sum(lf.cross_entropy.weigh(logits, labels) for logits, labels in shards)
+        >>> whole.weight, whole.count
+        (2.0, 2)
+        >>> lf.cross_entropy.grad(*shards[1], denominator=whole.weight)
+        array([[ 0.25, -0.25]])
+        """
+        call = self._reducible("weigh", x, target, options)
+        weights = call.weigh(backends.current or backends.get())
+        given, empty = call.options["denominator"], call.options["empty"]
+        return Reduction(math.nan, weights.weight, weights.count, denominator=given, empty=empty)
+
+    def _reducible(self, name: str, x: Any, target: Any, options: dict[str, Any]) -> _arguments.Call:
         if "reduction" in options:
-            raise TypeError("reduce() takes no reduction: its result has the sum, the weight and the mean")
+            raise TypeError(f"{name}() takes no reduction: its result is the same for all of them")
         # The mean is what an object bound to another reduction is reduced to as well.
         settled = self._settle({**options, "reduction": "mean"})
-        call = self._checked(("loss",), (x, target), settled, _NO_BUFFERS)
-        return call.reduce(backends.current or backends.get())
+        return self._checked(("loss",), (x, target), settled, _NO_BUFFERS)
 
     @method
     def evaluate(

@@ -418,14 +418,15 @@ class _Evaluation:
 
     def _weight(self) -> float:
         """What the mean divides by, from everything but the logits."""
-        rest, total = self.tables["logits"].shape[1:], Reduction()
+        rest = self.tables["logits"].shape[1:]
+        total: Reduction | None = None
         for start, chunk in self._chunks("targets", "sample_weight", "where"):
             targets = chunk.pop("targets")
             logits = np.broadcast_to(np.zeros((), self.dtype), (len(targets), *rest))  # not looked at
             with self._rows_counted(start):
-                settled = self.loss._settle({**chunk, "reduction": "mean"})
-                weights = self.loss._checked(("loss",), (logits, targets), settled, {}).weigh(lf.backends.get())
-            total += Reduction(weight=weights.weight, count=weights.count)
+                part = self.loss.weigh(logits, targets, **chunk)
+            total = part if total is None else total + part
+        assert total is not None  # even an empty file is one chunk
         return total.weight
 
     @contextlib.contextmanager

@@ -459,6 +459,9 @@ def test_empty_raise_writes_nothing(run, tmp_path):
     assert (code, err.count("\n"), (tmp_path / "o.npy").exists()) == (2, 1, False)
     assert json.loads(run(*arguments, "--empty", "zero")[1])["value"] == 0
     assert json.loads(run(*arguments)[1])["value"] == "NaN"
+    for empty in ("zero", "nan"):  # weighed first, in several chunks: the gradient of nothing is 0
+        code, *_ = run(*arguments, "--empty", empty, "--grad-out", tmp_path / "g.npy", "--chunk-rows", 2)
+        assert code == 0 and (np.load(tmp_path / "g.npy") == 0).all()
 
 
 @pytest.mark.parametrize("sent", (signal.SIGINT, signal.SIGTERM))

@@ -24,7 +24,7 @@ GENERATED = Path("reference") / "generated"
 
 #: The methods that losses and functions may have, in the order in which pages list them.
 METHODS = (
-    *("value_and_grad", "grad", "grad_and_hess", "hvp", "newton_step", "evaluate", "reduce"),
+    *("value_and_grad", "grad", "grad_and_hess", "hvp", "newton_step", "evaluate", "reduce", "weigh"),
     *("vjp", "jvp", "with_sign", "bind"),
 )
 #: The classes whose methods ``reference/methods.md`` describes.
