@@ -8,6 +8,7 @@ is declared.
 import functools
 import itertools
 
+import ml_dtypes
 import numpy as np
 import pytest
 from exact import exact, exact_pointwise, exact_row, mp, off_by, slope, twin_pointwise, twin_row
@@ -366,3 +367,257 @@ def test_random_inputs(check, dtype):
 @CHECKS
 def test_many_random_inputs(check, dtype):
     search(check, dtype, 5000)
+
+
+# --------------------------------------------------------------- every combination: logic, not accuracy, is judged
+
+
+REDUCTIONS = ("mean", "sum", "none", "batchmean")
+WEIGHTS = {"rowwise": ("none", "sample", "class", "both"), "pointwise": ("none", "rows", "elements", "pos")}
+
+
+def combinations(loss):
+    """(reduction, weight, masked, class axis), all of them."""
+    axes = (-1, 0, 1) if loss.kind == "rowwise" else (None,)
+    weights = WEIGHTS[loss.kind] if loss.extra or loss.kind == "rowwise" else WEIGHTS[loss.kind][:3]
+    return list(itertools.product(REDUCTIONS, weights, (False, True), axes))
+
+
+def example(loss, weight, masked, axis, soft=False, dtype=np.float64):
+    """Operands and options of a small call; every array has the values of float32, so that no dtype rounds them."""
+    random = np.random.default_rng(99)
+    shape = (3, 5, 4)
+    x = (3 * random.normal(size=shape)).astype(np.float32).astype(dtype)
+    options = {}
+    if masked:
+        options["where"] = random.random(shape) < 0.75
+    if loss.kind == "pointwise":
+        target = random.random(shape).astype(np.float32).astype(dtype)
+        sample = {"rows": shape[:1], "elements": shape}.get(weight)
+        if weight == "pos":
+            options[loss.extra] = np.array([0.5, 1, 2, 3], dtype)
+    else:
+        last = [n for a, n in enumerate(shape) if a != axis % 3]
+        C = shape[axis]
+        if soft:
+            target = random.dirichlet(np.ones(C), last).astype(np.float32).astype(dtype)
+            target = np.moveaxis(target, -1, axis)
+        else:
+            target = random.integers(C, size=last)
+            target.ravel()[3::7] = -100
+        if masked:  # the true class, and a row without classes
+            where = np.moveaxis(options["where"], axis, -1)
+            where[..., 0] = True
+            if not soft:
+                np.put_along_axis(where, np.maximum(target, 0)[..., None], True, -1)
+            where.reshape(-1, C)[1] = False
+            options["where"] = np.ascontiguousarray(np.moveaxis(where.reshape(*last, C), -1, axis))
+            if soft:
+                target = np.where(options["where"], target, 0)
+        sample = tuple(last) if weight in ("sample", "both") else None
+        if weight in ("class", "both"):
+            options["class_weight"] = np.linspace(0.5, 2, C)
+        options["axis"] = axis
+    if sample is not None:
+        options["sample_weight"] = random.uniform(0.5, 2, sample).astype(np.float32).astype(dtype)
+        options["sample_weight"].ravel()[0] = 0
+    return x, target, options
+
+
+def expected(loss, x, target, options, reduction):
+    """The value and the gradient in long double, by plain NumPy."""
+    x = x.astype(np.longdouble)
+    one = np.longdouble(1)
+    sample, where = options.get("sample_weight"), options.get("where")
+    if loss.kind == "pointwise":
+        q = options.get(loss.extra, one) if loss.extra else one
+        parameters = [np.longdouble(parameter.default) for parameter in loss.parameters.values()]
+        value, grad, _ = loss.twin(x, target.astype(np.longdouble), q * np.ones_like(x), *parameters)
+        w = np.ones_like(x) if where is None else where.astype(np.longdouble)
+        if sample is not None:
+            w = w * (sample if sample.shape == x.shape else sample.reshape(-1, 1, 1))
+        value, grad, weight, rows = value * w, grad * w, w.sum(), len(x)
+    else:
+        value, grad, weight, rows = expected_rows(loss, x, target, options, sample, where)
+    denominator = {"mean": weight, "batchmean": rows}.get(reduction, 1)
+    return (value if reduction == "none" else value.sum() / denominator), grad / denominator
+
+
+def expected_rows(loss, x, target, options, sample, where):
+    axis = options["axis"]
+    z = np.moveaxis(x, axis, -1)
+    here = np.ones(z.shape, bool) if where is None else np.moveaxis(where, axis, -1)
+    z = np.where(here, z, -np.inf)
+    C = z.shape[-1]
+    gone = ~here.any(-1) if target.ndim == z.ndim else ~here.any(-1) | (target == -100)
+    z = np.where(gone[..., None], 0, z)
+    here = here | gone[..., None]
+    t = np.moveaxis(target, axis, -1) if target.ndim == z.ndim else np.arange(C) == target[..., None]
+    t = t.astype(np.longdouble)
+    e = np.exp(z - z.max(-1, keepdims=True))
+    p = e / e.sum(-1, keepdims=True)
+    q = (e @ (1 - np.eye(C, dtype=z.dtype))) / e.sum(-1, keepdims=True)
+    a = -np.log(p, where=here, out=np.full(z.shape, -np.inf, z.dtype)) if "proba" in loss.outputs else -z
+    w = t * options.get("class_weight", np.ones(C))
+    total = w.sum(-1, keepdims=True)
+    misses = p - t, 2 * p - t
+    d, u = (m - (p * m).sum(-1, keepdims=True) for m in misses)
+    zero = np.longdouble(0)
+    value, grad, _ = loss.twin(p, q, t, w, total, a, zero, zero, d, u)
+    each = np.where(gone, 0, 1) * (1 if sample is None else sample)
+    counted = np.where(gone, 0, total[..., 0]) if "class_weight" in options else np.where(gone, 0, 1)
+    weight = (counted * (1 if sample is None else sample)).sum()
+    value, grad = np.where(here, value, 0).sum(-1) * each, grad * each[..., None]
+    return value, np.moveaxis(grad, -1, axis), weight, each.size
+
+
+def agree(got, true, dtype, where):
+    """Within some dozens of ULP of the largest entry."""
+    got, true = np.asarray(got, np.longdouble), np.asarray(true)
+    room = 64 * float(np.finfo(dtype).eps) * np.abs(true).max(initial=1e-6)
+    assert got.shape == true.shape and np.abs(got - true).max(initial=0) <= room, where
+
+
+@each_reducing
+def test_every_combination(variant, loss):
+    """Reduction x weights x mask x axis x kind of target x dtype."""
+    with variant.chosen(), np.errstate(all="ignore"):
+        for (reduction, weight, masked, axis), soft, dtype in itertools.product(
+            combinations(loss), (False, True) if loss.soft else (False,), DTYPES
+        ):
+            x, target, options = example(loss, weight, masked, axis, soft, dtype)
+            where = (reduction, weight, masked, axis, soft, np.dtype(dtype).name)
+            value, grad = loss.value_and_grad(x, target, reduction=reduction, **options)
+            true, true_grad = expected(loss, x, target, options, reduction)
+            agree(value, true, dtype, where)
+            agree(grad, true_grad, dtype, where)
+            if reduction == "none":
+                continue
+            merged = loss.reduce(x, target, **options)
+            agree(merged.sum, expected(loss, x, target, options, "sum")[0], dtype, where)
+            if reduction == "mean":
+                assert merged.mean == value, where
+
+
+def laid_out(tmp_path_factory):
+    """{name: what gives an array of the same values in that layout}."""
+    path = tmp_path_factory.mktemp("arrays")
+
+    def strided(a):
+        wide = np.zeros([2 * n for n in a.shape], a.dtype)
+        wide[tuple(slice(1, None, 2) for _ in a.shape)] = a
+        return wide[tuple(slice(1, None, 2) for _ in a.shape)]
+
+    def negative(a):
+        back = tuple(slice(None, None, -1) for _ in a.shape)
+        return a[back].copy()[back]
+
+    def misaligned(a):
+        field = np.zeros(a.shape, [("pad", "u1"), ("a", a.dtype)])["a"]
+        field[...] = a
+        return field
+
+    def read_only(a):
+        a = a.copy()
+        a.flags.writeable = False
+        return a
+
+    def memory_mapped(a):
+        number = len(list(path.iterdir()))
+        mapped = np.memmap(path / str(number), a.dtype, "w+", shape=a.shape)
+        mapped[...] = a
+        return mapped
+
+    def transposed(a):
+        return np.ascontiguousarray(a.T).T
+
+    def swapped(a):
+        return a if a.dtype.name == "bfloat16" else a.astype(a.dtype.newbyteorder())
+
+    layouts = [np.asfortranarray, strided, negative, misaligned, swapped, read_only, memory_mapped, transposed]
+    return {layout.__name__: layout for layout in layouts}
+
+
+BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
+INPUT_DTYPES = [*map(np.dtype, ("f2", "f4", "f8", "i1", "u2", "i8", "?")), BFLOAT16]
+
+
+def bits(result):
+    result = np.asarray(result)
+    return result.shape, result.dtype, np.ascontiguousarray(result).tobytes()
+
+
+@pytest.mark.parametrize("dtype", INPUT_DTYPES, ids=str)
+@each_reducing
+def test_every_layout_and_dtype_gives_the_same_bits(variant, loss, dtype, tmp_path_factory):
+    """On the best instruction set with everything else varied too; on the others with a part of it."""
+    layouts = laid_out(tmp_path_factory)
+    cases = combinations(loss)
+    cases = cases if variant == VARIANTS[0] else cases[:: 7 if variant.backend == "compiled" else 13]
+    names = list(layouts)
+    with variant.chosen(), np.errstate(all="ignore"):
+        for number, (reduction, weight, masked, axis) in enumerate(cases):
+            x, target, options = example(loss, weight, masked, axis, soft=number % 3 == 0 and loss.soft)
+            x = x.astype(dtype)
+            plain = loss.value_and_grad(x, target, reduction=reduction, **options)
+            if dtype.kind in "iub":
+                lists = loss.value_and_grad(x.tolist(), target, reduction=reduction, **options)
+                assert list(map(bits, lists)) == list(map(bits, plain))
+            for name in names if variant == VARIANTS[0] else names[number % 3 :: 3]:
+                change = layouts[name]
+                others = {key: change(a) if np.ndim(a) > 0 and a.dtype != bool else a for key, a in options.items()}
+                others.update({"where": change(options["where"])} if "where" in options and name != "swapped" else {})
+                other = loss.value_and_grad(change(x), change(target), reduction=reduction, **others)
+                assert list(map(bits, other)) == list(map(bits, plain)), (reduction, weight, masked, axis, name)
+
+
+@each_dtype
+@each_reducing
+def test_zero_strides_give_the_same_bits(variant, loss, dtype):
+    row = np.linspace(-2, 3, 7).astype(dtype)
+    with variant.chosen():
+        for shape in ((5, 7), (5, 3, 7)):
+            x = np.broadcast_to(row, shape)
+            target = np.broadcast_to(
+                dtype(0.5) if loss.kind == "pointwise" else np.int64(2), shape[: x.ndim - (loss.kind == "rowwise")]
+            )
+            weight = np.broadcast_to(dtype(0.7), target.shape)
+            for reduction in REDUCTIONS:
+                one = loss.value_and_grad(x, target, reduction=reduction, sample_weight=weight)
+                two = loss.value_and_grad(x.copy(), target.copy(), reduction=reduction, sample_weight=weight.copy())
+                assert list(map(bits, one)) == list(map(bits, two))
+
+
+def same_but_for_rounding(buffer, plain):
+    """What is in the buffer may have more digits than the plain result has, or fewer."""
+    ours, theirs = (ml_dtypes.finfo(a.dtype) for a in (buffer, plain))
+    if ours.nmant >= theirs.nmant and BFLOAT16 not in (buffer.dtype, plain.dtype):
+        assert np.array_equal(buffer.astype(plain.dtype), plain)
+    else:
+        wide = plain.astype(np.float64)
+        room = float(max(ours.eps, theirs.eps)) * np.abs(wide) + float(ours.smallest_subnormal)
+        assert (np.abs(buffer.astype(np.float64) - wide) <= room).all()
+
+
+@each_reducing
+def test_every_buffer(variant, loss):
+    """Other dtypes, other layouts, over the logits: the same bits, rounded once to the buffer's dtype."""
+    with variant.chosen(), np.errstate(all="ignore"):
+        for weight, masked, axis in sorted({case[1:] for case in combinations(loss)}, key=str):
+            for dtype in (*DTYPES, np.float16):
+                x, target, options = example(loss, weight, masked, axis)
+                x = x.astype(dtype)
+                call = functools.partial(
+                    lambda x, target=target, options=options, **buffers: loss.value_and_grad(
+                        x, target, reduction="none", **options, **buffers
+                    )
+                )
+                value, grad = call(x)
+                for other in map(np.dtype, (np.float64, np.float32, np.float16, BFLOAT16, ">f8", ">f4")):
+                    out, grad_out = np.zeros(value.shape, other, order="F"), np.zeros(x.shape, other, order="F")
+                    results = call(x, out=out, grad_out=grad_out)
+                    assert results[0] is out and results[1] is grad_out
+                    same_but_for_rounding(out, value)
+                    same_but_for_rounding(grad_out, grad)
+                over = x.copy(order="F")
+                assert call(over, grad_out=over)[1] is over and bits(over) == bits(grad)
