@@ -364,13 +364,13 @@ STAGE(affine) {
     }
 }
 
-/* at_mark at the marked class, 0 elsewhere */
+/* at_mark at the marked class, c elsewhere */
 STAGE(indicator) {
     scalar *out = k->out;
     CLASSES;
     EACH_GROUP {
-        const real mark = ROW_CLASS(mark), at_mark = ROW(at_mark);
-        EACH_CLASS((void)part; OUT(out, where(eq(CLASS(), mark), at_mark, K(0))););
+        const real mark = ROW_CLASS(mark), at_mark = ROW(at_mark), c = ROW(c);
+        EACH_CLASS((void)part; OUT(out, where(eq(CLASS(), mark), at_mark, c)););
     }
 }
 

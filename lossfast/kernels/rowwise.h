@@ -316,9 +316,16 @@ STEP(nll_grad) {
     EACH_ROW {
         SET(mark, V(label));
         SET(at_mark, K(0) - UNIT(1) * V(label_weight));
+        SET(c, V(weight) * K(0)); /* NaN where the label is out of range */
     }
 }
-STEP(nll_flat) { (void)o; EACH_ROW SET(mark, K(-1)); }
+STEP(nll_flat) {
+    (void)o;
+    EACH_ROW {
+        SET(mark, K(-1));
+        SET(c, V(weight) * K(0));
+    }
+}
 
 /* ---- programs ---- */
 
