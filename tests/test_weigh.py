@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 import lossfast as lf
-from lossfast.backends import NAMES
 
 ROWS, CLASSES = 300, 7
 RANDOM = np.random.default_rng(3)
@@ -32,18 +31,14 @@ CASES = (
 )
 
 
-@pytest.fixture(params=NAMES)
-def backend(request):
-    try:
-        chosen = lf.use_backend(request.param)
-    except ImportError as error:
-        pytest.skip(str(error))
-    with chosen:
-        yield request.param
+@pytest.fixture(autouse=True)
+def _chosen(variant):
+    with variant.chosen():
+        yield
 
 
 @pytest.mark.parametrize(("name", "targets", "options"), CASES)
-def test_weighs_what_reduce_does(backend, name, targets, options):
+def test_weighs_what_reduce_does(name, targets, options):
     loss = lf.get_loss(name)
     shape = targets.shape if targets.ndim == 2 else (ROWS, CLASSES)
     weighed = loss.weigh(np.broadcast_to(np.float32("nan"), shape), targets, **options)
@@ -55,7 +50,7 @@ def test_weighs_what_reduce_does(backend, name, targets, options):
     assert bound.weigh(np.zeros(shape), targets).weight == reduced.weight
 
 
-def test_shards_have_the_gradient_of_the_whole(backend):
+def test_shards_have_the_gradient_of_the_whole():
     logits = RANDOM.normal(size=(ROWS, CLASSES))
     shards = [slice(0, 11), slice(11, 11), slice(11, 200), slice(200, ROWS)]
     options = [{"sample_weight": ROW_WEIGHT[rows], "class_weight": CLASS_WEIGHT, "empty": "raise"} for rows in shards]
@@ -70,7 +65,7 @@ def test_shards_have_the_gradient_of_the_whole(backend):
     np.testing.assert_allclose(np.concatenate(parts), whole, rtol=1e-14)
 
 
-def test_checks_as_the_other_methods_do(backend):
+def test_checks_as_the_other_methods_do():
     logits = np.zeros((3, 2))
     with pytest.raises(IndexError, match=r"target 2 at row 1 is out of bounds for 2 classes \(2 such rows\)"):
         lf.cross_entropy.weigh(logits, [0, 2, 5])
