@@ -7,6 +7,8 @@ is declared.
 
 import functools
 import itertools
+import re
+from pathlib import Path
 
 import ml_dtypes
 import numpy as np
@@ -15,8 +17,9 @@ from exact import exact, exact_pointwise, exact_row, mp, off_by, slope, twin_poi
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from variants import OTHERS_ULP, VARIANTS
+from variants import COMPILED, OTHERS_ULP, VARIANTS, Variant
 
+import lossfast as lf
 from lossfast._jobs import RowwiseJob
 from lossfast._loss import REGISTRY
 
@@ -621,3 +624,163 @@ def test_every_buffer(variant, loss):
                     same_but_for_rounding(grad_out, grad)
                 over = x.copy(order="F")
                 assert call(over, grad_out=over)[1] is over and bits(over) == bits(grad)
+
+
+# ------------------------------------------------------------------------------------------------- the same bits
+
+
+def large(loss, shape, dtype):
+    """Operands big enough for threads, with everything optional given."""
+    random = np.random.default_rng(5)
+    x = (4 * random.normal(size=shape)).astype(dtype)
+    if loss.kind == "rowwise":
+        target = random.integers(shape[-1], size=shape[:-1])
+        options = {"class_weight": random.uniform(0.5, 2, shape[-1])}
+    elif loss.kind == "pointwise":
+        target, options = random.random(shape).astype(dtype), {}
+    else:
+        return (x,), {}
+    options["sample_weight"] = random.uniform(0.5, 2, shape[0])
+    return (x, target), options
+
+
+#: Rows across the lanes, along them, and in more than one chunk; of each more than one slice.
+SHAPES = [(100_003, 7), (1_501, 301), (5, 90_001)]
+each_shape = pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: f"{shape[0]}x{shape[1]}")
+
+
+def everything(loss, operands, options, **more):
+    """All that the public interface makes of them, as bits."""
+    if loss.kind in ("function", "row_function"):
+        results = [loss(*operands, **options, **more)]
+        results.append(loss.vjp(*operands, np.ones_like(results[0]), **options, **more))
+        return results
+    results = [*loss.value_and_grad(*operands, **options, **more)]
+    if "hess" in loss.outputs:
+        results.append(loss.grad_and_hess(*operands, **options, **more)[1])
+    return results
+
+
+@each_shape
+@each_loss
+def test_no_bit_depends_on_the_number_of_threads(variant, loss, shape):
+    if variant.backend != "compiled":
+        shape = (shape[0] // 8 + 1, shape[1])
+    operands, options = large(loss, shape, np.float32)
+    with variant.chosen():
+        first = everything(loss, operands, options, n_threads=1)
+        for n_threads in (2, 3, 7):
+            again = everything(loss, operands, options, n_threads=n_threads)
+            assert list(map(bits, again)) == list(map(bits, first)), n_threads
+
+
+@each_dtype
+@pytest.mark.parametrize("shape", [(203, 7), (37, 64), (37, 65), (5, 301)], ids=str)
+@each_loss
+def test_no_bit_depends_on_the_batch_or_on_what_else_is_wanted(variant, loss, shape, dtype):
+    operands, options = large(loss, shape, dtype)
+    reducing = loss.kind in ("pointwise", "rowwise")
+    more = {"reduction": "none"} if reducing else {}
+    with variant.chosen():
+        whole = everything(loss, operands, options, **more)
+        for size in (1, 2, 16, 17):
+            parts = []
+            for start in range(0, shape[0], size):
+                rows = slice(start, start + size)
+                some = {**options, **({"sample_weight": options["sample_weight"][rows]} if reducing else {})}
+                parts.append(everything(loss, [a[rows] for a in operands], some, **more))
+            joined = [np.concatenate(column) for column in zip(*parts, strict=True)]
+            assert list(map(bits, joined)) == list(map(bits, whole)), size
+        if reducing:
+            assert bits(loss(*operands, **options, **more)) == bits(whole[0])
+            assert bits(loss.grad(*operands, **options, **more)) == bits(whole[1])
+            value, grad = loss.value_and_grad(*operands, **options)
+            assert value == loss(*operands, **options) == loss.reduce(*operands, **options).mean
+            assert bits(grad) == bits(loss.grad(*operands, **options))
+
+
+@each_dtype
+@each_shape
+@each_loss
+def test_instruction_sets_with_fma_give_the_same_bits(loss, shape, dtype):
+    found = [variant for variant in COMPILED if variant.isa != "baseline"]
+    if len(found) < 2:
+        pytest.skip("there is only one here")
+    operands, options = large(loss, shape, dtype)
+    results = []
+    for variant in found:
+        with variant.chosen():
+            every = everything(loss, operands, options)
+            if loss.kind == "rowwise" and loss.soft:
+                soft = np.random.default_rng(1).dirichlet(np.ones(shape[1]), shape[0]).astype(dtype)
+                every += loss.value_and_grad(operands[0], soft, **options)
+            if "hvp" in loss.outputs:
+                every.append(loss.hvp(*operands, operands[0][::-1], **options))
+            if "newton_step" in loss.outputs:
+                every.append(loss.newton_step(*operands, ridge=1e-3, **options))
+            results.append(list(map(bits, every)))
+    assert results[0] == results[1]
+
+
+@pytest.mark.parametrize("shape", [(19, 5), (19, 100), (3, 40_000)], ids=str)
+@each_row
+def test_one_hot_targets_and_wide_rows_in_any_layout(variant, loss, shape, tmp_path_factory):
+    (x, *labels), options = large(loss, shape, np.float32)
+    layouts = laid_out(tmp_path_factory)
+    with variant.chosen():
+        plain = everything(loss, (x, *labels), options)
+        for name, change in layouts.items():
+            again = everything(loss, (change(x), *map(change, labels)), options)
+            assert list(map(bits, again)) == list(map(bits, plain)), name
+        if loss.kind == "rowwise" and loss.soft and variant.backend == "compiled":
+            one_hot = np.eye(shape[1], dtype=np.float32)[labels[0]]
+            assert list(map(bits, everything(loss, (x, one_hot), options))) == list(map(bits, plain))
+
+
+# ---------------------------------------------------------------------------------------------- the registry itself
+
+
+def test_every_kernel_has_a_twin_and_every_twin_a_kernel():
+    pytest.importorskip("lossfast.kernels.pointwise", exc_type=ImportError)
+    from lossfast.kernels import pointwise
+
+    assert sorted(pointwise.names()) == sorted(loss.name for loss in POINTWISE)
+    for loss in ROWS:  # a missing program is an error of the compiled backend
+        operands, _ = large(loss, (3, 4), np.float64)
+        with Variant("compiled", lf.get_isa()).chosen():
+            if loss.kind == "rowwise":
+                results = loss.evaluate(*operands)
+                assert set(results._fields) <= {"loss", "grad", *loss.outputs}
+            everything(loss, operands, {})
+
+
+def test_every_output_is_offered_by_every_backend(variant):
+    with variant.chosen():
+        for loss in OBJECTS:
+            operands, _ = large(loss, (3, 4), np.float64)
+            v = operands[0][::-1]
+            for name in loss.outputs:
+                if name in ("hvp", "jvp"):
+                    result = getattr(loss, name)(*operands, v)
+                elif name == "row_jvp":
+                    result = loss.jvp(*operands, v)
+                elif name == "vjp":
+                    result = loss.vjp(*operands, np.ones_like(loss(*operands)))
+                elif name == "sign":
+                    result = loss.with_sign(*operands)[1]
+                elif name == "newton_step":
+                    result = loss.newton_step(*operands, ridge=0.5)
+                elif loss.kind in ("pointwise", "rowwise"):
+                    [result] = loss.evaluate(*operands, want=(name,))
+                else:
+                    continue
+                assert np.all(np.isfinite(result)), (loss.name, name)
+
+
+def test_the_version_is_the_same_everywhere():
+    root = Path(lf.__file__).parents[1]
+    if not (root / "pyproject.toml").exists():
+        pytest.skip("not in the source tree")
+    for name, pattern in (("pyproject.toml", r'^version = "(.+)"$'), ("CITATION.cff", r'^version: "?([^"\n]+)"?$')):
+        found = re.search(pattern, (root / name).read_text(), re.MULTILINE)
+        assert found is not None and found[1] == lf.__version__, name
