@@ -737,6 +737,20 @@ def test_one_hot_targets_and_wide_rows_in_any_layout(variant, loss, shape, tmp_p
             assert list(map(bits, everything(loss, (x, one_hot), options))) == list(map(bits, plain))
 
 
+def test_the_first_of_equal_classes_is_predicted(variant):
+    for C in (4, 64, 65, 300):
+        x = np.zeros((C - 1, C), np.float32)
+        rows = np.arange(C - 1)
+        x[rows, rows] = x[rows, C - 1] = 1
+        result = []
+        with variant.chosen():
+            for targets in (rows, np.eye(C, dtype=np.float32)[rows]):
+                result.append(lf.cross_entropy.evaluate(x, targets, want=("pred", "correct", "rank", "margin")))
+        for found in result:
+            assert np.array_equal(found.pred, rows) and found.correct.all()
+            assert not found.rank.any() and not found.margin.any()
+
+
 # ---------------------------------------------------------------------------------------------- the registry itself
 
 

@@ -1,0 +1,624 @@
+"""Special values and faults, one by one, through the public interface, on every backend and instruction set.
+
+The number in a test's name is that of the fault in the numerics contract. Files (25) are tested with the command line.
+"""
+
+import concurrent.futures
+import ctypes
+import math
+import mmap
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import warnings
+
+import ml_dtypes
+import numpy as np
+import pytest
+from variants import COMPILED, VARIANTS
+
+import lossfast as lf
+from lossfast import _threads
+from lossfast._loss import REGISTRY
+
+INF, NAN = math.inf, math.nan
+LOSSES = [loss for loss in REGISTRY.values() if loss.kind in ("pointwise", "rowwise")]
+POINTWISE = [loss for loss in LOSSES if loss.kind == "pointwise"]
+ROWWISE = [loss for loss in LOSSES if loss.kind == "rowwise"]
+SOFTMAX = [loss for loss in ROWWISE if "proba" in loss.outputs]
+
+each_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
+each_loss = pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.name)
+each_row_loss = pytest.mark.parametrize("loss", ROWWISE, ids=lambda loss: loss.name)
+posix = pytest.mark.skipif(os.name != "posix", reason="POSIX alone has it")
+
+
+@pytest.fixture(autouse=True)
+def every(variant):
+    with variant.chosen(), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+
+
+def same(got, expected, ulp=4):
+    """Equal in kind (finite, infinite, NaN), and where finite within a few units in the last place."""
+    got = np.asarray(got)
+    with np.errstate(over="ignore"):
+        expected = np.broadcast_to(np.asarray(expected, got.dtype), got.shape)
+    for kind in (np.isnan, np.isposinf, np.isneginf):
+        np.testing.assert_array_equal(kind(got), kind(expected))
+    finite = np.isfinite(expected)
+    np.testing.assert_array_max_ulp(got[finite], expected[finite], ulp)
+
+
+# ------------------------------------------------------------------------------------------------------ values
+
+#: (fault, logits, label, loss, gradient, softmax, log-sum-exp) of a row
+ROWS = [
+    (1, [0, NAN, 1], 0, NAN, [NAN] * 3, [NAN] * 3, NAN),
+    (2, [0, -INF, 0], 0, math.log(2), [-0.5, 0, 0.5], [0.5, 0, 0.5], math.log(2)),
+    (2, [0, -INF, 0], 1, INF, [0.5, -1, 0.5], [0.5, 0, 0.5], math.log(2)),
+    (3, [-INF] * 3, 0, NAN, [NAN] * 3, [NAN] * 3, -INF),
+    (4, [1, INF, 0], 1, 0, [0, 0, 0], [0, 1, 0], INF),
+    (4, [1, INF, 0], 0, INF, [-1, 1, 0], [0, 1, 0], INF),
+    (4, [-INF, INF, -INF], 1, 0, [0, 0, 0], [0, 1, 0], INF),
+    (4, [INF, INF, 0], 0, NAN, [NAN] * 3, [NAN] * 3, NAN),
+    (4, [INF, 0, NAN], 0, NAN, [NAN] * 3, [NAN] * 3, NAN),
+    (5, [3e38, -3e38, 0], 0, 0, [0, 0, 0], [1, 0, 0], 3e38),
+    (5, [3e38, -3e38, 0], 1, 6e38, [1, -1, 0], [1, 0, 0], 3e38),
+    (6, [-3e38] * 3, 1, math.log(3), [1 / 3, -2 / 3, 1 / 3], [1 / 3] * 3, -3e38),
+    (11, [0.0, -0.0, 0.0], 1, math.log(3), [1 / 3, -2 / 3, 1 / 3], [1 / 3] * 3, math.log(3)),
+]
+#: few classes; many; more than go into one chunk
+WIDTHS = [3, 70, 130_000]
+
+
+@each_dtype
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row[0]:02}-{row[1]}-{row[2]}".replace(" ", ""))
+def test_rows(row, width, dtype):
+    _, logits, label, loss, grad, proba, lse = row
+    x = np.full((3, width), -INF, dtype)
+    x[:, :3] = [[0.5, 1, 2], logits, [0.5, 1, 2]]
+    grad, proba = ([NAN] * width if math.isnan(a[0]) else [*a, *[0] * (width - 3)] for a in (grad, proba))
+    labels = np.array([2, label, 2])
+    for targets in (labels, np.eye(width, dtype=dtype)[labels]) if width < 1000 else (labels,):
+        value, slope = lf.cross_entropy.value_and_grad(x, targets, reduction="none")
+        same(value[1], loss)
+        same(slope[1], grad)
+        hess = lf.cross_entropy.grad_and_hess(x, targets, reduction="none")[1]
+        same(hess[1], np.array(proba) * (1 - np.array(proba)))
+        for result in (value, slope, hess):  # other rows know nothing of it
+            assert np.array_equal(result[0], result[2]) and np.isfinite(result[0]).all()
+        mean = lf.cross_entropy(x, targets)
+        if math.isfinite(loss):
+            assert math.isclose(mean, (loss + 2 * float(value[0])) / 3, rel_tol=1e-6)
+        else:
+            assert mean == loss or math.isnan(mean) and math.isnan(loss)
+    same(lf.softmax(x)[1], proba)
+    same(lf.logsumexp(x)[1], lse)
+    same(np.exp(lf.log_softmax(x)[1].astype(float)), proba, ulp=1 << 40 if dtype == np.float32 else 64)
+
+
+@each_dtype
+def test_03_a_row_masked_out_whole_is_0(dtype):
+    x = np.array([[NAN, INF, -INF], [1, 2, 3]], dtype)
+    where = np.array([[False] * 3, [True] * 3])
+    for loss in SOFTMAX:
+        value, grad = loss.value_and_grad(x, [0, 0], where=where, reduction="none")
+        assert value[0] == 0 and not grad[0].any() and loss(x, [0, 0], where=where) == float(loss(x[1:], [0]))
+    assert not lf.softmax(x, where=where)[0].any() and lf.logsumexp(x, where=where)[0] == -INF
+
+
+def test_05_a_float64_loss_that_overflows_is_infinite():
+    value, grad = lf.cross_entropy.value_and_grad([[1.7e308, -1.7e308, 0]], [1])
+    assert value == INF
+    same(grad, [[1, -1, 0]])
+    same(lf.softmax([1.7e308, -1.7e308, 1.7e308]), [0.5, 0, 0.5])
+
+
+@each_dtype
+def test_07_a_soft_label_of_0_is_0_at_a_logit_of_minus_infinity(dtype):
+    x, t = np.array([[0, 0, -INF]], dtype), np.array([[0.5, 0.5, 0]], dtype)
+    value, grad = lf.cross_entropy.value_and_grad(x, t)
+    same([value], [math.log(2)])
+    assert not grad.any()
+
+
+#: (loss, options, x, t, value, gradient)
+POINTS = [
+    ("08", "binary_cross_entropy_with_logits", {}, INF, 1, 0, 0),
+    ("08", "binary_cross_entropy_with_logits", {}, -INF, 0, 0, 0),
+    ("08", "binary_cross_entropy_with_logits", {}, INF, 0, INF, 1),
+    ("08", "binary_cross_entropy_with_logits", {}, -INF, 1, INF, -1),
+    ("09", "mse_loss", {}, 1e200, 0, INF, 2e200),
+    ("09", "smooth_l1_loss", {"beta": 1.0}, 1e300, 0, 1e300, 1),
+    ("09", "smooth_l1_loss", {"beta": 1e300}, 1e200, 0, 5e99, 1e-100),
+    ("09", "smooth_l1_loss", {"beta": 1.7e308}, 1e308, -1e308, 1.15e308, 1),
+    ("09", "huber_loss", {"delta": 0.25}, 1.5e308, -1.5e308, 7.5e307, 0.25),
+    ("09", "huber_loss", {"delta": 2.0}, -INF, 0, INF, -2),
+    ("11", "l1_loss", {}, -0.0, 0, 0, 0),
+]
+
+
+@pytest.mark.parametrize("case", POINTS, ids=lambda case: f"{case[0]}-{case[1]}-{case[3]}-{case[4]}")
+def test_points(case):
+    _, name, options, x, t, value, grad = case
+    got = lf.get_loss(name).value_and_grad([x], [t], reduction="none", **options)
+    same(got[0], [value])
+    same(got[1], [grad])
+
+
+@each_dtype
+@each_loss
+@pytest.mark.parametrize("nothing", [NAN, INF, -INF], ids=str)
+def test_10_what_counts_for_nothing_is_not_read(loss, dtype, nothing):
+    x = np.random.default_rng(0).normal(size=(5, 4)).astype(dtype)
+    bad = x.copy()
+    bad[1], bad[3, 2] = nothing, nothing
+    weight, where = np.array([1.0, 0, 2, 1, 1]), np.ones(x.shape, bool)
+    where[3, 2] = False
+    targets = [np.abs(x)] if loss.kind == "pointwise" else [np.array([0, 1, 2, 3, 0])]
+    if getattr(loss, "soft", False):
+        targets.append(np.random.default_rng(1).dirichlet(np.ones(4), 5).astype(dtype))
+        targets[-1][3, 2] = 0
+    for target in targets:
+        outcomes = []
+        for values in (x, bad):
+            options = {"sample_weight": weight, "where": where}
+            value, grad = loss.value_and_grad(values, target, **options)
+            each = loss(values, target, reduction="none", **options)
+            rest = list(loss.grad_and_hess(values, target, **options)) if "hess" in loss.outputs else []
+            outcomes.append([value, grad, each, *rest])
+        for clean, spoilt in zip(*outcomes, strict=True):
+            assert np.array_equal(clean, spoilt) and np.isfinite(clean).all()
+        assert not outcomes[1][1][1].any() and outcomes[1][1][3, 2] == 0
+    if loss.kind == "rowwise":
+        labels = np.array([0, -100, 2, 3, 0])
+        clean, spoilt = (loss.value_and_grad(values, labels, where=where) for values in (x, bad))
+        assert clean[0] == spoilt[0] and np.array_equal(clean[1], spoilt[1])
+
+
+@each_dtype
+@each_loss
+def test_11_zeros_of_both_signs_give_the_same(loss, dtype):
+    zeros = np.zeros((4, 4), dtype)
+    zeros[::2, ::2] = -0.0
+    target = np.zeros(4, int) if loss.kind == "rowwise" else np.where(np.eye(4), -0.0, 0.0).astype(dtype)
+    plain = loss.value_and_grad(np.zeros((4, 4), dtype), np.abs(target), reduction="none")
+    signed = loss.value_and_grad(zeros, target, reduction="none")
+    for a, b in zip(plain, signed, strict=True):
+        assert a.tobytes() == b.tobytes()
+
+
+# ------------------------------------------------------------------------------------------------------ labels
+
+
+@each_row_loss
+@pytest.mark.parametrize("shape", [(1000, 4), (300, 100), (8, 2, 3, 4)], ids=str)
+@pytest.mark.parametrize("dtype", ["i1", "i8", ">i4", "u8"])
+def test_12_labels_out_of_range(loss, shape, dtype):
+    C, n = shape[-1], math.prod(shape[:-1])
+    labels = np.arange(n) % C
+    bad = [n // 2, n // 2 + 1, n - 1]
+    wrong = {"i1": -1, "i8": -(2**40), ">i4": 2**31 - 1, "u8": 2**63 + 7}[dtype]
+    labels = labels.astype(dtype).reshape(shape[:-1])
+    labels.ravel()[bad] = wrong
+    x = np.random.default_rng(2).normal(size=shape)
+    out, grad_out = np.full(shape[:-1], 7.0), np.full(shape, 7.0)
+    place = tuple(int(i) for i in np.unravel_index(bad[0], shape[:-1]))
+    place = place if len(place) > 1 else place[0]
+    for n_threads in (1, 3):
+        with pytest.raises(IndexError) as caught:
+            loss.value_and_grad(x, labels, reduction="none", out=out, grad_out=grad_out, n_threads=n_threads)
+        assert str(caught.value) == f"target {wrong} at row {place} is out of bounds for {C} classes (3 such rows)"
+        assert (out == 7).all() and (grad_out == 7).all()
+    value, grad = loss.value_and_grad(x, labels, reduction="none", check=False)
+    gone = np.isin(np.arange(n), bad).reshape(shape[:-1])
+    assert np.array_equal(np.isnan(value), gone) and np.array_equal(np.isnan(grad).all(-1), gone)
+    assert np.array_equal(np.isnan(grad).any(-1), gone)
+
+
+@each_row_loss
+def test_13_labels_of_any_integer_dtype(loss):
+    x = np.random.default_rng(2).normal(size=(6, 2))
+    expected = loss.value_and_grad(x, np.array([0, 1, 1, 0, 1, 0]))
+    for code in ("?", *"bBhHiIlLqQ", ">u2", ">i8", "<i4"):
+        value, grad = loss.value_and_grad(x, np.array([0, 1, 1, 0, 1, 0], code))
+        assert value == expected[0] and np.array_equal(grad, expected[1]), code
+    with pytest.raises(TypeError, match="integer dtype, got float64"):
+        loss(x, np.array([0.0, 1, 1, 0, 1, 0]))
+
+
+@each_loss
+def test_14_nothing_to_take_the_mean_of(loss):
+    x = np.ones((3, 4))
+    target = np.ones((3, 4)) if loss.kind == "pointwise" else np.zeros(3, int)
+    empty = [((x[:0], target[:0]), {})]
+    empty += [((x, target), options) for options in ({"sample_weight": np.zeros(3)}, {"where": np.zeros(4, bool)})]
+    if loss.kind == "rowwise":
+        empty.append(((x, np.full(3, -100)), {}))
+    for operands, options in empty:
+        value, grad = loss.value_and_grad(*operands, **options)
+        assert math.isnan(value) and not grad.any()
+        assert loss(*operands, empty="zero", **options) == 0 == loss(*operands, reduction="sum", **options)
+        each = loss(*operands, reduction="none", **options)
+        assert not each.any() and len(each) == len(operands[0])
+        with pytest.raises(ValueError, match="denominator is 0"):
+            loss(*operands, empty="raise", **options)
+
+
+def test_15_soft_labels_are_weights_as_they_stand():
+    x = np.random.default_rng(2).normal(size=(3, 4))
+    t = np.random.default_rng(3).dirichlet(np.ones(4), 3)
+    for factor in (2, -1):
+        same(lf.cross_entropy(x, factor * t, reduction="none"), factor * lf.cross_entropy(x, t, reduction="none"), 16)
+    t[1, 2] = NAN
+    value, grad = lf.cross_entropy.value_and_grad(x, t, reduction="none")
+    assert np.array_equal(np.isnan(value), [False, True, False]) and np.isnan(grad[1]).any()
+    for wrong in (2 * np.abs(t), -t, t):
+        with pytest.raises(ValueError, match="not a distribution"):
+            lf.cross_entropy(x, wrong, check="distribution")
+
+
+# ------------------------------------------------------------------------------------------- shapes and memory
+
+
+@each_row_loss
+def test_16_lengths_of_0_and_1(loss):
+    assert loss(np.empty((0, 3)), np.empty(0, int), reduction="none").shape == (0,)
+    assert loss.grad(np.empty((2, 0, 3)), np.empty((2, 0), int)).shape == (2, 0, 3)
+    with pytest.raises(ValueError, match=r"\(3, 0\) have no classes"):
+        loss(np.empty((3, 0)), np.zeros(3, int))
+    if "proba" in loss.outputs:
+        value, grad = loss.value_and_grad([[5.0], [-1e300]], [0, 0], reduction="none")
+        assert not value.any() and not grad.any() and not np.signbit(value).any()
+
+
+def test_16_functions_of_nothing():
+    same(lf.logsumexp(np.empty((3, 0))), [-INF] * 3)
+    for shape in ((0, 3), (3, 0), (0, 0), (2, 0, 4)):
+        for function in (lf.softmax, lf.log_softmax, lf.sigmoid, lf.log_sigmoid):
+            assert function(np.empty(shape, np.float32)).shape == shape
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_16_more_than_2_to_the_31_elements(variant):
+    if variant.backend == "numpy":
+        pytest.skip("minutes")
+    n = 2**31 + 11
+    x = np.broadcast_to(np.float32(0.5), n)
+    assert lf.l1_loss(x, np.broadcast_to(np.float32(0.25), n)) == 0.25
+    assert lf.l1_loss.reduce(x, np.float32(0.25)).sum == n / 4
+    rows = np.broadcast_to(np.zeros(2, np.float32), (n // 2 + 1, 2))
+    assert abs(lf.cross_entropy(rows, np.broadcast_to(np.int8(1), len(rows))) - math.log(2)) < 1e-15
+    labels = np.broadcast_to(np.int8(0), len(rows))
+    assert lf.cross_entropy.reduce(rows, labels).count == n // 2 + 1
+
+
+def test_16_wide_rows_by_strides_of_0():
+    C = 2**24
+    x = np.broadcast_to(np.float32(3), (1, C))
+    same(lf.logsumexp(x), [3 + math.log(C)])
+    same([lf.cross_entropy(x, [C - 1])], [math.log(C)])
+
+
+@each_loss
+def test_17_wrong_operands_are_refused_before_anything_is_written(loss):
+    x = np.ones((4, 3))
+    target = np.ones((4, 3)) if loss.kind == "pointwise" else np.zeros(4, int)
+    frozen = np.ones((4, 3))
+    frozen.flags.writeable = False
+    grad_out = np.full((4, 3), 7.0)
+    both = np.full((4, 3), 7.0)
+    wrong = [
+        (ValueError, (x, target[:3]), {}),
+        (ValueError, (x, target), {"sample_weight": np.ones(3)}),
+        (ValueError, (x, target), {"where": np.ones(2, bool)}),
+        (ValueError, (x, target), {"grad_out": frozen}),
+        (ValueError, (x, target), {"grad_out": np.empty((3, 4))}),
+        (TypeError, (x, target), {"grad_out": np.empty((4, 3), int)}),
+        (TypeError, (x, target), {"out": np.empty(4)}),
+        (ValueError, (x, target), {"grad_out": x[:, ::-1]}),
+        (ValueError, (both, target), {"grad_out": both[::-1]}),
+    ]
+    for error, operands, options in wrong:
+        with pytest.raises(error):
+            loss.value_and_grad(*operands, **{"grad_out": grad_out, **options})
+        assert (grad_out == 7).all() and (x == 1).all() and (both == 7).all()
+    shared = np.full((4, 4), 7.0)
+    if "hess" in loss.outputs:
+        with pytest.raises(ValueError, match="overlaps"):
+            loss.grad_and_hess(x, target, grad_out=shared[:, :3], hess_out=shared[:, 1:])
+        assert (shared == 7).all()
+
+
+LIBC = ctypes.CDLL(None, use_errno=True) if os.name == "posix" else None
+
+
+class Guarded:
+    """Memory between two pages that must not be touched: reading or writing there ends the process."""
+
+    def __init__(self, size):
+        page = mmap.PAGESIZE
+        self.room = -(-size // page) * page
+        self.memory = mmap.mmap(-1, self.room + 2 * page)
+        start = ctypes.addressof(ctypes.c_char.from_buffer(self.memory))
+        for guard in (start, start + page + self.room):
+            if LIBC.mprotect(ctypes.c_void_p(guard), ctypes.c_size_t(page), 0):
+                raise OSError(ctypes.get_errno(), "mprotect")
+
+    def array(self, values, at_end):
+        """The values at the very start or the very end of what may be touched."""
+        values = np.ascontiguousarray(values)
+        offset = mmap.PAGESIZE + (self.room - values.nbytes if at_end else 0)
+        array = np.frombuffer(self.memory, values.dtype, values.size, offset).reshape(values.shape)
+        array[...] = values
+        return array
+
+
+GUARDED = """
+import numpy as np, lossfast as lf
+from test_faults import Guarded
+from lossfast._loss import REGISTRY
+boxes = [Guarded(4096 * 4) for _ in range(5)]
+random = np.random.default_rng(0)
+for dtype in (np.float32, np.float64, np.float16):
+    for C in range(4 * 16 + 2):
+        for at_end in (True, False):
+            x = random.normal(size=(3, C)).astype(dtype)
+            put = [lambda values, box=box: box.array(values, at_end) for box in boxes]
+            gx, grad, hess = put[0](x), put[1](x), put[2](x)
+            w = put[3](np.ones(3, dtype))
+            for loss in REGISTRY.values():
+                if loss.kind == "function" or loss.kind == "row_function":
+                    plain = loss(x)
+                    result = loss(gx, out=put[4](np.zeros_like(plain)))
+                    assert np.array_equal(result, plain, equal_nan=True)
+                    continue
+                if loss.kind == "rowwise" and C == 0:
+                    continue
+                target = put[4](np.minimum([0, C - 1, C // 2], C - 1) if loss.kind == "rowwise" else np.abs(x))
+                value, slope = loss.value_and_grad(gx, target, sample_weight=w, grad_out=grad)
+                plain = loss.value_and_grad(x, target.copy(), sample_weight=w.copy())
+                assert np.array_equal(slope, plain[1]) and (value == plain[0] or C == 0)
+                if "hess" in loss.outputs:
+                    loss.grad_and_hess(gx, target, grad_out=grad, hess_out=hess)
+                if loss.kind == "rowwise" and loss.soft:
+                    soft = put[4](np.full(x.shape, 1 / C, dtype))
+                    loss.value_and_grad(gx, soft, sample_weight=w, grad_out=grad)
+print("whole")
+"""
+
+
+def child(code, variant, **options):
+    """Run Python code in another process on that variant."""
+    environment = {**os.environ, **variant.environment, "PYTHONPATH": os.path.dirname(__file__)}
+    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, **options)
+
+
+@posix
+def test_18_nothing_is_touched_beyond_the_ends(variant):
+    if variant not in COMPILED:
+        pytest.skip("NumPy and Numba index within arrays")
+    done = child(GUARDED, variant, timeout=100)
+    assert done.returncode == 0 and done.stdout == "whole\n", (done.returncode, done.stderr)
+
+
+@each_loss
+@pytest.mark.parametrize(
+    ("wrong", "what"),
+    [
+        (np.ma.ones((3, 4)), "masked array"),
+        (np.ones((3, 4), complex), "complex"),
+        (np.ones((3, 4), object), "object"),
+        (np.ones((3, 4), "M8[s]"), "datetime"),
+        (np.ones((3, 4)).view(np.matrix), "matrix"),
+        (None, "None"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_19_arrays_that_are_none(loss, wrong, what):
+    with pytest.raises(TypeError, match=what):
+        loss(wrong, np.zeros(3, int))
+    with pytest.raises(TypeError, match=what):
+        loss(np.ones((3, 4)), wrong)
+
+
+@posix
+def test_20_without_memory_nothing_is_left_half_done(variant):
+    code = """
+import resource, threading, numpy as np, lossfast as lf
+resource.setrlimit(resource.RLIMIT_AS, (1 << 33, 1 << 33))
+x, y = np.zeros((100_000, 10)), np.zeros(100_000, int)
+lf.cross_entropy(x, y, n_threads=2)
+before, value = threading.active_count(), lf.cross_entropy(x, y)
+big = np.broadcast_to(np.float64(0), (1 << 33, 10))
+labels = np.broadcast_to(np.int64(0), 1 << 33)
+try:
+    lf.cross_entropy.grad(big, labels, check=False)
+except MemoryError:
+    print(threading.active_count() == before, lf.cross_entropy(x, y, n_threads=2) == value)
+"""
+    done = child(code, variant, timeout=60)
+    assert done.stdout == "True True\n", done.stderr
+
+
+# ------------------------------------------------------------------------------------------ threads, processes
+
+
+def a_call(n_threads=3):
+    """A call that is threaded on every backend, and its result."""
+    x = np.linspace(-3, 3, 1_200_000, dtype=np.float32).reshape(-1, 4)
+    labels = np.arange(len(x)) % 4
+    return lf.cross_entropy(x, labels, n_threads=n_threads)
+
+
+def in_child(backend, isa):
+    lf.use_backend(backend)
+    if isa is not None:
+        lf.use_isa(isa)
+    return a_call()
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_21_processes_after_a_threaded_call(variant, method):
+    if method not in multiprocessing.get_all_start_methods():
+        pytest.skip("not here")
+    if method != "fork" and variant not in (VARIANTS[0], VARIANTS[-1]):
+        pytest.skip("a new process knows nothing of ours, so two variants are enough")
+    expected = a_call()
+    context = multiprocessing.get_context(method)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of what is tested: fork beside threads
+        with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
+            assert pool.submit(in_child, variant.backend, variant.isa).result(60) == expected
+
+
+def test_21_joblib_workers(variant):
+    joblib = pytest.importorskip("joblib")
+    if variant not in (VARIANTS[0], VARIANTS[-1]):
+        pytest.skip("two variants are enough")
+    expected = a_call()
+    tasks = [joblib.delayed(in_child)(variant.backend, variant.isa)] * 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert joblib.Parallel(2)(tasks) == [expected] * 2
+
+
+def test_21_many_threads_at_once():
+    expected = a_call(1)
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        assert list(pool.map(lambda _: a_call(), range(12))) == [expected] * 12
+
+
+def test_21_a_nested_call_is_serial():
+    expected = a_call(1)
+    assert _threads.run(lambda start, stop: a_call(), 4, 1, 2) == [expected] * 4
+
+
+@pytest.mark.parametrize("n_threads", [0, -5, 1000, 10**12])
+def test_21_any_number_of_threads(n_threads):
+    assert a_call(n_threads) == a_call(1)
+
+
+def test_21_threads_that_cannot_start(monkeypatch):
+    expected = a_call(1)
+
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(_threads, "_pool", _threads._Pool())
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert a_call(4) == expected
+
+
+INTERRUPTED = """
+import numpy as np, lossfast as lf
+x = np.broadcast_to(np.float32(1), (1 << 30, 8))
+labels = np.broadcast_to(np.int8(1), 1 << 30)
+expected = lf.cross_entropy(x[:1000], labels[:1000])
+print("begun", flush=True)
+try:
+    lf.{call}
+except KeyboardInterrupt:
+    print(lf.cross_entropy(x[:1000], labels[:1000], n_threads=2) == expected, flush=True)
+"""
+
+
+@posix
+@pytest.mark.parametrize(
+    "call", ["cross_entropy(x, labels, n_threads=1)", "cross_entropy(x, labels, n_threads=2)", "mse_loss(x, x)"]
+)
+def test_22_ctrl_c(variant, call):
+    environment = {**os.environ, **variant.environment}
+    process = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED.format(call=call)], env=environment, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "begun\n"
+    time.sleep(0.4)
+    sent = time.perf_counter()
+    process.send_signal(signal.SIGINT)
+    assert process.stdout.readline() == "True\n"
+    assert time.perf_counter() - sent < 1
+    process.communicate(timeout=30)
+
+
+# ----------------------------------------------------------------------------------------------------- dispatch
+
+
+def test_23_an_instruction_set_that_is_not_there(variant):
+    if not COMPILED or variant != COMPILED[0]:
+        pytest.skip("of the compiled backend")
+    done = subprocess.run(
+        [sys.executable, "-c", "import lossfast as lf; lf.mse_loss([1.0], [0.0])"],
+        env={**os.environ, "LOSSFAST_BACKEND": "", "LOSSFAST_ISA": "avx1024"},
+        capture_output=True,
+        text=True,
+    )
+    last = done.stderr.splitlines()[-1]
+    assert done.returncode == 1 and "LOSSFAST_ISA" in last and "avx1024" in last and "baseline" in last
+
+
+@pytest.mark.parametrize("trouble", ["absent", "broken", "cache"])
+def test_24_numba_absent_broken_or_without_a_cache(variant, trouble, tmp_path):
+    if variant is not VARIANTS[-1]:
+        pytest.skip("it does not depend on the variant")
+    if trouble == "cache":
+        pytest.importorskip("numba")
+    (tmp_path / "numba.py").write_text("raise OSError('no such library')\n")
+    code = "import sys, warnings; sys.modules['lossfast.backends.compiled'] = None\n"
+    code += "sys.modules['numba'] = None\n" if trouble == "absent" else ""
+    code += f"sys.path.insert(0, {str(tmp_path)!r})\n" if trouble == "broken" else ""
+    code += (
+        "import lossfast as lf\nfor _ in range(2): value = lf.mse_loss([3.0], [1.0])\nprint(lf.get_backend(), value)"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("LOSSFAST_")}
+    if trouble == "cache":
+        environment["NUMBA_CACHE_DIR"] = "/proc/nowhere"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=100)
+    backend = "numba" if trouble == "cache" and "numba 4.0" in done.stdout else "numpy"
+    assert done.stdout == f"{backend} 4.0\n", done.stderr
+    assert done.stderr.count("RuntimeWarning") == 1 and done.stderr.count("Traceback") == 0
+
+
+# --------------------------------------------------------------------------------------------------- parameters
+
+#: values outside each domain
+OUTSIDE = {
+    "> 0": (0, -1, NAN),
+    ">= 0": (-1e-9, NAN),
+    "finite": (INF, NAN),
+    "finite and > 0": (0, -2, INF, NAN),
+    "finite and >= 0": (-1, INF, NAN),
+    "in [0, 1]": (-0.1, 1.5, NAN),
+    "in (0, 1)": (0, 1, NAN),
+}
+
+
+@pytest.mark.parametrize("loss", list(REGISTRY.values()), ids=lambda loss: loss.name)
+def test_26_parameters_outside_their_domain(loss):
+    x = np.ones((3, 4))
+    operands = {"pointwise": (x, x), "rowwise": (x, np.zeros(3, int))}.get(loss.kind, (x,))
+    wrong = [(name, value) for name, p in loss.parameters.items() for value in OUTSIDE[p.domain]]
+    if len(operands) == 2:
+        wrong += [("reduction", "average"), ("empty", "none"), ("denominator", NAN)]
+    if "axis" in loss.shared:
+        wrong += [("axis", 2), ("axis", -3)]
+    for name, value in wrong:
+        with pytest.raises(ValueError, match=str(value).replace("-", "[-]")):
+            loss(*operands, **{name: value})
+
+
+def test_half_types_beyond_their_range():
+    """The gradient of half types is rounded once: what they cannot hold is infinite, never wrong."""
+    for dtype in (np.float16, ml_dtypes.bfloat16):
+        x = np.array([60000, -60000, 1e-7], np.float32).astype(dtype)
+        grad = lf.mse_loss.grad(x, np.zeros(3), reduction="sum")
+        with np.errstate(over="ignore"):
+            assert np.array_equal(grad, (2 * x.astype(np.float32)).astype(dtype))

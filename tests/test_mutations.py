@@ -1,0 +1,90 @@
+"""The tests notice a kernel that is wrong: each of these errors, put into a copy of the package, makes them fail."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TESTS = ["tests/test_registry.py", "tests/test_faults.py"]
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(1800),
+    pytest.mark.skipif(not (ROOT / "setup.py").exists(), reason="the sources are not here"),
+]
+
+#: what goes wrong: file, what stands there, what to put in its place
+MUTATIONS = {
+    "p - 1 for the true class": (
+        "rowwise.h",
+        "real at_mark = K(0) - hard * V(pivot_rest);",
+        "real at_mark = hard * (V(pivot_e) * V(inverse) - K(1));",
+    ),
+    "lse - x for the true class": ("rowwise.h", "r_mul0(tau, V(pivot_nlp))", "r_mul0(tau, V(lse) - V(x_pivot) / t)"),
+    "no tail of a pointwise block": ("pointwise.h", "if (padded || !left) break;", "break;"),
+    "no tail of a row": ("rowstages.h", "if (i_ < n) {", "if (0) {    "),
+    "the last of equal classes": (
+        "rowstages.h",
+        "for (ptrdiff_t c_ = n - 1; c_ >= 0; c_--)\n            found",
+        "for (ptrdiff_t c_ = 0; c_ < n; c_++)\n            found",
+    ),
+    "no weight in a row's loss": ("rowwise.h", "SET(result, V(weight) * l);", "SET(result, l);"),
+    "no scale beside a weight": ("pointwise.h", "(d_load(w + part * DLANES) * KD(scale))", "d_load(w + part * DLANES)"),
+    "labels below 0 go through": ("rowwise.pyx", "if labels[i] < 0 or labels[i] >=", "if labels[i] >="),
+    "a sum in single precision": (
+        "pointwise.h",
+        "else sum_add(&total[part], v, K(0));",
+        "else sum_add(&total[part], v + K(1e4) - K(1e4), K(0));",
+    ),
+}
+
+
+def run(folder, *command):
+    environment = {**os.environ, "LOSSFAST_REQUIRE_EXT": "1", "LOSSFAST_CFLAGS": "-O1", "PYTHONPATH": str(folder)}
+    environment.pop("LOSSFAST_BACKEND", None)
+    return subprocess.run([sys.executable, *command], cwd=folder, env=environment, capture_output=True, text=True)
+
+
+def build(folder):
+    done = run(folder, "setup.py", "-q", "build_ext", "--inplace")
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def failures(folder, *options):
+    """The tests that fail, of those that run in a moment, on the first instruction set that there is."""
+    command = ["-m", "pytest", "-q", "--tb=no", "-rf", "-p", "no:cacheprovider", "-k", "compiled", *TESTS, *options]
+    done = run(folder, *command)
+    assert done.returncode in (0, 1), done.stdout[-3000:] + done.stderr[-3000:]
+    return re.findall(r"^FAILED (\S+?)(?: - .*)?$", done.stdout, re.MULTILINE) or done.returncode * ["?"]
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("copy")
+    leave = shutil.ignore_patterns("*.so", "__pycache__")
+    for name in ("lossfast", "tests"):
+        shutil.copytree(ROOT / name, folder / name, ignore=leave)
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, folder)
+    build(folder)
+    assert not failures(folder), "the tests fail with nothing broken"
+    return folder
+
+
+@pytest.mark.parametrize("name", MUTATIONS)
+def test_the_tests_notice(copy, name):
+    file, right, wrong = MUTATIONS[name]
+    path = copy / "lossfast" / "kernels" / file
+    text = path.read_text()
+    assert text.count(right) == 1, f"{right!r} is to be found once in {file}: adapt the mutation to the code"
+    path.write_text(text.replace(right, wrong))
+    try:
+        build(copy)
+        assert failures(copy, "-x"), f"nothing fails with {wrong!r} in {file}"
+    finally:
+        path.write_text(text)
