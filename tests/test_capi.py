@@ -6,6 +6,7 @@ import ctypes
 import importlib
 import importlib.util
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -63,6 +64,13 @@ def pointwise_{bits}(str name, {real}[::1] x, {real}[::1] t, double[::1] w, doub
 """
 
 
+def guide() -> list[str]:
+    """The examples in Cython of the guide, where the documentation is beside the tests."""
+    page = Path(__file__).resolve().parent.parent / "docs" / "guide.md"
+    text = page.read_text(encoding="utf-8") if page.is_file() else ""
+    return re.findall(r"^```cython\n((?s:.*?))^```$", text, re.MULTILINE)
+
+
 @pytest.fixture(scope="module")
 def user(tmp_path_factory: pytest.TempPathFactory) -> types.ModuleType:
     """An extension module of someone else's, built as its author would."""
@@ -72,8 +80,8 @@ def user(tmp_path_factory: pytest.TempPathFactory) -> types.ModuleType:
     if not compiler or shutil.which(compiler[0]) is None:
         pytest.skip("there is no C compiler")
     folder = tmp_path_factory.mktemp("user")
-    text = IMPORTS + "".join(FUNCTIONS.format(real=real, bits=bits) for real, bits in (("double", 64), ("float", 32)))
-    (folder / "user_of_lossfast.pyx").write_text(text)
+    texts = [IMPORTS, *(FUNCTIONS.format(real=real, bits=bits) for real, bits in (("double", 64), ("float", 32)))]
+    (folder / "user_of_lossfast.pyx").write_text("\n\n".join([*texts, *guide()]))
     (folder / "setup.py").write_text(
         "from setuptools import setup\n"
         "from Cython.Build import cythonize\n"
@@ -159,6 +167,11 @@ def test_pointwise_losses_from_cython(user, chosen, name, weighted, dtype):
     np.testing.assert_array_equal(value, loss(x, t, sample_weight=w, reduction="none"))
     for found, expected in zip((grad, hess), loss.grad_and_hess(x, t, **options), strict=True):
         np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.skipif(not guide(), reason="the documentation is not beside the tests")
+def test_the_guides_example(user):
+    assert user.normaliser(np.zeros(2)) == lf.logsumexp([0.0, 0.0])
 
 
 def test_a_loss_without_a_kernel_is_named(user):
