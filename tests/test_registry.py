@@ -372,6 +372,17 @@ def test_many_random_inputs(check, dtype):
     search(check, dtype, 5000)
 
 
+@pytest.mark.parametrize("loss", [loss for loss in POINTWISE if loss.kind == "pointwise"], ids=lambda loss: loss.name)
+def test_targets_are_converted_to_the_dtype_of_pred(variant, loss):
+    """So that a difference of nearly equal numbers is the same on every backend."""
+    target = np.random.default_rng(3).random(50)
+    pred = (target + 1e-5 * np.random.default_rng(4).normal(size=50)).astype(np.float32)
+    with variant.chosen():
+        converted = loss.value_and_grad(pred, target.astype(np.float32), reduction="none")
+        for given, expected in zip(loss.value_and_grad(pred, target, reduction="none"), converted, strict=True):
+            assert np.array_equal(given, expected)
+
+
 # --------------------------------------------------------------- every combination: logic, not accuracy, is judged
 
 

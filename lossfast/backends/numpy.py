@@ -209,10 +209,10 @@ def run_pointwise(
         n, at = stop - start, spots(shape, start, stop)
         x, t, q = np.empty(n), np.zeros(n), np.ones(n)
         load(job.x, at, x)
-        if job.target is not None:
-            load(job.target, at, t)
+        if job.target is not None:  # in the dtype of the arithmetic first, as the compiled backend has it
+            t[...] = load(job.target, at, np.empty(n, job.compute))
         if job.extra is not None:
-            load(job.extra, at, q)
+            q[...] = load(job.extra, at, np.empty(n, job.compute))
         w = None
         if job.weight is not None:
             w = load(job.weight, at, np.empty(n))
