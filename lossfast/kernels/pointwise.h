@@ -32,8 +32,9 @@ INLINE sides both_sides(real x) {
     const real far = r_fma((e.lo - f * d_lo) - r_product_error(f, d, e.hi), inverse, f);
     return (sides){near, far, e.left * near, e};
 }
-INLINE real r_sign(real x) { /* NaN for NaN; 0 for both zeros */
-    return where(lt(K(0), x), K(1), where(lt(x, K(0)), K(-1), x + K(0)));
+INLINE real r_difference(real x, real t) { return (x - t) + K(0); } /* never -0 */
+INLINE real r_sign(real x) { /* NaN for NaN, 0 for 0 */
+    return where(lt(K(0), x), K(1), where(lt(x, K(0)), K(-1), x));
 }
 
 /* 1/(1 + e^-x); s(1-s); s(1-s)(1-2s) */
@@ -70,7 +71,7 @@ INLINE real less_a_bit(real x, real t, real a, real slope, real bit) {
 
 /* d^2 / (2 beta) for |d| < beta, |d| - beta/2 beyond; beta = 0 is |d| */
 LOSS(smooth_l1_loss) {
-    const real beta = p[0], d = x - t, a = r_abs(d), ratio = d / beta;
+    const real beta = p[0], d = r_difference(x, t), a = r_abs(d), ratio = d / beta;
     const mask inside = lt(a, beta);
     return (vgh){where(inside, K(0.5) * d * ratio, less_a_bit(x, t, a, K(1), K(0.5) * beta)), where(inside, ratio, r_sign(d)),
                  where(inside, K(1) / beta, where(le(beta, a), K(0), a))};
@@ -78,19 +79,19 @@ LOSS(smooth_l1_loss) {
 
 /* d^2 / 2 for |d| <= delta, delta (|d| - delta/2) beyond: one expression with m = min(|d|, delta) */
 LOSS(huber_loss) {
-    const real delta = p[0], d = x - t, a = r_abs(d), m = r_min(delta, a);
+    const real delta = p[0], d = r_difference(x, t), a = r_abs(d), m = r_min(delta, a);
     return (vgh){less_a_bit(x, t, a, m, K(0.5) * m), r_max(-delta, r_min(delta, d)), where(le(a, delta), K(1), where(lt(delta, a), K(0), a))};
 }
 
 /* d^2; 2 d; 2 */
 LOSS(mse_loss) {
-    const real d = x - t;
+    const real d = r_difference(x, t);
     return (vgh){d * d, K(2) * d, where(eq(d, d), K(2), d)};
 }
 
 /* |d|; sign d; 0 */
 LOSS(l1_loss) {
-    const real d = x - t;
+    const real d = r_difference(x, t);
     return (vgh){r_abs(d), r_sign(d), where(eq(d, d), K(0), d)};
 }
 

@@ -103,13 +103,13 @@ STEP(remainders) {
     }
 }
 
-/* With integer labels the sums over the targets are the true class's alone. */
+/* With a true class the sums over the targets are its own alone, and its weight a double still. */
 STEP(targets) {
-    if (!o->soft)
-        EACH_ROW {
-            SET(tau, V(label_weight));
-            SET(tau_gap, r_mul0(V(label_weight), V(max) - V(x_pivot)));
-        }
+    EACH_ROW {
+        const mask soft = o->soft ? lt(V(label), K(0)) : lt(K(0), K(0));
+        SET(tau, where(soft, V(tau), V(label_weight)));
+        SET(tau_gap, where(soft, V(tau_gap), r_mul0(V(label_weight), V(max) - V(x_pivot))));
+    }
 }
 
 /* The sum of the smoothed, weighted targets, and of those times (max - x). */
@@ -158,7 +158,7 @@ STEP(loss_grad) {
         real at_mark = K(0) - hard * V(pivot_rest);
         if (o->label_smoothing != 0 || o->z_loss != 0) {
             const real p = V(pivot_e) * V(inverse);
-            at_mark = at_mark + ((whole - hard) * p - unit * spread * (o->soft ? V(tau) : V(label_weight)));
+            at_mark = at_mark + ((whole - hard) * p - unit * spread * V(label_weight));
         }
         set_scaled_inverse(r, i, whole, o);
         SET(b, unit * keep);
@@ -311,7 +311,7 @@ STEP(quadratic_product) {
 }
 
 /* input: log-probabilities; nothing of the softmax state is used */
-STEP(nll_value) { (void)o; EACH_ROW SET(result, V(weight) * r_mul0(V(label_weight), -V(x_pivot))); }
+STEP(nll_value) { (void)o; EACH_ROW SET(result, V(weight) * r_mul0(V(label_weight), K(0) - V(x_pivot))); }
 STEP(nll_grad) {
     EACH_ROW {
         SET(mark, V(label));

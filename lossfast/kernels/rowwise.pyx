@@ -443,6 +443,8 @@ cdef void one_hot(const Job *j, Bench *w) noexcept nogil:
         if r.terms[0][lane] == 1 and r.terms[1][lane] == 1:
             r.label[lane] = r.terms[2][lane] - 1
             w.unusual = 1
+            if j.class_weight != NULL:
+                r.label_weight[lane] = j.class_weight[<ptrdiff_t>r.label[lane]]
 
 
 cdef void do_group(const Job *j, Bench *w, ptrdiff_t row, int n, double *totals) noexcept nogil:

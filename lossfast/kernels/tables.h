@@ -42,7 +42,7 @@ typedef struct {
     /* from the driver */
     double weight[LF_ROWS];       /* the row's weight; NaN where the label is out of range */
     double label[LF_ROWS];        /* the true class; -1: the targets are soft, or there are none */
-    double label_weight[LF_ROWS]; /* the true class's weight (with soft targets: the weighted sum of the targets) */
+    double label_weight[LF_ROWS]; /* the true class's weight */
     double classes[LF_ROWS];      /* how many classes are not masked */
     double pivot[LF_ROWS];        /* the class that is kept out of the sum: the true class, or the largest; -1: none */
     double x_pivot[LF_ROWS];      /* its logit (0 without a pivot) */
