@@ -54,8 +54,6 @@ def _variants() -> list[str]:
 
 #: Every backend, and of the compiled one every instruction set that this CPU runs, slowest first.
 VARIANTS = _variants()
-#: The one that a user gets.
-DEFAULT = next(name for name in reversed(VARIANTS) if name.startswith("compiled"))
 
 
 @contextlib.contextmanager
@@ -75,6 +73,12 @@ def available(variant: str) -> bool:
             return True
     except ImportError:
         return False
+
+
+#: The one that a user gets: the fastest that is there.
+DEFAULT = next(
+    filter(available, [*(name for name in reversed(VARIANTS) if name.startswith("compiled")), *backends.NAMES])
+)
 
 
 # ------------------------------------------------------------------------------------------------------- inputs

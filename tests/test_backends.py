@@ -50,11 +50,14 @@ def test_falling_back_warns_once(monkeypatch):
     monkeypatch.delenv("LOSSFAST_BACKEND", raising=False)
     monkeypatch.setattr(backends, "load", load)
     monkeypatch.setattr(backends, "current", None)
+    monkeypatch.setattr(backends, "_fell_back", False)
     with pytest.warns(RuntimeWarning, match="falls back to its numpy backend.*compiled.*numba.*C compiler") as caught:
         lf.mse_loss([1.0], [0.0])
     assert len(caught) == 1 and caught[0].filename == __file__
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        lf.mse_loss([1.0], [0.0])
+        monkeypatch.setattr(backends, "current", None)  # as after a `with use_backend(...)` before the first call
         lf.mse_loss([1.0], [0.0])
 
 

@@ -25,6 +25,7 @@ class SettingError(ValueError):
 
 #: The backend in use; None until the first call.
 current: ModuleType | None = None
+_fell_back = False
 _lock = threading.RLock()
 
 
@@ -34,7 +35,7 @@ def get() -> Any:
 
 
 def _choose() -> ModuleType:
-    global current
+    global current, _fell_back
     with _lock:
         if current is not None:
             return current
@@ -49,7 +50,8 @@ def _choose() -> ModuleType:
             except ImportError as error:
                 failures.append(str(error))
                 continue
-            if failures:
+            if failures and not _fell_back:
+                _fell_back = True
                 warnings.warn(
                     f"lossfast falls back to its {name} backend, slower: {'; '.join(failures)}. Install it with "
                     f"a C compiler at hand, or set LOSSFAST_BACKEND={name} to choose it without this warning.",
