@@ -86,5 +86,3 @@ if os.environ.get("LOSSFAST_ISA"):
         use_isa(os.environ["LOSSFAST_ISA"])
     except ValueError as error:
         raise SettingError(f"LOSSFAST_ISA: {error}") from None
-else:
-    use_isa(isas()[-1])

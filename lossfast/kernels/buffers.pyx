@@ -25,6 +25,17 @@ cdef extern from "convert.h" nogil:
 cdef int _isa = 0
 
 
+cdef void use_best() noexcept nogil:
+    global _isa
+    cdef int i
+    for i in range(lf_isa_count()):
+        if lf_isa_runs(i):
+            _isa = i
+
+
+use_best()
+
+
 def isas() -> tuple:
     """The instruction sets that were built and that this CPU runs, slowest first."""
     cdef int i
