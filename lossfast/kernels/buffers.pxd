@@ -128,7 +128,7 @@ cdef extern from "doubledouble.h" nogil:
 
 # Up to 16 rows of classes, side by side: number c of row i is at to[16 c + i].
 cdef void read_tile(void *to, int dtype, const Operand *op, char **rows, ptrdiff_t first, ptrdiff_t n) noexcept nogil
-cdef void write_tile(const Operand *op, char **rows, int count, const void *tile, int dtype, ptrdiff_t n) noexcept nogil
+cdef void write_tile(const Operand *op, char **rows, int count, void *tile, int dtype, ptrdiff_t n) noexcept nogil
 
 cdef enum:
     MAX_DIMS = 64

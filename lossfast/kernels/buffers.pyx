@@ -16,7 +16,7 @@ cdef extern from "convert.h" nogil:
     void lf_read(void *to, int dtype, ptrdiff_t step, const char *source, int type, int swapped, ptrdiff_t stride, ptrdiff_t n)
     void lf_read_labels(int64_t *to, const char *source, int type, int swapped, ptrdiff_t stride, ptrdiff_t n)
     void lf_read_tile(void *to, int dtype, char **rows, ptrdiff_t skip, int type, int swapped, ptrdiff_t stride, ptrdiff_t n)
-    void lf_write_tile(char **rows, int count, int type, int swapped, ptrdiff_t stride, const void *tile, int dtype, ptrdiff_t n)
+    void lf_write_tile(char **rows, int count, int type, int swapped, ptrdiff_t stride, void *tile, int dtype, ptrdiff_t n)
     void lf_write(char *to, int type, int swapped, ptrdiff_t stride, const void *source, int dtype, ptrdiff_t step, ptrdiff_t n)
 
 
@@ -220,5 +220,5 @@ cdef void read_tile(void *to, int dtype, const Operand *op, char **rows, ptrdiff
     lf_read_tile(to, dtype, rows, first * op.stride, op.type, op.swapped, op.stride, n)
 
 
-cdef void write_tile(const Operand *op, char **rows, int count, const void *tile, int dtype, ptrdiff_t n) noexcept nogil:
+cdef void write_tile(const Operand *op, char **rows, int count, void *tile, int dtype, ptrdiff_t n) noexcept nogil:
     lf_write_tile(rows, count, op.type, op.swapped, op.stride, tile, dtype, n)

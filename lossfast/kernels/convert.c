@@ -128,7 +128,7 @@ typedef long long long2 __attribute__((vector_size(16)));
 #define PICK2(a, b, i, j) __builtin_shuffle(a, b, (long2){i, j})
 #endif
 
-static inline void transpose4(const char *const from[4], char *const to[4]) {
+static inline void transpose4(char *const from[4], char *const to[4]) {
     float4 a, b, c, d;
     memcpy(&a, from[0], 16), memcpy(&b, from[1], 16), memcpy(&c, from[2], 16), memcpy(&d, from[3], 16);
     const float4 ab = PICK4(a, b, 0, 4, 1, 5), AB = PICK4(a, b, 2, 6, 3, 7);
@@ -137,7 +137,7 @@ static inline void transpose4(const char *const from[4], char *const to[4]) {
     c = PICK4(AB, CD, 0, 1, 4, 5), d = PICK4(AB, CD, 2, 3, 6, 7);
     memcpy(to[0], &a, 16), memcpy(to[1], &b, 16), memcpy(to[2], &c, 16), memcpy(to[3], &d, 16);
 }
-static inline void transpose2(const char *const from[2], char *const to[2]) {
+static inline void transpose2(char *const from[4], char *const to[4]) {
     double2 a, b;
     memcpy(&a, from[0], 16), memcpy(&b, from[1], 16);
     const double2 c = PICK2(a, b, 0, 2), d = PICK2(a, b, 1, 3);
@@ -155,72 +155,47 @@ static int as_kept(int type, int swapped, int dtype) {
     return !swapped && type == (dtype == 32 ? LF_FLOAT32 : LF_FLOAT64);
 }
 
-void lf_read_tile(void *to, int dtype, char **rows, ptrdiff_t skip, int type, int swapped, ptrdiff_t stride, ptrdiff_t n) {
-    const ptrdiff_t size = dtype / 8;
-    char *const tile = to;
+/* n numbers of each of the 16 rows to the tile, or (`back`) from it, as they are */
+static void move_tile(char *tile, char **rows, ptrdiff_t skip, ptrdiff_t stride, ptrdiff_t size, ptrdiff_t n, int back) {
     ptrdiff_t done = 0;
-    if (as_kept(type, swapped, dtype)) {
-        if (side_by_side(rows, size)) {
-            for (ptrdiff_t c = 0; c < n; c++) memcpy(tile + c * ROWS * size, rows[0] + skip + c * stride, ROWS * size);
-            return;
+    if (side_by_side(rows, size)) {
+        for (; done < n; done++) {
+            char *const column = tile + done * ROWS * size, *const row = rows[0] + skip + done * stride;
+            memcpy(back ? row : column, back ? column : row, ROWS * size);
         }
-#if defined(__GNUC__)
-        if (stride == size) {
-            const int side = dtype == 32 ? 4 : 2;
-            for (; done + side <= n; done += side)
-                for (int i = 0; i < ROWS; i += side) {
-                    const char *from[4];
-                    char *at[4];
-                    for (int k = 0; k < side; k++) {
-                        from[k] = rows[i + k] + skip + done * size;
-                        at[k] = tile + ((done + k) * ROWS + i) * size;
-                    }
-                    if (dtype == 32) transpose4(from, at);
-                    else transpose2(from, at);
-                }
-        }
-#endif
-        for (; done < n; done++)
-            for (int i = 0; i < ROWS; i++) {
-                if (dtype == 32) memcpy(tile + (done * ROWS + i) * 4, rows[i] + skip + done * stride, 4);
-                else memcpy(tile + (done * ROWS + i) * 8, rows[i] + skip + done * stride, 8);
-            }
         return;
     }
-    for (int i = 0; i < ROWS; i++) lf_read(tile + i * size, dtype, ROWS, rows[i] + skip, type, swapped, stride, n);
+#if defined(__GNUC__)
+    const int side = size == 4 ? 4 : 2;
+    for (; stride == size && done + side <= n; done += side)
+        for (int i = 0; i < ROWS; i += side) {
+            char *row[4], *column[4];
+            for (int k = 0; k < side; k++) {
+                row[k] = rows[i + k] + skip + done * size;
+                column[k] = tile + ((done + k) * ROWS + i) * size;
+            }
+            if (size == 4) transpose4(back ? column : row, back ? row : column);
+            else transpose2(back ? column : row, back ? row : column);
+        }
+#endif
+    for (; done < n; done++)
+        for (int i = 0; i < ROWS; i++) {
+            char *const cell = tile + (done * ROWS + i) * size, *const at = rows[i] + skip + done * stride;
+            if (size == 4) memcpy(back ? at : cell, back ? cell : at, 4);
+            else memcpy(back ? at : cell, back ? cell : at, 8);
+        }
 }
 
-void lf_write_tile(char **rows, int count, int type, int swapped, ptrdiff_t stride, const void *from, int dtype, ptrdiff_t n) {
-    const ptrdiff_t size = dtype / 8;
-    const char *const tile = from;
-    ptrdiff_t done = 0;
-    if (count == ROWS && as_kept(type, swapped, dtype)) {
-        if (side_by_side(rows, size)) {
-            for (ptrdiff_t c = 0; c < n; c++) memcpy(rows[0] + c * stride, tile + c * ROWS * size, ROWS * size);
-            return;
-        }
-#if defined(__GNUC__)
-        if (stride == size) {
-            const int side = dtype == 32 ? 4 : 2;
-            for (; done + side <= n; done += side)
-                for (int i = 0; i < ROWS; i += side) {
-                    const char *at[4];
-                    char *to[4];
-                    for (int k = 0; k < side; k++) {
-                        at[k] = tile + ((done + k) * ROWS + i) * size;
-                        to[k] = rows[i + k] + done * size;
-                    }
-                    if (dtype == 32) transpose4(at, to);
-                    else transpose2(at, to);
-                }
-        }
-#endif
-        for (; done < n; done++)
-            for (int i = 0; i < ROWS; i++) {
-                if (dtype == 32) memcpy(rows[i] + done * stride, tile + (done * ROWS + i) * 4, 4);
-                else memcpy(rows[i] + done * stride, tile + (done * ROWS + i) * 8, 8);
-            }
-        return;
-    }
-    for (int i = 0; i < count; i++) lf_write(rows[i], type, swapped, stride, tile + i * size, dtype, ROWS, n);
+void lf_read_tile(void *to, int dtype, char **rows, ptrdiff_t skip, int type, int swapped, ptrdiff_t stride, ptrdiff_t n) {
+    if (as_kept(type, swapped, dtype)) move_tile(to, rows, skip, stride, dtype / 8, n, 0);
+    else
+        for (int i = 0; i < ROWS; i++)
+            lf_read((char *)to + i * (dtype / 8), dtype, ROWS, rows[i] + skip, type, swapped, stride, n);
+}
+
+void lf_write_tile(char **rows, int count, int type, int swapped, ptrdiff_t stride, void *tile, int dtype, ptrdiff_t n) {
+    if (count == ROWS && as_kept(type, swapped, dtype)) move_tile(tile, rows, 0, stride, dtype / 8, n, 1);
+    else
+        for (int i = 0; i < count; i++)
+            lf_write(rows[i], type, swapped, stride, (char *)tile + i * (dtype / 8), dtype, ROWS, n);
 }

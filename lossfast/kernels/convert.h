@@ -20,6 +20,6 @@ void lf_write(char *to, int type, int swapped, ptrdiff_t stride, const void *fro
 
 /* 16 rows of n numbers to a tile, number c of row i at [16 c + i]; `skip` bytes into each row. And back: `count` rows. */
 void lf_read_tile(void *to, int dtype, char **rows, ptrdiff_t skip, int type, int swapped, ptrdiff_t stride, ptrdiff_t n);
-void lf_write_tile(char **rows, int count, int type, int swapped, ptrdiff_t stride, const void *tile, int dtype, ptrdiff_t n);
+void lf_write_tile(char **rows, int count, int type, int swapped, ptrdiff_t stride, void *tile, int dtype, ptrdiff_t n);
 
 #endif
