@@ -269,8 +269,10 @@ INLINE real r_pow2(real k) {
     return r_from_bits((r_bits(k + K(MAGIC)) + EXPONENT_BIAS) << MANTISSA_BITS);
 }
 
-/* 0 times anything is 0: a weight of 0 silences an infinity. */
-INLINE real r_mul0(real weight, real x) { return where(eq(weight, K(0)), K(0), weight * x); }
+/* 0 times infinity is 0; a NaN stays. */
+INLINE real r_mul0(real weight, real x) { return where(both(eq(weight, K(0)), eq(x, x)), K(0), weight * x); }
+/* 0 times anything is 0, NaN too: for what must not be heard. */
+INLINE real r_silence(real weight, real x) { return where(eq(weight, K(0)), K(0), weight * x); }
 
 /* P(x) of the coefficients, lowest order first */
 INLINE real r_horner(real x, const scalar *c, int terms) {

@@ -198,10 +198,10 @@ STAGE(exponentials_times_v) {
     }
 }
 
-/* terms: how many targets are not 0, their sum, the sum of their classes + 1; the largest target and its first class
-   go to terms 3 and result */
+/* terms: how many targets are not 0, their sum, the sum of their classes + 1; the largest target that is not masked, and
+   its first class, go to terms 3 and result */
 STAGE(one_hot) {
-    const scalar *t = k->t;
+    const scalar *t = k->t, *live = k->live;
     CLASSES;
     EACH_GROUP {
         SUM(count); SUM(whole_sum); SUM(place);
@@ -219,7 +219,7 @@ STAGE(one_hot) {
         if (r->terms[0][0] != before) r->terms[2][0] += number + (double)k->first * (r->terms[0][0] - before);
         PUT(r->terms[1], whole_sum);
         for (ptrdiff_t i = 0; i < n; i++)
-            if ((double)t[i] > r->terms[3][0]) {
+            if ((double)t[i] > r->terms[3][0] && (!live || live[i] != 0)) {
                 r->terms[3][0] = t[i];
                 r->result[0] = (double)(k->first + i);
             }
@@ -228,7 +228,8 @@ STAGE(one_hot) {
         PUT(r->terms[1], whole_sum);
         PUT(r->terms[2], place);
         real most = K(-INFINITY), which = K(0);
-        EACH_CLASS((void)part; const real y = IN(t, 0); which = where(lt(most, y), CLASS(), which); most = r_max(y, most););
+        EACH_CLASS((void)part; const real y = live ? where(eq(IN(live, 0), K(0)), K(-INFINITY), IN(t, 0)) : IN(t, 0);
+                   which = where(lt(most, y), CLASS(), which); most = r_max(y, most););
         for (int p = 0; p < DPARTS; p++) {
             d_store(r->terms[3] + lane + p * DLANES, r_double(most, p));
             d_store(r->result + lane + p * DLANES, r_double(which, p));
@@ -300,7 +301,7 @@ STAGE(along_v) {
         SUM(ev); SUM(all);
         EACH_CLASS(const real d = IN(v, 0); const real hi = IN(e, 0); const real seen = where(eq(hi, K(0)), K(0), d);
                    sum_add_product(&ev[part], hi, seen); sum_add_product(&ev[part], IN(lo, 0), seen);
-                   sum_add(&all[part], live ? r_mul0(IN(live, 0), d) : d, K(0));)
+                   sum_add(&all[part], live ? r_silence(IN(live, 0), d) : d, K(0));)
         ;
         PUT(r->terms[0], ev);
         PUT(r->terms[1], all);
@@ -413,7 +414,7 @@ STAGE(linear) {
     EACH_GROUP {
         const pair inverse = ROW_SPLIT(inverse);
         const real a = ROW(a), b = ROW(b), c = ROW(c);
-        EACH_CLASS((void)part; const real d = live ? r_mul0(IN(live, 0), IN(v, 0)) : IN(v, 0);
+        EACH_CLASS((void)part; const real d = live ? r_silence(IN(live, 0), IN(v, 0)) : IN(v, 0);
                    OUT(out, r_fma(b, PROBABILITY(), r_fma(a, d, c))););
     }
 }

@@ -168,8 +168,8 @@ STEP(loss_grad) {
     }
 }
 
-/* H = a diag(p) + (z2 - a) p p^T, z2 the part of the squared lse */
-#define CURVATURE() (UNIT(o->temperature * o->temperature) * PULL())
+/* H = a diag(p) + (z2 - a) p p^T, z2 the part of the squared lse. Where that is infinite, p (1-p) lse is 0 in the limit. */
+#define CURVATURE() (UNIT(o->temperature * o->temperature) * where(eq(V(lse), K(INFINITY)), TAU(), PULL()))
 #define CURVATURE_Z() (UNIT(o->temperature * o->temperature) * Z2())
 
 STEP(loss_hess) {
@@ -212,7 +212,7 @@ STEP(loss_grad_target) {
 }
 STEP(loss_grad_temperature) {
     EACH_ROW {
-        const real spread = MEAN(0), mean_x = V(max) - spread; /* sum p (max - x), sum p x */
+        const real spread = MEAN(0), mean_x = where(eq(V(lse), K(INFINITY)), V(lse), V(max) - spread); /* sum p (max - x), p x */
         real g = r_fma(TAU(), spread, -TAU_GAP());
         if (o->z_loss != 0) g = g - Z2() * V(lse) * mean_x;
         SET(result, UNIT(o->temperature * o->temperature) * g);

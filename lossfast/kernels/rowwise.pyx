@@ -106,6 +106,14 @@ cdef void copy_weights(number *cw, const double *weights, ptrdiff_t step, ptrdif
         cw[i * step] = <number>weights[i]
 
 
+cdef void drop_nan(number *x, ptrdiff_t step, ptrdiff_t n) noexcept nogil:
+    """0 for NaN: at a limit, a probability of 0 times an infinite log-sum-exp."""
+    cdef ptrdiff_t i
+    for i in range(n):
+        if x[i * step] != x[i * step]:
+            x[i * step] = 0
+
+
 cdef void fill(number *x, ptrdiff_t step, ptrdiff_t n, double value) noexcept nogil:
     cdef ptrdiff_t i
     for i in range(n):
@@ -255,6 +263,8 @@ cdef void limits(const Job *j, Bench *w) noexcept nogil:
     cdef double x
     for lane in range(w.n):
         w.prediction[lane] = w.rows.argmax[lane] if w.rows.argmax[lane] >= 0 else 0
+        if not j.needs_softmax:
+            continue
         if w.rows.max[lane] != INFINITY and w.rows.max[lane] != -INFINITY:
             continue
         infinite = 0
@@ -313,9 +323,14 @@ cdef void deliver(const Job *j, Bench *w, const Output *out, ptrdiff_t first) no
     cdef char *values
     cdef char *rows[16]
     for lane in range(w.n):
+        values = <char *>w.k.out + lane * j.width
+        if w.limit[lane] and j.options.z_loss != 0:
+            if j.dtype == 32:
+                drop_nan(<float *>values, j.group, w.k.n)
+            else:
+                drop_nan(<double *>values, j.group, w.k.n)
         if not (w.masked[lane] or (out.weighted and w.silent[lane])):
             continue
-        values = <char *>w.k.out + lane * j.width
         if j.dtype == 32:
             fill(<float *>values, j.group, w.k.n, 0 if out.weighted else out.when_masked)
         else:
@@ -385,7 +400,7 @@ cdef void describe_rows(const Job *j, Bench *w) noexcept nogil:
     cdef int64_t labels[16]
     cdef int64_t label
     cdef ptrdiff_t c
-    cdef double live
+    cdef double live, factor
     cdef lf_rows *r = &w.rows
     cdef int even = j.geometry.ndim == 1 and w.n == j.group
     if w.unusual:
@@ -417,13 +432,17 @@ cdef void describe_rows(const Job *j, Bench *w) noexcept nogil:
                     r.weight[lane] = NAN
             if j.has_ignore and label == j.ignore:
                 w.silent[lane] = w.unusual = 1
-    if j.has[WHERE]:
+    if j.has[WHERE] or j.has[FACTORS]:
         w.unusual = 1
         for lane in range(j.group):
             r.classes[lane] = 0
             for c in range(j.classes):
-                read(&live, 64, 1, &j.ops[WHERE], w.at[WHERE][lane] + c * j.ops[WHERE].stride, 0, 1)
-                r.classes[lane] += live != 0
+                live = factor = 1
+                if j.has[WHERE]:
+                    read(&live, 64, 1, &j.ops[WHERE], w.at[WHERE][lane] + c * j.ops[WHERE].stride, 0, 1)
+                if j.has[FACTORS]:
+                    read(&factor, 64, 1, &j.ops[FACTORS], w.at[FACTORS][lane] + c * j.ops[FACTORS].stride, 0, 1)
+                r.classes[lane] += live != 0 and factor != 0
             if r.classes[lane] == 0:
                 w.masked[lane] = w.silent[lane] = 1
 
@@ -620,7 +639,7 @@ cdef class Rowwise:
             out.weighted = name in WEIGHTED
             out.is_loss = name == "loss" and "loss" in job.totals
             out.is_temperature = name == "grad_temperature" and name in job.totals
-            out.when_masked = -INFINITY if name in ("log_proba", "lse") else 0
+            out.when_masked = {"log_proba": -INFINITY, "lse": -INFINITY, "margin": NAN}.get(name, 0)
             out.kind = {"pred": PREDICTION, "correct": CORRECT}.get(name, PROGRAM)
             if out.kind == PROGRAM:
                 out.program = find_program(j.rows, job.loss.encode(), name.encode())
@@ -631,7 +650,7 @@ cdef class Rowwise:
             j.needs_truth |= name in ("margin", "rank")
             if name in ("pred", "correct"):
                 j.needs_argmax = 1
-                j.needs_softmax |= name == "correct"  # which tells a row with a NaN
+                j.needs_softmax |= name == "correct" and job.loss != "nll_loss"  # it tells a row with a NaN
             if (j.has[LABELS] or j.has[TARGET]) and (name in ("hess", "entropy", "log_proba", "grad_target", "lse") or job.label_smoothing != 0 or job.z_loss != 0):
                 j.needs_rest = j.needs_argmax = 1
             if wanted[name] is not None:
