@@ -6,6 +6,7 @@ is declared.
 """
 
 import functools
+import hashlib
 import itertools
 import re
 from pathlib import Path
@@ -557,8 +558,9 @@ INPUT_DTYPES = [*map(np.dtype, ("f2", "f4", "f8", "i1", "u2", "i8", "?")), BFLOA
 
 
 def bits(result):
+    """What tells results apart to the bit, and is short enough to be shown."""
     result = np.asarray(result)
-    return result.shape, result.dtype, np.ascontiguousarray(result).tobytes()
+    return result.shape, result.dtype, hashlib.sha256(np.ascontiguousarray(result)).hexdigest()
 
 
 @pytest.mark.parametrize("dtype", INPUT_DTYPES, ids=str)
@@ -760,6 +762,61 @@ def test_the_first_of_equal_classes_is_predicted(variant):
         for found in result:
             assert np.array_equal(found.pred, rows) and found.correct.all()
             assert not found.rank.any() and not found.margin.any()
+
+
+SPECIAL = np.array([0, -0.0, 1, -1, 5, 100, -100, np.inf, -np.inf, np.nan, 3e38, -3e38])
+
+
+def special_rows(loss, seed):
+    """A few rows with special values among ordinary ones, and any options."""
+    random = np.random.default_rng(seed)
+    shape = (3, int(random.choice([1, 2, 3, 5, 70])))
+    x = np.where(random.random(shape) < 0.3, random.choice(SPECIAL, shape), 5 * random.normal(size=shape))
+    options = {"where": random.random(shape) < 0.7} if random.random() < 0.3 else {}
+    for name, parameter in loss.parameters.items():
+        if random.random() < 0.3:
+            options[name] = random.choice(OTHER_VALUES[parameter.domain])
+    if loss.kind == "row_function":
+        if "b" in loss.shared and random.random() < 0.5:
+            options["b"] = random.choice([0.0, 1, 2], shape)
+        return (x,), options
+    if random.random() < 0.3:
+        options["class_weight"] = random.choice([0, 1, 2, 0.5], shape[1])
+    if random.random() < 0.3:
+        options["sample_weight"] = random.choice([0, 1, 2], 3)
+    if loss.soft and random.random() < 0.4:
+        return (x, random.dirichlet(np.ones(shape[1]), 3) * (random.random(shape) < 0.6)), options
+    return (x, np.where(random.random(3) < 0.15, -100, random.integers(shape[1], size=3))), options
+
+
+def every_result(loss, operands, options):
+    v = np.cos(np.arange(operands[0].size)).reshape(operands[0].shape)
+    if loss.kind == "rowwise":
+        results = loss.evaluate(*operands, reduction="none", **options)._asdict()
+        if "hvp" in loss.outputs:
+            results["hvp"] = loss.hvp(*operands, v, reduction="none", **options)
+        return {**results, "sum": loss(*operands, reduction="sum", **options), "mean": loss(*operands, **options)}
+    results = {"value": loss(*operands, **options), "jvp": loss.jvp(*operands, v, **options)}
+    results["vjp"] = loss.vjp(*operands, np.ones_like(results["value"]), **options)
+    if "sign" in loss.outputs:
+        results["sign"] = loss.with_sign(*operands, **options)[1]
+    return results
+
+
+@each_row
+def test_special_values_are_the_same_everywhere(loss):
+    """Whatever the options: finite, infinite or NaN alike, and where finite about the same."""
+    reference, *others = reversed(VARIANTS)
+    for seed in range(150):
+        operands, options = special_rows(loss, seed)
+        with reference.chosen():
+            expected = every_result(loss, operands, options)
+        for variant in others:
+            with variant.chosen():
+                got = every_result(loss, operands, options)
+            for name, right in expected.items():
+                where = f"{name} on {variant} with {operands}, {options}"
+                np.testing.assert_allclose(got[name], right, rtol=1e-11, atol=1e-11, err_msg=where)
 
 
 # ---------------------------------------------------------------------------------------------- the registry itself

@@ -97,6 +97,7 @@ def spans_of_a_child():
 INTERRUPTED = """
 import os, signal, sys, threading, time
 from lossfast import _threads
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored in the background
 def work(start, stop):
     if start == 10:
         print("begun", flush=True)

@@ -674,7 +674,7 @@ def _losses(job: RowwiseJob, rows: Rows, wanted: set[str], give: Callable[[str, 
         give("hess", hess)
 
     if "correct" in wanted:
-        give("correct", (s[:, LEAD] == label) & ~rows.ignored & ~nan)
+        give("correct", (s[:, LEAD] == label) & ~rows.ignored & ~nan & (s[:, EMPTY] == 0))
     if not {"margin", "rank"}.isdisjoint(wanted):
         margin, rank = np.empty(n), np.empty(n)
         _ranking(x, s, label, rows.ignored, margin, rank)

@@ -466,7 +466,7 @@ class _Softmax:
     def _largest(self) -> None:
         """The largest logit, where it is first, and which rows are special."""
         job, rows, n = self.job, self.rows, self.n
-        top, self.leader = np.full(n, -np.inf), np.zeros(n, dtype=np.int64)
+        top, best, self.leader = np.full(n, -np.inf), np.full(n, -np.inf), np.zeros(n, dtype=np.int64)
         infinities = np.zeros(n)
         if job.where is not None or job.b is not None:
             self.unmasked = np.zeros(n)
@@ -475,11 +475,12 @@ class _Softmax:
         if ranked:
             self.true, most = np.zeros(n, dtype=np.int64), np.full(n, -np.inf)
         for chunk in self.chunks():
-            here, first = chunk.x.max(axis=0), chunk.x.argmax(axis=0)
-            self.leader = np.where(
-                (here > top) | ((here != here) & (top == top)), first + chunk.columns.start, self.leader
-            )
+            here = chunk.x.max(axis=0)
             top = np.maximum(top, here)
+            numbers = np.where(chunk.x == chunk.x, chunk.x, -np.inf) if np.isnan(here).any() else chunk.x
+            most_here, first = numbers.max(axis=0), numbers.argmax(axis=0)  # NaN is no class's largest logit
+            self.leader = np.where(most_here > best, first + chunk.columns.start, self.leader)
+            best = np.maximum(best, most_here)
             if np.any(here == np.inf):
                 infinities += np.count_nonzero(chunk.x == np.inf, axis=0)
             if chunk.mask is not None:
@@ -748,13 +749,12 @@ def do_softmax(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:
     if "lse" in out:
         give("lse", s.lse)
     if "sign" in out:
-        sign = np.where(s.empty, 0.0, np.sign(s.whole))
-        give("sign", np.where((s.top == -np.inf), 0.0, sign))
-    missing = s.top != s.top
+        sign = np.where(s.empty | (s.top == -np.inf), 0.0, np.sign(s.whole))
+        give("sign", np.where(s.lse == s.lse, sign, np.nan))
     if "pred" in out:
         give("pred", s.leader)
     if "correct" in out:
-        give("correct", (s.leader == s.true) & ~rows.ignored & ~missing)
+        give("correct", (s.leader == s.true) & ~rows.ignored & ~s.nan & ~s.empty)
     if "entropy" in out:
         spread_out = s.sum_of(lambda c: np.where(s.entries(c) == 0, 0.0, -s.entries(c) * c.t))
         give("entropy", np.where(s.empty, 0.0, s.log_rest + spread_out))
