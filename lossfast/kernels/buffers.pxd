@@ -85,8 +85,6 @@ cdef extern from "tables.h" nogil:
         LF_STAGE_target_sums
         LF_STAGE_remainder
         LF_STAGE_ranking
-        LF_STAGE_along_v
-        LF_STAGE_affine
 
     ctypedef struct lf_program_step:
         lf_row_step step
@@ -129,9 +127,6 @@ cdef extern from "doubledouble.h" nogil:
 # Up to 16 rows of classes, side by side: number c of row i is at to[16 c + i].
 cdef void read_tile(void *to, int dtype, const Operand *op, char **rows, ptrdiff_t first, ptrdiff_t n) noexcept nogil
 cdef void write_tile(const Operand *op, char **rows, int count, void *tile, int dtype, ptrdiff_t n) noexcept nogil
-
-cdef enum:
-    MAX_DIMS = 64
 
 # How the elements (or rows) of a job are counted: the shape common to all its operands, with the axes that every operand
 # steps through evenly joined into one.

@@ -32,13 +32,11 @@
 #define NOINLINE static __attribute__((noinline, unused))
 #define UNROLL _Pragma("GCC unroll 16")
 #define KEEP_ROLLED _Pragma("GCC unroll 1")
-#define PREFETCH(p, write) __builtin_prefetch((p), (write), 3)
 #else
 #define INLINE static __inline
 #define NOINLINE static
 #define UNROLL
 #define KEEP_ROLLED
-#define PREFETCH(p, write) ((void)0)
 #if LF_LANES != 1
 #error "vectors need GCC or Clang; build with LF_LANES=1"
 #endif
@@ -52,8 +50,6 @@ typedef int32_t integer;
 #define MAGIC 12582912.0f /* 1.5 * 2^23: adding it rounds to an integer, which then stands in the low bits */
 #define MANTISSA_BITS 23
 #define EXPONENT_BIAS 127
-#define SMALLEST_NORMAL FLT_MIN
-#define LARGEST FLT_MAX
 #else
 typedef double scalar;
 typedef int64_t integer;
@@ -62,8 +58,6 @@ typedef int64_t integer;
 #define MAGIC 6755399441055744.0 /* 1.5 * 2^52 */
 #define MANTISSA_BITS 52
 #define EXPONENT_BIAS 1023
-#define SMALLEST_NORMAL DBL_MIN
-#define LARGEST DBL_MAX
 #endif
 
 #if LF_LANES == 1
@@ -74,7 +68,6 @@ typedef double dreal;
 typedef scalar real __attribute__((vector_size(LF_LANES * sizeof(scalar))));
 typedef integer ireal __attribute__((vector_size(LF_LANES * sizeof(scalar))));
 typedef double dreal __attribute__((vector_size(DLANES * sizeof(double))));
-typedef int64_t ldreal __attribute__((vector_size(DLANES * sizeof(double))));
 #if LF_DTYPE == 32
 typedef float hreal __attribute__((vector_size(DLANES * sizeof(float)))); /* the lanes of one dreal, as floats */
 #endif
@@ -441,8 +434,9 @@ INLINE void sum_add_weighted(sum *a, real v, const double *w) {
 #include "coefficients.h"
 
 /* e^t, t = k ln 2 + r: `w` = e^r - 1 and k. For |t| up to 577 ln 2 (float64: 4112 ln 2) k * head is exact, and so is
-   t minus it. `tail` is added to r: what t itself lost to rounding.
-   float32: w is within 2^-26.0 of e^r - 1, relative to e^r; float64: within 2^-55.2. */
+   t minus it. `tail` is added to r: what t itself lost to rounding. Measured error of 1 + w, relative to e^r, on
+   [-400, 177] (float64: [-700, 700]): 2^-24.52 at -59.92188, float64 2^-53.59 at 315.738; without fma 2^-24.42 at
+   113.356, 2^-53.52 at -34.3107. */
 typedef struct { real w, k; } exponential;
 INLINE exponential r_exp_parts(real t, real tail) {
     static const scalar c[] = LF_EXPM1;
@@ -452,7 +446,8 @@ INLINE exponential r_exp_parts(real t, real tail) {
     return (exponential){w, k};
 }
 
-/* e^-a in two parts, for a >= 0 (lo is not normalised where e^-a is subnormal), and 1 - e^-a with full relative accuracy. */
+/* e^-a in two parts, for a >= 0 (lo is not normalised where e^-a is subnormal), and 1 - e^-a with full relative accuracy.
+   The first part alone is within 1.01 ULP, at a = 59.92188; float64 0.97, at 113.9856. */
 typedef struct { real hi, lo, left; } decay;
 INLINE decay r_exp_negative(real a) {
     const real floor_ = K(LF_DTYPE == 32 ? -104.0 : -746.0), lift = K(LF_DTYPE == 32 ? 64 : 128);
@@ -483,7 +478,8 @@ INLINE real r_log(real h, real rest, real n, real add) {
     return whole + (f - (half - (low + lost)));
 }
 
-/* log(1 + x + lo) for x >= 0 (an infinite x gives infinity, a NaN NaN), |lo| below a unit in the last place of x. */
+/* log(1 + x + lo) for x >= 0 (an infinite x gives infinity, a NaN NaN), |lo| below a unit in the last place of x. Measured
+   with lo = 0: 0.86 ULP, at x = 0.40986720; float64 0.84, at 0.40681440. */
 INLINE real r_log1p(real x, real lo) {
     const real h = K(1) + x;
     const real rest = where(lt(x, K(1)), x - (h - K(1)), K(1) - (h - x)) + lo;
