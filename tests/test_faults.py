@@ -82,6 +82,8 @@ WIDTHS = [3, 70, 130_000]
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row[0]:02}-{row[1]}-{row[2]}".replace(" ", ""))
 def test_rows(row, width, dtype):
     _, logits, label, loss, grad, proba, lse = row
+    if width > 1000 and dtype == np.float64:
+        pytest.skip("the walk over chunks is the same for both")
     x = np.full((3, width), -INF, dtype)
     x[:, :3] = [[0.5, 1, 2], logits, [0.5, 1, 2]]
     grad, proba = ([NAN] * width if math.isnan(a[0]) else [*a, *[0] * (width - 3)] for a in (grad, proba))
@@ -537,6 +539,8 @@ except KeyboardInterrupt:
     "call", ["cross_entropy(x, labels, n_threads=1)", "cross_entropy(x, labels, n_threads=2)", "mse_loss(x, x)"]
 )
 def test_22_ctrl_c(variant, call):
+    if variant in COMPILED[1:]:
+        pytest.skip("one instruction set is enough")
     environment = {**os.environ, **variant.environment}
     process = subprocess.Popen(
         [sys.executable, "-c", INTERRUPTED.format(call=call)], env=environment, stdout=subprocess.PIPE, text=True
