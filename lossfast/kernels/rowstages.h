@@ -308,13 +308,14 @@ STAGE(along_v) {
     }
 }
 
-/* 0: how many logits are above the true class's, 1: the largest of the others */
+/* how many logits are above the true class's, the largest of the others, and whether the row is
+   undefined (1 or more: NaN counts 1, +inf a half); on the logits as given */
 STAGE(ranking) {
     const scalar *x = k->x;
     CLASSES;
     EACH_GROUP {
         const real own = ROW(x_truth), label = ROW_CLASS(truth);
-        SUM(above);
+        SUM(above); SUM(undefined);
 #if ALONG
         real most[SUMS];
         for (int i = 0; i < SUMS; i++) most[i] = K(-INFINITY);
@@ -322,15 +323,17 @@ STAGE(ranking) {
         real most[1] = {K(-INFINITY)};
 #endif
         EACH_CLASS(const real y = IN(x, -INFINITY); sum_add(&above[part], where(lt(own, y), K(1), K(0)), K(0));
+                   sum_add(&undefined[part], where(eq(y, y), where(eq(y, K(INFINITY)), K(0.5), K(0)), K(1)), K(0));
                    most[part] = r_max(where(eq(CLASS(), label), K(-INFINITY), y), most[part]);)
         ;
-        PUT(r->terms[0], above);
+        PUT(r->above, above);
+        PUT(r->undefined, undefined);
 #if ALONG
         scalar lanes[16];
         for (int i = 0; i < SUMS; i++) r_store(lanes + i * LF_LANES, most[i]);
-        for (int i = 0; i < 16; i++) r->terms[1][0] = lanes[i] > r->terms[1][0] ? lanes[i] : r->terms[1][0];
+        for (int i = 0; i < 16; i++) r->runner_up[0] = lanes[i] > r->runner_up[0] ? lanes[i] : r->runner_up[0];
 #else
-        for (int p = 0; p < DPARTS; p++) d_store(r->terms[1] + lane + p * DLANES, r_double(most[0], p));
+        for (int p = 0; p < DPARTS; p++) d_store(r->runner_up + lane + p * DLANES, r_double(most[0], p));
 #endif
     }
 }
@@ -343,7 +346,7 @@ STAGE(ranking) {
     const real spread_c = live ? c * IN(live, 0) : c;                                                                  \
     const real part_c = t ? r_fma(b, IN(t, 0), spread_c) : spread_c;                                                                 \
     const real g = where(eq(CLASS(), mark), at_mark,                                                                 \
-                         probability(IN(e, 0), IN(lo, 0), a) * post - (cw ? IN(cw, 0) * part_c : part_c));
+                         r_mul0(probability(IN(e, 0), IN(lo, 0), a), post) - (cw ? IN(cw, 0) * part_c : part_c));
 #define AFFINE_ROWS                                                                                                    \
     const pair a = ROW_SPLIT(a);                                                                                       \
     const real b = ROW(b), c = ROW(c), post = ROW(post), mark = ROW_CLASS(mark), at_mark = ROW(at_mark);
@@ -353,7 +356,7 @@ STAGE(affine) {
     scalar *out = k->out;
     CLASSES;
     int bare = t == NULL;
-    for (int i = 0; i < r->rows; i++) bare &= r->c[i] == 0;
+    for (int i = 0; i < r->rows; i++) bare &= r->c[i] == 0 && r->post[i] - r->post[i] == 0;
     EACH_GROUP {
         AFFINE_ROWS
         if (bare) {
@@ -455,7 +458,7 @@ STAGE(weighted_gap) {
     const pair it = K_split(k->inverse_temperature, k->inverse_temperature_lo);
     EACH_GROUP {
         GAP_ROWS
-        EACH_CLASS((void)part; GAP_ENTRY() OUT(out, a * (cw ? r_mul0(IN(cw, 0), gap) : gap)););
+        EACH_CLASS((void)part; GAP_ENTRY() OUT(out, r_mul0(a, cw ? r_mul0(IN(cw, 0), gap) : gap)););
     }
 }
 

@@ -115,7 +115,7 @@ STEP(targets) {
 /* The sum of the smoothed, weighted targets, and of those times (max - x). */
 INLINE real smoothed(real tau, real spread, real classes, const lf_options *o) {
     const double eps = o->label_smoothing;
-    return eps == 0 ? tau : r_fma(K(eps) / classes, spread, K(1 - eps) * tau);
+    return eps == 0 ? tau : r_fma(K(eps) / classes, spread, r_mul0(K(1 - eps), tau));
 }
 #define TAU() smoothed(V(tau), V(cw_sum), V(classes), o)
 #define TAU_GAP() smoothed(V(tau_gap), V(cw_gap), V(classes), o)
@@ -126,14 +126,14 @@ INLINE real smoothed(real tau, real spread, real classes, const lf_options *o) {
 /* the factor of p in the gradient: the targets' sum, and what the squared lse adds (nothing, though lse be infinite) */
 #define PULL() (o->z_loss == 0 ? TAU() : r_fma(Z2(), V(lse), TAU()))
 
-/* a = y / (the sum of the exponentials), in two parts; if that is tiny, 1 / the sum, and y in `post` */
+/* a = y / (the sum of the exponentials), in two parts; if that is tiny or infinite, 1 / the sum, and y in `post` */
 INLINE void set_scaled_inverse(lf_rows *r, int i, real y, const lf_options *o) {
     const real inverse = V(inverse), tiny = K(o->dtype == 32 ? 0x1p-100 : 0x1p-900), a = y * inverse;
-    const mask small = both(lt(r_abs(a), tiny), not_(eq(y, K(0))));
-    const real factor = where(small, K(1), y), hi = factor * inverse;
+    const mask fair = both(le(tiny, r_abs(a)), lt(r_abs(a), K(INFINITY))), aside = both(not_(fair), not_(eq(y, K(0))));
+    const real factor = where(aside, K(1), y), hi = factor * inverse;
     SET(a, hi);
     SET(a_lo, r_fma(factor, V(inverse_lo), r_product_error(factor, inverse, hi)));
-    SET(post, where(small, y, K(1)));
+    SET(post, where(aside, y, K(1)));
 }
 
 STEP(loss_value) {
@@ -158,7 +158,7 @@ STEP(loss_grad) {
         real at_mark = K(0) - hard * V(pivot_rest);
         if (o->label_smoothing != 0 || o->z_loss != 0) {
             const real p = V(pivot_e) * V(inverse);
-            at_mark = at_mark + ((whole - hard) * p - unit * spread * V(label_weight));
+            at_mark = at_mark + (r_mul0(p, whole - hard) - unit * spread * (V(label_weight) * V(label_live)));
         }
         set_scaled_inverse(r, i, whole, o);
         SET(b, unit * keep);
@@ -222,8 +222,11 @@ STEP(loss_grad_temperature) {
 STEP(value_lse) { (void)o; EACH_ROW SET(result, V(lse)); }
 STEP(value_sign) { (void)o; EACH_ROW SET(result, V(sign)); }
 STEP(value_entropy) { EACH_ROW SET(result, V(top) + MEAN(0) / K(o->temperature)); }
-STEP(value_margin) { (void)o; EACH_ROW SET(result, V(x_truth) - V(terms[1])); }
-STEP(value_rank) { (void)o; EACH_ROW SET(result, V(terms[0])); }
+STEP(value_margin) {
+    (void)o;
+    EACH_ROW SET(result, where(lt(V(undefined), K(1)), V(x_truth) - V(runner_up), K(NAN)));
+}
+STEP(value_rank) { (void)o; EACH_ROW SET(result, V(above)); }
 STEP(value_along) { (void)o; EACH_ROW SET(result, MEAN(0)); }
 
 STEP(probabilities) {
@@ -311,7 +314,7 @@ STEP(quadratic_product) {
 }
 
 /* input: log-probabilities; nothing of the softmax state is used */
-STEP(nll_value) { (void)o; EACH_ROW SET(result, V(weight) * r_mul0(V(label_weight), K(0) - V(x_pivot))); }
+STEP(nll_value) { (void)o; EACH_ROW SET(result, V(weight) * r_silence(V(label_weight), K(0) - V(x_pivot))); }
 STEP(nll_grad) {
     EACH_ROW {
         SET(mark, V(label));
@@ -337,8 +340,8 @@ static const lf_program lf_programs[] = {
     {"", "lse", {{value_lse, -1}, NONE}},
     {"", "sign", {{value_sign, -1}, NONE}},
     {"", "entropy", {{NULL, LF_STAGE_spread}, {value_entropy, -1}, NONE}},
-    {"", "margin", {{NULL, LF_STAGE_ranking}, {value_margin, -1}, NONE}},
-    {"", "rank", {{NULL, LF_STAGE_ranking}, {value_rank, -1}, NONE}},
+    {"", "margin", {{value_margin, -1}, NONE}},
+    {"", "rank", {{value_rank, -1}, NONE}},
 
     {"cross_entropy", "loss", {{loss_value, -1}, NONE}},
     {"cross_entropy", "grad", {{loss_grad, LF_STAGE_affine}, NONE}},

@@ -106,31 +106,28 @@ cdef void copy_weights(number *cw, const double *weights, ptrdiff_t step, ptrdif
         cw[i * step] = <number>weights[i]
 
 
-cdef void drop_nan(number *x, ptrdiff_t step, ptrdiff_t n) noexcept nogil:
-    """0 for NaN: at a limit, a probability of 0 times an infinite log-sum-exp."""
-    cdef ptrdiff_t i
-    for i in range(n):
-        if x[i * step] != x[i * step]:
-            x[i * step] = 0
-
-
 cdef void fill(number *x, ptrdiff_t step, ptrdiff_t n, double value) noexcept nogil:
     cdef ptrdiff_t i
     for i in range(n):
         x[i * step] = <number>value
 
 
+cdef int is_live(const Job *j, const Bench *w, int lane, ptrdiff_t c) noexcept nogil:
+    cdef double live = 1
+    if j.has[WHERE]:
+        read(&live, 64, 1, &j.ops[WHERE], w.at[WHERE][lane] + c * j.ops[WHERE].stride, 0, 1)
+    return live != 0
+
+
 cdef double logit(const Job *j, const Bench *w, int lane, ptrdiff_t c) noexcept nogil:
     """One logit, as the stages see it."""
-    cdef double x = 0, live = 1
+    cdef double x = 0
     if j.chunk == j.classes and w.loaded == 0:
         if j.dtype == 32:
             return (<const float *>w.k.x)[c * j.group + lane]
         return (<const double *>w.k.x)[c * j.group + lane]
     read(&x, 64, 1, &j.ops[LOGITS], w.at[LOGITS][lane] + c * j.ops[LOGITS].stride, 0, 1)
-    if j.has[WHERE]:
-        read(&live, 64, 1, &j.ops[WHERE], w.at[WHERE][lane] + c * j.ops[WHERE].stride, 0, 1)
-    if live == 0:
+    if not is_live(j, w, lane, c):
         return -INFINITY
     if w.limit[lane]:
         return 0 if x == INFINITY else -INFINITY
@@ -263,6 +260,12 @@ cdef void limits(const Job *j, Bench *w) noexcept nogil:
     cdef double x
     for lane in range(w.n):
         w.prediction[lane] = w.rows.argmax[lane] if w.rows.argmax[lane] >= 0 else 0
+        if w.rows.max[lane] == -INFINITY:  # every class is as if masked; of those that are not, the first, if it is a number
+            w.prediction[lane] = 0
+            for c in range(j.classes):
+                if is_live(j, w, lane, c) and logit(j, w, lane, c) == -INFINITY:
+                    w.prediction[lane] = c
+                    break
         if not j.needs_softmax:
             continue
         if w.rows.max[lane] != INFINITY and w.rows.max[lane] != -INFINITY:
@@ -298,9 +301,6 @@ cdef void run_program(const Job *j, Bench *w, int which) noexcept nogil:
             s.step(&w.rows, &j.options)
         if s.stage < 0:
             continue
-        if s.stage == LF_STAGE_ranking:
-            for lane in range(LF_ROWS):
-                w.rows.terms[1][lane] = -INFINITY
         last = i + 1 == LF_MAX_STEPS or (out.program.steps[i + 1].step == NULL and out.program.steps[i + 1].stage < 0)
         first = 0
         while first < j.classes:
@@ -324,11 +324,6 @@ cdef void deliver(const Job *j, Bench *w, const Output *out, ptrdiff_t first) no
     cdef char *rows[16]
     for lane in range(w.n):
         values = <char *>w.k.out + lane * j.width
-        if w.limit[lane] and j.options.z_loss != 0:
-            if j.dtype == 32:
-                drop_nan(<float *>values, j.group, w.k.n)
-            else:
-                drop_nan(<double *>values, j.group, w.k.n)
         if not (w.masked[lane] or (out.weighted and w.silent[lane])):
             continue
         if j.dtype == 32:
@@ -388,7 +383,7 @@ cdef void plain_rows(const Job *j, Bench *w) noexcept nogil:
     memset(w.masked, 0, sizeof(w.masked))
     w.rows.rows = j.group
     for lane in range(LF_ROWS):
-        w.rows.weight[lane] = w.rows.label_weight[lane] = w.rows.factor[lane] = 1
+        w.rows.weight[lane] = w.rows.label_weight[lane] = w.rows.label_live[lane] = w.rows.factor[lane] = 1
         w.rows.label[lane] = w.rows.truth[lane] = -1
         w.rows.x_truth[lane] = w.lse[lane] = NAN
         w.rows.classes[lane] = <double>j.classes
@@ -428,6 +423,8 @@ cdef void describe_rows(const Job *j, Bench *w) noexcept nogil:
                     r.label_weight[lane] = j.class_weight[label]
             else:
                 w.unusual = 1
+                r.label[lane] = r.truth[lane] = -1
+                r.x_truth[lane] = NAN
                 if not w.silent[lane]:
                     r.weight[lane] = NAN
             if j.has_ignore and label == j.ignore:
@@ -477,20 +474,26 @@ cdef void do_group(const Job *j, Bench *w, ptrdiff_t row, int n, double *totals)
             point(j, &j.ops[i], row, n, w.at[i])
     describe_rows(j, w)
     maxima(j, w)
-    limits(j, w)
     if j.has[TARGET]:
         one_hot(j, w)
+    if j.needs_truth:
+        for lane in range(j.group):
+            if r.truth[lane] >= 0:
+                r.x_truth[lane] = logit(j, w, lane, <ptrdiff_t>r.truth[lane])
+            r.above[lane], r.runner_up[lane], r.undefined[lane] = 0, -INFINITY, 0
+        each_chunk(j, w, LF_STAGE_ranking)
+    limits(j, w)
     for lane in range(j.group):
         if j.has[FACTORS]:
             r.pivot[lane], r.x_pivot[lane] = -1, 0
         elif r.label[lane] >= 0:
+            if j.has[WHERE]:
+                r.label_live[lane] = is_live(j, w, lane, <ptrdiff_t>r.label[lane])
             r.pivot[lane], r.x_pivot[lane] = r.label[lane], logit(j, w, lane, <ptrdiff_t>r.label[lane])
         else:
             r.pivot[lane], r.x_pivot[lane] = r.argmax[lane], r.max[lane]
         if j.has[TARGET] and r.argmax[lane] >= 0:
             read(&r.lead_target[lane], 64, 1, &j.ops[TARGET], w.at[TARGET][lane] + <ptrdiff_t>r.argmax[lane] * j.ops[TARGET].stride, 0, 1)
-        if j.needs_truth and r.truth[lane] >= 0:
-            r.x_truth[lane] = logit(j, w, lane, <ptrdiff_t>r.truth[lane])
     if j.needs_softmax:
         j.rows.prepare(r, &j.options)
         while first < j.classes:
@@ -504,6 +507,7 @@ cdef void do_group(const Job *j, Bench *w, ptrdiff_t row, int n, double *totals)
         for lane in range(n):
             if not isnan(w.lse[lane]):
                 r.lse[lane] = w.lse[lane]
+                r.sign[lane] = w.lse[lane] == INFINITY
         if j.needs_sums:
             each_chunk(j, w, LF_STAGE_target_sums)
         j.rows.targets(r, &j.options)

@@ -43,6 +43,7 @@ typedef struct {
     double weight[LF_ROWS];       /* the row's weight; NaN where the label is out of range */
     double label[LF_ROWS];        /* the true class; -1: the targets are soft, or there are none */
     double label_weight[LF_ROWS]; /* the true class's weight */
+    double label_live[LF_ROWS];   /* 0 where the true class is masked, else 1 */
     double classes[LF_ROWS];      /* how many classes are not masked */
     double pivot[LF_ROWS];        /* the class that is kept out of the sum: the true class, or the largest; -1: none */
     double x_pivot[LF_ROWS];      /* its logit (0 without a pivot) */
@@ -51,6 +52,8 @@ typedef struct {
     /* from `maximum` and `locate` */
     double max[LF_ROWS];          /* the largest logit; NaN is passed over */
     double argmax[LF_ROWS];       /* the first class that has it */
+    /* from `ranking` */
+    double above[LF_ROWS], runner_up[LF_ROWS], undefined[LF_ROWS];
     /* from `prepare`: e^((x - shift)/T) * 2^(lift - scale_exponent) is what `exponentials` makes */
     double shift[LF_ROWS], scale_exponent[LF_ROWS];
     /* from `exponentials`: the sum over all classes but the pivot, and the pivot's own */
