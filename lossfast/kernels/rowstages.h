@@ -115,7 +115,8 @@ STAGE(locate) {
 #endif
 }
 
-/* e^((x - shift)/T) * 2^(lift - scale_exponent), in two parts; summed over all but the pivot. `factor` multiplies. */
+/* e^((x - shift)/T) * 2^(lift - scale_exponent), in two parts, times v if asked; PIVOTAL says
+   what goes into the sum. */
 #define EXPONENTIALS(SCALED_TEMPERATURE, TIMES_V)                                                                      \
     EACH_CLASS(                                                                                                        \
         const real d = IN(x, -INFINITY) - shift;                                                                       \

@@ -55,7 +55,7 @@ cdef struct Job:
     const double *class_weight
     int has_ignore
     int64_t ignore
-    int needs_softmax, needs_argmax, needs_truth, needs_rest, needs_sums, n_outputs
+    int needs_softmax, needs_argmax, needs_prediction, needs_truth, needs_rest, needs_sums, n_outputs
     Output outputs[24]
 
 # One thread's memory, and where it stands.
@@ -253,11 +253,10 @@ cdef void maxima(const Job *j, Bench *w) noexcept nogil:
         each_chunk(j, w, LF_STAGE_locate)
 
 
-cdef void limits(const Job *j, Bench *w) noexcept nogil:
-    """Rows with infinite logits whose values are limits: one +inf, or nothing but -inf."""
-    cdef int lane, again = 0
-    cdef ptrdiff_t c, infinite
-    cdef double x
+cdef void predict(const Job *j, Bench *w) noexcept nogil:
+    """The largest class of each row, on the logits as given."""
+    cdef int lane
+    cdef ptrdiff_t c
     for lane in range(w.n):
         w.prediction[lane] = w.rows.argmax[lane] if w.rows.argmax[lane] >= 0 else 0
         if w.rows.max[lane] == -INFINITY:  # every class is as if masked; of those that are not, the first, if it is a number
@@ -266,8 +265,14 @@ cdef void limits(const Job *j, Bench *w) noexcept nogil:
                 if is_live(j, w, lane, c) and logit(j, w, lane, c) == -INFINITY:
                     w.prediction[lane] = c
                     break
-        if not j.needs_softmax:
-            continue
+
+
+cdef void limits(const Job *j, Bench *w) noexcept nogil:
+    """Rows with infinite logits whose values are limits: one +inf, or nothing but -inf."""
+    cdef int lane, again = 0
+    cdef ptrdiff_t c, infinite
+    cdef double x
+    for lane in range(w.n):
         if w.rows.max[lane] != INFINITY and w.rows.max[lane] != -INFINITY:
             continue
         infinite = 0
@@ -482,7 +487,10 @@ cdef void do_group(const Job *j, Bench *w, ptrdiff_t row, int n, double *totals)
                 r.x_truth[lane] = logit(j, w, lane, <ptrdiff_t>r.truth[lane])
             r.above[lane], r.runner_up[lane], r.undefined[lane] = 0, -INFINITY, 0
         each_chunk(j, w, LF_STAGE_ranking)
-    limits(j, w)
+    if j.needs_prediction:
+        predict(j, w)
+    if j.needs_softmax:
+        limits(j, w)
     for lane in range(j.group):
         if j.has[FACTORS]:
             r.pivot[lane], r.x_pivot[lane] = -1, 0
@@ -653,7 +661,7 @@ cdef class Rowwise:
                     j.needs_softmax |= name not in ("margin", "rank")
             j.needs_truth |= name in ("margin", "rank")
             if name in ("pred", "correct"):
-                j.needs_argmax = 1
+                j.needs_argmax = j.needs_prediction = 1
                 j.needs_softmax |= name == "correct" and job.loss != "nll_loss"  # it tells a row with a NaN
             if (j.has[LABELS] or j.has[TARGET]) and (name in ("hess", "entropy", "log_proba", "grad_target", "lse") or job.label_smoothing != 0 or job.z_loss != 0):
                 j.needs_rest = j.needs_argmax = 1
