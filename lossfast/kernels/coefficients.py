@@ -81,6 +81,13 @@ def expm1_tail(r: mpf) -> mpf:
     return (mp.expm1(r) - r) / r**2
 
 
+def cubic_series(terms: int, bits: int) -> tuple[list, mpf, mpf]:
+    """1/3!, 1/4! ...: (e^r - 1 - r - r^2/2) / r^3, with the largest error of e^r - 1 - r where |r| <= 1, which is at -1."""
+    series = [rounded(1 / mp.factorial(3 + n), bits) for n in range(terms)]
+    true = mp.exp(-1)
+    return series, abs((mpf(1) / 2 - sum(c * (-1) ** n for n, c in enumerate(series))) / true - 1), mpf(-1)
+
+
 def atanh_tail(z: mpf) -> mpf:
     """(2 atanh(s) - 2 s) / s^3 with z = s^2"""
     if z < mpf(10) ** -30:
@@ -105,10 +112,12 @@ def main() -> None:
     half_ln2 = mp.log(2) / 2 * (1 + mpf(2) ** -20)
     top = ((mp.sqrt(2) - 1) / (mp.sqrt(2) + 1)) ** 2
     print("/* Made by coefficients.py: do not edit. */")
-    for dtype, bits, exp_degree, log_degree, head_bits in ((32, 24, 4, 3, 13), (64, 53, 10, 7, 40)):
+    for dtype, bits, exp_degree, cubic_terms, log_degree, head_bits in ((32, 24, 4, 9, 3, 13), (64, 53, 10, 17, 7, 40)):
         print(f"#if LF_DTYPE == {dtype}")
         found = fit(expm1_tail, lambda r: r**2 / mp.exp(r), -half_ln2, half_ln2, exp_degree, bits)
         print(table("LF_EXPM1", "e^r - 1 = r + r^2 P(r), |r| <= ln(2)/2; error relative to e^r", dtype, *found))
+        found = cubic_series(cubic_terms, bits)
+        print(table("LF_CUBIC", "e^r - 1 - r = r^2/2 + r^3 Q(r), |r| <= 1; error relative to that", dtype, *found))
         found = fit(atanh_tail, lambda z: z, mpf(0), top, log_degree, bits)
         print(
             table(

@@ -187,6 +187,7 @@ INLINE real where(mask m, real a, real b) { return r_from_bits((m & r_bits(a)) |
 INLINE mask not_(mask m) { return ~m; }
 #endif
 INLINE mask both(mask a, mask b) { return (mask)(a & b); }
+INLINE mask either(mask a, mask b) { return (mask)(a | b); }
 
 /* a > b ? a : b and a < b ? a : b: a NaN in b stays, a NaN in a is dropped. */
 #if LF_MASKS

@@ -22,6 +22,61 @@ INLINE real probability(real e, real lo, pair inverse) {
     return r_fma(e, inverse.hi, r_fma(e, inverse.lo, lo * inverse.hi));
 }
 
+/* e^(d/T) * 2^-exponent, in two parts */
+INLINE pair lifted_exponential(real d, pair it, int scaled, real exponent) {
+    real q = d, tail = K(0);
+    if (scaled) {
+        q = d * it.hi;
+        tail = where(lt(K(FLOOR), q), r_fma(d, it.lo, r_product_error(d, it.hi, q)), K(0));
+    }
+    const exponential y = r_exp_parts(r_max(K(FLOOR), q), tail);
+    const real s = r_pow2(r_max(y.k - exponent, K(-EXPONENT_BIAS)));
+    const real hi = r_fma(y.w, s, s);
+    return (pair){hi, r_fma(y.w, s, s - hi)};
+}
+
+/* a + b, and what its rounding lost */
+INLINE pair two_sum(real a, real b) {
+    const real s = a + b, back = s - a;
+    return (pair){s, where(lt(r_abs(s), K(INFINITY)), (a - (s - back)) + (b - back), K(0))};
+}
+
+/* ((y - y_max) - (x - x_max))/T + between, in two parts */
+INLINE pair log_ratio(real x, real y, real x_max, real y_max, pair between, pair it) {
+    const pair gx = two_sum(x, -x_max), gy = two_sum(y, -y_max), d = two_sum(gy.hi, -gx.hi);
+    const real q = d.hi * it.hi;
+    const real tail = r_fma(d.lo + (gy.lo - gx.lo), it.hi, r_fma(d.hi, it.lo, r_product_error(d.hi, it.hi, q)));
+    const pair s = two_sum(q, between.hi);
+    const real low = where(lt(r_abs(s.hi), K(INFINITY)), s.lo + (between.lo + tail), K(0));
+    return two_sum(s.hi, low);
+}
+
+/* (e + lo) * y * (hi + lo of the inverse): y first, as the quotient may be subnormal, unless that overflows */
+INLINE real share(real e, real lo, pair y, pair inverse) {
+    const mask fair = lt(r_abs(y.hi), K(0x1p60));
+    const real f = where(fair, y.hi, K(1)), product = e * f;
+    const real low = r_fma(e, where(fair, y.lo, K(0)), r_fma(lo, f, r_product_error(e, f, product)));
+    return probability(product, low, inverse) * where(fair, K(1), y.hi);
+}
+
+/* e^t - 1, and e^t - 1 - t, in two parts each, for t + lo <= 2. Near 0 from the series: t^2/2 exactly, and t^3 Q(t). */
+typedef struct { pair expm1; real phi, phi_lo; } growth;
+INLINE growth growth_of(real t, real lo) {
+    static const scalar c[] = LF_CUBIC;
+    const mask near = le(r_abs(t), K(1));
+    const real r = where(near, t, K(0)), half = K(0.5) * r, square = half * r;
+    const real cube = r_fma(square * (r + r), r_horner(r, c, LF_CUBIC_TERMS), r_fma(r, lo, r_product_error(half, r, square)));
+    const real small = square + cube;
+    const exponential y = r_exp_parts(r_max(K(FLOOR), t), lo);
+    const real s = r_pow2(r_max(y.k, K(-EXPONENT_BIAS))), e = r_fma(y.w, s, s);
+    const pair less = two_sum(e, K(-1)), large = two_sum(less.hi, -t);
+    const real less_lo = less.lo + r_fma(y.w, s, s - e), small_lo = (square - small) + cube;
+    const pair whole = two_sum(r, small);
+    return (growth){{where(near, whole.hi, less.hi), where(near, whole.lo + (small_lo + lo), less_lo)},
+                    where(near, small, large.hi),
+                    where(near, small_lo, where(lt(large.hi, K(INFINITY)), large.lo + (less_lo - lo), K(0)))};
+}
+
 #define ALONG 1
 #include "rowstages.h"
 #undef ALONG
@@ -313,6 +368,72 @@ STEP(quadratic_product) {
     }
 }
 
+/* The divergence of two softmaxes (see the stages). b, the difference of the normalisers, has their rounding errors; the
+   first order of those vanishes in the sum of q - p, whose value takes the rest of them out of b. */
+STEP(divergence_start) {
+    (void)o;
+    EACH_ROW {
+        const pair b = two_sum(V(top), -V(other_top));
+        SET(b, b.hi);
+        SET(b_lo, b.lo);
+    }
+}
+STEP(divergence_balanced) {
+    (void)o;
+    EACH_ROW {
+        const real balance = V(terms[0]); /* tiny: its logarithm is two terms long */
+        const pair b = two_sum(V(b), r_fma(K(0.5) * balance, balance, -balance));
+        SET(b, b.hi);
+        SET(b_lo, b.lo + V(b_lo));
+    }
+    zero(r->terms[0]);
+}
+STEP(divergence_value) { (void)o; EACH_ROW SET(result, V(weight) * V(terms[0])); }
+/* the derivatives are made of deviations from the mean of t, taken from a class with most of p as for the quadratic cost */
+STEP(divergence_lead) {
+    const pair it = K_split(1 / o->temperature, fma(-(1 / o->temperature), o->temperature, 1) / o->temperature);
+    EACH_ROW {
+        const real p = r_fma(V(pivot_e), V(inverse), V(pivot_e) * V(inverse_lo));
+        const real t = log_ratio(V(max), V(lead_other), V(max), V(other_max), (pair){V(b), V(b_lo)}, it).hi;
+        SET(d_lead, where(both(lt(K(0.5), p), lt(r_abs(t), K(INFINITY))), t, K(0)));
+    }
+    zero(r->terms[0]), zero(r->terms[1]);
+}
+STEP(divergence_begin) {
+    divergence_start(r, o);
+    divergence_lead(r, o);
+}
+STEP(divergence_balanced_lead) {
+    divergence_balanced(r, o);
+    divergence_lead(r, o);
+}
+STEP(divergence_direction) {
+    EACH_ROW SET(at_mark, MEAN(0));
+    divergence_begin(r, o);
+}
+/* c, the mean; a p with one class alone has no slope, not where its divergence is infinite either */
+static void divergence_slopes(lf_rows *r, const lf_options *o, double power, double wild) {
+    EACH_ROW {
+        set_scaled_inverse(r, i, UNIT(power), o);
+        SET(u_lead, UNIT(power));
+        SET(c, V(terms[0]));
+        SET(d, where(eq(V(terms[1]), K(1)), K(0), K(wild)));
+    }
+    zero(r->terms[0]), zero(r->terms[3]);
+}
+STEP(divergence_slope) { divergence_slopes(r, o, o->temperature, INFINITY); }
+STEP(divergence_curvature) { divergence_slopes(r, o, o->temperature * o->temperature, NAN); }
+STEP(divergence_difference) {
+    divergence_balanced(r, o);
+    EACH_ROW {
+        set_scaled_inverse(r, i, UNIT(o->temperature), o);
+        SET(u_lead, UNIT(o->temperature));
+    }
+}
+STEP(divergence_grad_temperature) {
+    EACH_ROW SET(result, where(eq(V(c), K(-INFINITY)), K(NAN), UNIT(o->temperature * o->temperature) * V(terms[0])));
+}
+
 /* input: log-probabilities; nothing of the softmax state is used */
 STEP(nll_value) { (void)o; EACH_ROW SET(result, V(weight) * r_silence(V(label_weight), K(0) - V(x_pivot))); }
 STEP(nll_grad) {
@@ -366,6 +487,25 @@ static const lf_program lf_programs[] = {
       {quadratic_direction, LF_STAGE_quadratic_sums},
       {NULL, LF_STAGE_quadratic_v_sums},
       {quadratic_product, LF_STAGE_quadratic_hvp}}},
+
+    {"kl_div_from_logits", "loss",
+     {{divergence_start, LF_STAGE_divergence_balance}, {divergence_balanced, LF_STAGE_divergence_sum}, {divergence_value, -1}, NONE}},
+    {"kl_div_from_logits", "grad",
+     {{divergence_begin, LF_STAGE_divergence_mean}, {divergence_slope, LF_STAGE_divergence_grad}, NONE}},
+    {"kl_div_from_logits", "hess",
+     {{divergence_begin, LF_STAGE_divergence_mean}, {divergence_curvature, LF_STAGE_divergence_hess}, NONE}},
+    {"kl_div_from_logits", "hvp",
+     {{NULL, LF_STAGE_along_v},
+      {divergence_direction, LF_STAGE_divergence_mean},
+      {divergence_curvature, LF_STAGE_divergence_v_sum},
+      {NULL, LF_STAGE_divergence_hvp}}},
+    {"kl_div_from_logits", "grad_target",
+     {{divergence_start, LF_STAGE_divergence_balance}, {divergence_difference, LF_STAGE_difference}, NONE}},
+    {"kl_div_from_logits", "grad_temperature",
+     {{divergence_start, LF_STAGE_divergence_balance},
+      {divergence_balanced_lead, LF_STAGE_divergence_mean},
+      {divergence_curvature, LF_STAGE_divergence_temperature},
+      {divergence_grad_temperature, -1}}},
 
     {"softmax", "vjp", {{NULL, LF_STAGE_along_v}, {softmax_product, LF_STAGE_product}, NONE}},
     {"softmax", "jvp", {{NULL, LF_STAGE_along_v}, {softmax_product, LF_STAGE_product}, NONE}},
