@@ -518,15 +518,17 @@ STAGE(newton) {
 
 /* Quadratic cost on softmax outputs: d = p - t and u = p + d. Its derivatives are made of deviations from the means of d and
    u under p. If one class has most of p, they are taken from that class's own d and u (in `d_lead`, `u_lead`), so that
-   nothing cancels as its p goes to 1; the means then are of deviations too. */
+   nothing cancels as its p goes to 1; the means then are of deviations too. Where all d are tiny they, u, and what is made
+   of them, are a power of 2, `up`, times as large. */
 #define QUADRATIC_PARTS()                                                                                              \
     const real p = PROBABILITY();                                                                                      \
     const mask lead = eq(CLASS(), leader);                                                                             \
-    const real d = where(lead, d_lead, where(eq(CLASS(), label), miss, t ? p - IN(t, 0) : p));                         \
-    const real u = where(lead, u_lead, p + d);
+    const real high = p * up;                                                                                          \
+    const real d = where(lead, d_lead, where(eq(CLASS(), label), miss, t ? high - IN(t, 0) * up : high));              \
+    const real u = where(lead, u_lead, high + d);
 #define QUADRATIC_ROWS                                                                                                 \
     const pair inverse = ROW_SPLIT(inverse);                                                                           \
-    const real label = ROW_CLASS(label), miss = -ROW(pivot_rest), leader = ROW_CLASS(leader), d_lead = ROW(d_lead),        \
+    const real label = ROW_CLASS(label), up = ROW(up), miss = -ROW(pivot_rest) * up, leader = ROW_CLASS(leader), d_lead = ROW(d_lead),        \
                u_lead = ROW(u_lead);
 
 STAGE(quadratic_sums) {
@@ -601,7 +603,7 @@ STAGE(quadratic_hvp) {
         const real mean = ROW(b), qu = ROW(c), pv = ROW(d);
         EACH_CLASS((void)part; QUADRATIC_PARTS() (void)u;
                    const real q = where(eq(p, K(0)), K(0), p * (IN(v, 0) - pv));
-                   const real y = r_fma(q, (d - d_lead) - mean, p * (q - qu)); ENTRY(out, r_fma(a.hi, y, a.lo * y)););
+                   const real y = r_fma(q, (d - d_lead) - mean, p * r_fma(q, up, -qu)); ENTRY(out, r_fma(a.hi, y, a.lo * y)););
     }
 }
 

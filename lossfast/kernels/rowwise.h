@@ -328,7 +328,10 @@ STEP(logsumexp_vjp) {
 
 STEP(quadratic_value) {
     (void)o;
-    EACH_ROW SET(result, rounded(times(times(exactly(V(weight)), exactly(V(tau))), exactly(K(0.5) * V(terms[1])))));
+    EACH_ROW {
+        const real scaled = rounded(times(times(exactly(V(weight)), exactly(V(tau))), exactly(K(0.5) * V(terms[1]))));
+        SET(result, scaled / V(up) / V(up));
+    }
 }
 STEP(quadratic_lead) {
     (void)o;
@@ -336,20 +339,23 @@ STEP(quadratic_lead) {
         const real p = r_quotient(V(max_e), K(0), PAIR(inverse)), label = V(label);
         const real d = where(eq(label, V(argmax)), -V(pivot_rest), where(lt(label, K(0)), p - V(lead_target), p));
         const mask leads = lt(K(0.5), p);
+        const mask tiny = both(both(leads, eq(label, V(argmax))), lt(V(pivot_rest), K(0x1p-300)));
+        const real up = where(tiny, K(0x1p300), K(1));
         SET(leader, where(leads, V(argmax), K(-1)));
-        SET(d_lead, where(leads, d, K(0)));
-        SET(u_lead, where(leads, p + d, K(0)));
+        SET(d_lead, where(leads, d * up, K(0)));
+        SET(u_lead, where(leads, (p + d) * up, K(0)));
+        SET(up, up);
     }
 }
 STEP(quadratic_slope) {
     EACH_ROW {
-        SET_PAIR(a, times(UNIT(), exactly(V(tau))));
+        SET_PAIR(a, times(times(UNIT(), exactly(V(tau))), exactly(K(1) / V(up))));
         SET(b, V(terms[0]));
     }
 }
 STEP(quadratic_curvature) {
     EACH_ROW {
-        SET_PAIR(a, times(UNIT_2(), exactly(V(tau))));
+        SET_PAIR(a, times(times(UNIT_2(), exactly(V(tau))), exactly(K(1) / V(up))));
         SET(b, V(terms[0]));
         SET(c, V(terms[2]));
     }
@@ -361,7 +367,7 @@ STEP(quadratic_direction) {
 }
 STEP(quadratic_product) {
     EACH_ROW {
-        SET_PAIR(a, times(UNIT_2(), exactly(V(tau))));
+        SET_PAIR(a, times(times(UNIT_2(), exactly(V(tau))), exactly(K(1) / V(up))));
         SET(b, V(terms[0]));
         SET(c, V(terms[3]));
     }

@@ -73,7 +73,7 @@ typedef struct {
     double terms[LF_TERMS][LF_ROWS];
     double a[LF_ROWS], a_lo[LF_ROWS], b[LF_ROWS], b_lo[LF_ROWS], c[LF_ROWS], d[LF_ROWS], post[LF_ROWS];
     double lead_target[LF_ROWS];            /* the largest class's target (set by the driver where they are soft) */
-    double leader[LF_ROWS], d_lead[LF_ROWS], u_lead[LF_ROWS]; /* quadratic cost: a class with most of p, its p - t, 2 p - t */
+    double leader[LF_ROWS], d_lead[LF_ROWS], u_lead[LF_ROWS], up[LF_ROWS]; /* quadratic cost: a class with most of p, its p - t, 2 p - t; their scale */
     double mark[LF_ROWS], at_mark[LF_ROWS]; /* a class (-1: none) whose entry is known from elsewhere, and the entry */
     double result[LF_ROWS];
 } lf_rows;
