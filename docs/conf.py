@@ -13,7 +13,7 @@ author = "lossfast developers"
 copyright = "the lossfast developers"
 version = release = lossfast.__version__
 
-extensions = ["lossfast_reference", "mathml", "myst_parser", "numpydoc", "sphinx.ext.autodoc"]
+extensions = ["accuracy_page", "lossfast_reference", "mathml", "myst_parser", "numpydoc", "sphinx.ext.autodoc"]
 exclude_patterns = ["_build", "reference/generated/command-line.md"]
 default_role = "py:obj"
 nitpicky = True
@@ -36,7 +36,7 @@ html_copy_source = False
 html_show_sourcelink = False
 html_show_sphinx = False
 html_sidebars = {
-    page: [] for page in ("index", "guide", "command-line", "adding-a-loss", "design", "genindex", "search")
+    page: [] for page in ("index", "guide", "command-line", "accuracy", "adding-a-loss", "design", "genindex", "search")
 }
 html_theme_options = {
     "logo": {"text": "lossfast"},

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ._jobs import ENTRY_OUTPUTS, PointwiseJob, RowwiseJob, Weights
-from ._reduction import EMPTY, Reduction, add
+from ._reduction import EMPTY, Reduction, Sum
 from ._threads import check_n_threads, get_num_threads
 
 FLOAT32, FLOAT64, BOOL, INTP = (np.dtype(name) for name in ("float32", "float64", "bool", "intp"))
@@ -70,6 +70,8 @@ def _denominator(name: str, value: Any) -> float | None:
         number = float(value)
     except (TypeError, ValueError):
         raise TypeError(f"{name} must be a number or None, got {value!r}") from None
+    except OverflowError:
+        number = math.inf
     if not math.isfinite(number):
         raise ValueError(f"{name} must be finite, got {value!r}")
     return number
@@ -289,7 +291,14 @@ class Call:
     finish: Callable[[], None] | None = None  #: what remains once the job is done
 
     def run(self, backend: Any) -> dict[str, Any]:
-        """Weigh, run and reduce."""
+        """Weigh, run and reduce, in the arithmetic that the backend wants."""
+        state = backend.enter_arithmetic()
+        try:
+            return self._run(backend)
+        finally:
+            backend.leave_arithmetic(state)
+
+    def _run(self, backend: Any) -> dict[str, Any]:
         job, results = self.job, self.results
         denominator = self.denominator(backend)
         if denominator == 0:
@@ -299,7 +308,7 @@ class Call:
             totals = backend.pointwise(job) if self.kind == "pointwise" else backend.rowwise(job)
             for name in totals:
                 # Derivatives are scaled already, entry by entry.
-                results[name] = _single(*totals[name]) / (denominator if name == "loss" else 1.0)
+                results[name] = totals[name].over(denominator if name == "loss" else 1.0)
             if self.finish is not None:
                 self.finish()
         for name, result in results.items():
@@ -347,17 +356,14 @@ class Call:
 
     def reduce(self, backend: Any) -> Reduction:
         """The sum, the weight and the count, as something that merges."""
-        weights = self.weigh(backend)
-        totals = backend.pointwise(self.job) if self.kind == "pointwise" else backend.rowwise(self.job)
-        head, tail = totals["loss"]
-        total, tail = add(head, tail, 0.0, 0.0)
+        state = backend.enter_arithmetic()
+        try:
+            weights = self.weigh(backend)
+            totals = backend.pointwise(self.job) if self.kind == "pointwise" else backend.rowwise(self.job)
+        finally:
+            backend.leave_arithmetic(state)
         given, empty = self.options["denominator"], self.options["empty"]
-        return Reduction(total, weights.weight, weights.count, tail, 0.0, given, empty)
-
-
-def _single(head: float, tail: float) -> float:
-    """A double-double as one double. Where the head is infinite the tail means nothing."""
-    return float(head + tail if math.isfinite(head) else head)
+        return Reduction(totals["loss"], Sum(weights.weight), weights.count, given, empty)
 
 
 def _threads(options: Mapping[str, Any]) -> int:
@@ -403,26 +409,11 @@ def pointwise(
     weighted = job.weight is not None or job.where is not None
     call = Call(job, options, "pointwise", results, buffers, x.size, shape[0] if shape else 1, weighted)
     if v is not None:
-        direction = inputs["v"] = _expect_shape("v", as_array("v", v), shape, "the elements of pred")
+        job.v = inputs["v"] = _expect_shape("v", as_array("v", v), shape, "the elements of pred")
         job.hess = results["hvp"]
-        call.finish = lambda: _multiply(results["hvp"], direction)
     if buffers:
         _refuse_overlap(buffers, inputs)
     return call
-
-
-def _multiply(hess: np.ndarray, v: np.ndarray) -> None:
-    """The Hessian's diagonal times the direction, in place and block by block; 0 stays 0 whatever the direction."""
-    blocks = np.nditer(
-        [hess, v],
-        ["external_loop", "buffered", "zerosize_ok"],
-        [["readwrite"], ["readonly"]],
-        op_dtypes=[FLOAT64, FLOAT64],
-        casting="unsafe",
-    )
-    with blocks:
-        for h, d in blocks:
-            np.multiply(h, d, out=h, where=h != 0)
 
 
 def function(loss: Any, x: Any, v: Any, options: Mapping[str, Any], out: Any) -> Call:
@@ -437,11 +428,11 @@ def function(loss: Any, x: Any, v: Any, options: Mapping[str, Any], out: Any) ->
     if v is None:
         job.value = buffer
     else:
-        job.weight = _expect_shape("v", as_array("v", v), x.shape, "the elements of x")
+        job.v = _expect_shape("v", as_array("v", v), x.shape, "the elements of x")
         job.grad = buffer
     given = {"result": out}
     if out is not None:
-        _refuse_overlap(given, {"x": x, "v": job.weight, "where": job.where})
+        _refuse_overlap(given, {"x": x, "v": job.v, "where": job.where})
     return Call(job, UNREDUCED, "pointwise", {"result": buffer}, given, x.size, 1)
 
 

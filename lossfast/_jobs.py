@@ -38,6 +38,7 @@ class PointwiseJob:
     params: tuple[float, ...] = ()  #: the scalar parameters, in the order declared
     weight: np.ndarray | None = None
     where: np.ndarray | None = None  #: bool
+    v: np.ndarray | None = None  #: a direction: multiplies gradient and Hessian as the weight does
     scale: float = 1.0
     value: np.ndarray | None = None
     grad: np.ndarray | None = None

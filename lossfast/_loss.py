@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 
 from . import _arguments, backends
 from ._jobs import ENTRY_OUTPUTS
-from ._reduction import Reduction
+from ._reduction import Reduction, Sum
 
 #: What a parameter's domain means, by the text that declares it (and that error messages print). NaN is in none.
 DOMAINS: dict[str, Callable[[float], bool]] = {
@@ -51,6 +51,8 @@ class Parameter:
             number = float(value)
         except (TypeError, ValueError):
             raise TypeError(f"{name} must be a number {self.domain}, got {value!r}") from None
+        except OverflowError:
+            raise ValueError(f"{name} must be {self.domain}, got an integer beyond the range of a float") from None
         if not DOMAINS[self.domain](number):
             raise ValueError(f"{name} must be {self.domain}, got {value!r}")
         return number
@@ -483,7 +485,7 @@ class _Reducing(Loss):
         call = self._reducible("weigh", x, target, options)
         weights = call.weigh(backends.current or backends.get())
         given, empty = call.options["denominator"], call.options["empty"]
-        return Reduction(math.nan, weights.weight, weights.count, denominator=given, empty=empty)
+        return Reduction(Sum(math.nan), Sum(weights.weight), weights.count, given, empty)
 
     def _reducible(self, name: str, x: Any, target: Any, options: dict[str, Any]) -> _arguments.Call:
         if "reduction" in options:

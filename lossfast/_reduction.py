@@ -1,10 +1,66 @@
-"""What ``loss.reduce(...)`` returns: a sum that can be merged with others before anything is rounded or divided."""
+"""Sums kept beyond a double's precision and range, and what ``loss.reduce(...)`` makes of them."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
+
+#: What the parts of a sum are scaled down by, as a power of 2, once it leaves the range of a double.
+AWAY = 100
+
+
+class Sum(NamedTuple):
+    """A sum as ``(head + tail) * 2**exponent``, to about 32 digits; ``head`` is what it rounds to.
+
+    The exponent is 0, or `AWAY` where the sum is beyond the range of a double though its terms are not.
+    """
+
+    head: float
+    tail: float = 0.0
+    exponent: int = 0
+
+    def plus(self, other: Sum) -> Sum:
+        """The sum of both."""
+        exponent = max(self.exponent, other.exponent)
+        a, b = self._at(exponent), other._at(exponent)
+        head, error = _two_sum(a.head, b.head)
+        if math.isfinite(head):
+            tail, rest = _two_sum(a.tail, b.tail)
+            head, error = _two_sum(head, error + tail)
+            head, error = _two_sum(head, error + rest)
+        if math.isfinite(head):
+            return Sum(head, error, exponent)
+        if exponent == 0 and math.isfinite(a.head) and math.isfinite(b.head):
+            return a._at(AWAY).plus(b._at(AWAY))
+        return Sum(a.head + b.head)
+
+    def over(self, divisor: float) -> float:
+        """The sum divided, rounded to a double; infinite where that is beyond its range."""
+        return _double(self.head / divisor, self.exponent)
+
+    def __float__(self) -> float:
+        return _double(self.head, self.exponent)
+
+    def _at(self, exponent: int) -> Sum:
+        """The same with another exponent, at least its own; what is lost is far below the whole's precision."""
+        down = math.ldexp(1.0, self.exponent - exponent)
+        return Sum(self.head * down, self.tail * down, exponent)
+
+
+def _two_sum(a: float, b: float) -> tuple[float, float]:
+    total = a + b
+    shadow = total - a
+    return total, (a - (total - shadow)) + (b - shadow)
+
+
+def _double(value: float, exponent: int) -> float:
+    if value != value:
+        return math.nan  # whatever its bits were
+    try:
+        return math.ldexp(value, exponent)
+    except OverflowError:
+        return math.copysign(math.inf, value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,18 +68,16 @@ class Reduction:
     """The weighted sum of some losses, with what a mean of them divides by.
 
     The results of shards, micro-batches or workers merge (`merge`, ``+``, or Python's ``sum``) to that of the whole:
-    sums are kept as unevaluated double-doubles, about 32 digits. Objects are immutable and picklable.
+    sums are kept to about 32 digits, and beyond the range of a double. Objects are immutable and picklable.
 
     Attributes
     ----------
-    sum : float
-        The weighted sum of the losses; ``sum_tail`` is what its rounding to a double left over.
-    weight : float
-        What ``reduction="mean"`` divides by; ``weight_tail`` as above.
+    total, weights : Sum
+        The weighted sum of the losses, and what ``reduction="mean"`` divides it by, both unrounded.
     count : int
         How many rows (for a pointwise loss, elements) were neither ignored nor masked out.
     denominator : float or None
-        Divides instead of ``weight`` if given; the same in all that are merged.
+        Divides instead of the weight if given; the same in all that are merged.
     empty : {"nan", "zero", "raise"}
         What `mean` does when it would divide by 0.
 
@@ -36,23 +90,35 @@ class Reduction:
     (21.0, 3.0, 3, 7.0)
     """
 
-    sum: float = 0.0
-    weight: float = 0.0
+    total: Sum = Sum(0.0)
+    weights: Sum = Sum(0.0)
     count: int = 0
-    sum_tail: float = 0.0
-    weight_tail: float = 0.0
     denominator: float | None = None
     empty: str = "nan"
 
     @property
+    def sum(self) -> float:
+        """The weighted sum, rounded to a double."""
+        return float(self.total)
+
+    @property
+    def weight(self) -> float:
+        """The sum of the weights, rounded to a double."""
+        return float(self.weights)
+
+    @property
     def mean(self) -> float:
-        """The sum divided by the weight (or by ``denominator``)."""
+        """The sum divided by the weight (or by ``denominator``); right also where the sum itself is beyond a double."""
         divisor = self.weight if self.denominator is None else self.denominator
         if divisor != 0:
-            return self.sum / divisor
+            return self.total.over(divisor)
         if self.empty == "raise":
             raise ValueError(EMPTY)
         return math.nan if self.empty == "nan" else 0.0
+
+    def __repr__(self) -> str:
+        given = "" if self.denominator is None else f", denominator={self.denominator!r}"
+        return f"Reduction(sum={self.sum!r}, weight={self.weight!r}, count={self.count}{given})"
 
     def merge(self, *others: Reduction) -> Reduction:
         """The reduction of all the losses together.
@@ -73,11 +139,9 @@ class Reduction:
                 if ours != theirs:
                     raise ValueError(f"reductions with different {name} cannot be merged: {ours!r} and {theirs!r}")
             merged = Reduction(
-                *_interleave(
-                    add(merged.sum, merged.sum_tail, other.sum, other.sum_tail),
-                    add(merged.weight, merged.weight_tail, other.weight, other.weight_tail),
-                    merged.count + other.count,
-                ),
+                merged.total.plus(other.total),
+                merged.weights.plus(other.weights),
+                merged.count + other.count,
                 merged.denominator,
                 merged.empty,
             )
@@ -92,24 +156,3 @@ class Reduction:
 
 #: What is said where a mean would divide by 0 and ``empty="raise"``.
 EMPTY = "the denominator is 0: there is nothing to take the mean of (empty='nan' or empty='zero' allow it)"
-
-
-def _interleave(
-    total: tuple[float, float], weight: tuple[float, float], count: int
-) -> tuple[float, float, int, float, float]:
-    return total[0], weight[0], count, total[1], weight[1]
-
-
-def add(a: float, a_tail: float, b: float, b_tail: float) -> tuple[float, float]:
-    """The sum of two double-doubles, as one whose head is the sum rounded to a double."""
-    head, error = _two_sum(a, b)
-    tail, rest = _two_sum(a_tail, b_tail)
-    head, error = _two_sum(head, error + tail)
-    head, error = _two_sum(head, error + rest)
-    return (head, error) if math.isfinite(head) else (a + b, 0.0)
-
-
-def _two_sum(a: float, b: float) -> tuple[float, float]:
-    total = a + b
-    shadow = total - a
-    return total, (a - (total - shadow)) + (b - shadow)

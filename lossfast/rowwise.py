@@ -305,7 +305,7 @@ def kl_div_from_logits(p, q, t, w, total, a, k, kk, d, u):
     """
     # p (e^-a - 1 + a); from t itself where that is much the greater, or p nothing
     far = where(p == 0.0, 1.0, where(a < -2.0, 1.0, 0.0)) == 1.0
-    value = where(far, (t - p) + mul0(p, a), p * growth(where(far, 0.0, 0.0 - a)))
+    value = where(far, (t - p) + mul0(p, a), p * growth(where(far, 0.0 * p, 0.0 - a)))
     return value, mul0(p, d), mul0(p, (q - p) * d + q)
 
 

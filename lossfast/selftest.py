@@ -199,7 +199,7 @@ def worst_ulp(result: np.ndarray, exact: np.ndarray, terms: Any) -> float:
     """
     limits = np.finfo(result.dtype)
     exact = np.broadcast_to(exact, result.shape).astype(np.longdouble)
-    exponent = np.maximum(np.frexp(exact)[1] - 1, limits.minexp)
+    exponent = np.maximum(np.where(exact == 0, limits.minexp, np.frexp(exact)[1] - 1), limits.minexp)
     unit = np.maximum(np.ldexp(np.longdouble(1), exponent - limits.nmant), limits.eps * terms / 2)
     return float(np.max(np.abs(result.astype(np.longdouble) - exact) / unit, initial=0))
 

@@ -1,6 +1,6 @@
 """Special values and faults, one by one, through the public interface, on every backend and instruction set.
 
-The number in a test's name is that of the fault in the numerics contract. Files (25) are tested with the command line.
+The number in a test's name is that of the fault in the numerics contract; faults.py has them all, clause by clause.
 """
 
 import concurrent.futures
@@ -9,13 +9,17 @@ import math
 import mmap
 import multiprocessing
 import os
+import platform
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
 import warnings
+import zipfile
 
+import faults
 import ml_dtypes
 import numpy as np
 import pytest
@@ -36,6 +40,11 @@ each_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["fl
 each_loss = pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.name)
 each_row_loss = pytest.mark.parametrize("loss", ROWWISE, ids=lambda loss: loss.name)
 each_labelled = pytest.mark.parametrize("loss", LABELLED, ids=lambda loss: loss.name)
+each_softmax = pytest.mark.parametrize(
+    "loss", SOFTMAX + [loss for loss in REGISTRY.values() if loss.kind == "row_function"], ids=lambda loss: loss.name
+)
+each_soft = pytest.mark.parametrize("loss", [loss for loss in ROWWISE if loss.soft], ids=lambda loss: loss.name)
+each_object = pytest.mark.parametrize("loss", list(REGISTRY.values()), ids=lambda loss: loss.name)
 posix = pytest.mark.skipif(os.name != "posix", reason="POSIX alone has it")
 
 
@@ -108,6 +117,101 @@ def test_rows(row, width, dtype):
     same(np.exp(lf.log_softmax(x)[1].astype(float)), proba, ulp=1 << 40 if dtype == np.float32 else 64)
 
 
+def every_output(loss, x, targets, **options):
+    """All that a row loss or function gives of each row, by name, but for what is not a number."""
+    if loss.kind == "row_function":
+        result = loss(x, **options)
+        v = np.ones_like(result) if result.ndim == 1 else np.where(np.isneginf(x), 0, np.ones_like(x))
+        return {"result": result, "vjp": loss.vjp(x, v, **options)}
+    results = loss.evaluate(x, targets, reduction="none", **options)._asdict()
+    return {name: result for name, result in results.items() if result.dtype.kind == "f"}
+
+
+def assert_canonical(nans):
+    """They have the bits of `numpy.nan`, as on every processor; those that NumPy itself makes may have a sign."""
+    if lf.get_backend() == "compiled":
+        nans = np.asarray(nans)
+        assert nans.tobytes() == np.full(nans.shape, NAN, nans.dtype).tobytes()
+
+
+@each_dtype
+@pytest.mark.parametrize("width", [5, 70])
+@each_softmax
+def test_01_nan_makes_its_row_nan_and_no_other(loss, width, dtype):
+    clean = np.random.default_rng(0).normal(size=(5, width)).astype(dtype)
+    spoilt = clean.copy()
+    spoilt[2, 3] = NAN
+    others = [0, 1, 3, 4]
+    labels = np.array([0, 1, 2, 3, 4])
+    soft = np.random.default_rng(1).dirichlet(np.ones(width), 5).astype(dtype)
+    for targets in (labels, soft) if getattr(loss, "soft", False) else (labels,):
+        before, after = (every_output(loss, x, targets) for x in (clean, spoilt))
+        for name, result in after.items():
+            assert np.isnan(result[2]).all(), name
+            assert_canonical(result[2])
+            assert np.array_equal(result[others], before[name][others]), name
+        if loss.kind == "rowwise":
+            assert math.isnan(loss(spoilt, targets)) and math.isnan(loss.reduce(spoilt, targets).mean)
+
+
+@each_dtype
+@pytest.mark.parametrize("loss", [*POINTWISE, lf.sigmoid, lf.log_sigmoid], ids=lambda loss: loss.name)
+def test_01_nan_makes_its_element_nan_and_no_other(loss, dtype):
+    clean = np.random.default_rng(0).normal(size=40).astype(dtype)
+    spoilt = clean.copy()
+    spoilt[[3, 39]] = NAN
+    for given in ((spoilt, clean), (clean, spoilt)):
+        if loss.kind == "function":
+            results = [(loss(x), loss.vjp(x, np.ones_like(x))) for x in (clean, spoilt)]
+        else:
+            every = [(clean, clean), given]
+            results = [loss.evaluate(*operands, reduction="none") for operands in every]
+            assert math.isnan(loss(*given))
+        for before, after in zip(*results, strict=True):
+            assert np.array_equal(np.isnan(after), np.isnan(spoilt))
+            assert_canonical(after[np.isnan(after)])
+            assert np.array_equal(after[~np.isnan(spoilt)], before[~np.isnan(spoilt)])
+
+
+@each_dtype
+@pytest.mark.parametrize("width", [5, 70])
+@each_softmax
+def test_02_a_class_that_cannot_be_changes_no_other(loss, width, dtype):
+    """The row is as one without that class."""
+    x = np.random.default_rng(0).normal(size=(6, width)).astype(dtype)
+    masked, labels = np.insert(x, 2, -INF, axis=1), np.array([0, 1, 3, 4, 0, 4])
+    soft = np.random.default_rng(1).dirichlet(np.ones(width), 6).astype(dtype)
+    pairs = [(labels, labels - (labels > 2))]
+    if getattr(loss, "soft", False):
+        pairs.append((np.insert(soft, 2, 0, axis=1), soft))
+    for with_it, without in pairs:
+        results, expected = every_output(loss, masked, with_it), every_output(loss, np.delete(masked, 2, 1), without)
+        for name, right in expected.items():
+            got = results[name]
+            if got.ndim == 2 and got.shape[1] == width + 1:
+                left_out = got[:, 2]
+                if name in ("grad", "hess", "proba", "vjp"):
+                    assert not left_out.any(), name
+                got = np.delete(got, 2, 1)
+            eps = np.finfo(dtype).eps
+            np.testing.assert_allclose(got, right, rtol=64 * eps, atol=8 * eps, err_msg=name)
+
+
+@each_dtype
+@pytest.mark.parametrize("width", [3, 70])
+def test_04_one_infinity_is_the_limit(width, dtype):
+    x = np.zeros((1, width), dtype)
+    x[0, 1] = INF
+    same(lf.log_softmax(x), np.where(np.arange(width) == 1, 0, -INF)[None])
+    for label in (0, 1):
+        assert not lf.cross_entropy.grad_and_hess(x, [label])[1].any()
+    several = x.copy()
+    several[0, 2] = INF
+    for function in (lf.softmax, lf.log_softmax):
+        assert np.isnan(function(several)).all()
+    assert np.isnan(lf.logsumexp(several)).all()
+
+
 @each_dtype
 def test_03_a_row_masked_out_whole_is_0(dtype):
     x = np.array([[NAN, INF, -INF], [1, 2, 3]], dtype)
@@ -134,6 +238,15 @@ def test_07_a_soft_label_of_0_is_0_at_a_logit_of_minus_infinity(dtype):
     assert not grad.any()
 
 
+@each_dtype
+def test_07_divergences_where_a_probability_is_0(dtype):
+    """A class without probability adds nothing; one that has some where the other has none makes it infinite."""
+    divergence = lf.get_loss("kl_div_from_logits")
+    p = np.array([[0, 0, -INF], [0, 0, 0], [0, 0, -INF], [0, -INF, 0]], dtype)
+    q = np.array([[0, 0, 0], [0, -INF, 0], [0, 0, -INF], [0, 0, -INF]], dtype)
+    same(divergence(p, q, reduction="none"), [math.log(1.5), INF, 0, INF])
+
+
 #: (loss, options, x, t, value, gradient)
 POINTS = [
     ("08", "binary_cross_entropy_with_logits", {}, INF, 1, 0, 0),
@@ -148,14 +261,48 @@ POINTS = [
     ("09", "huber_loss", {"delta": 2.0}, -INF, 0, INF, -2),
     ("11", "l1_loss", {}, -0.0, 0, 0, 0),
 ]
+#: of float32
+POINTS_32 = [
+    *(case for case in POINTS if case[0] != "09"),
+    ("09", "mse_loss", {}, 1e20, 0, INF, 2e20),
+    ("09", "smooth_l1_loss", {"beta": 1e30}, 1e20, 0, 5e9, 1e-10),
+    ("09", "smooth_l1_loss", {"beta": 3.4e38}, 2e38, -2e38, 2.3e38, 1),
+    ("09", "huber_loss", {"delta": 0.25}, 3e38, -3e38, 1.5e38, 0.25),
+    ("09", "huber_loss", {"delta": 2.0}, -INF, 0, INF, -2),
+]
+CASES = [(np.float64, *case) for case in POINTS] + [(np.float32, *case) for case in POINTS_32]
 
 
-@pytest.mark.parametrize("case", POINTS, ids=lambda case: f"{case[0]}-{case[1]}-{case[3]}-{case[4]}")
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case[1]}-{case[2]}-{case[4]}-{case[5]}-{case[0].__name__}")
 def test_points(case):
-    _, name, options, x, t, value, grad = case
-    got = lf.get_loss(name).value_and_grad([x], [t], reduction="none", **options)
+    dtype, fault, name, options, x, t, value, grad = case
+    x, t = np.array([x], dtype), np.array([t], dtype)
+    got = lf.get_loss(name).value_and_grad(x, t, reduction="none", **options)
     same(got[0], [value])
     same(got[1], [grad])
+    if fault == "08":
+        assert not lf.get_loss(name).grad_and_hess(x, t, reduction="none", **options)[1].any()
+
+
+@each_dtype
+@pytest.mark.parametrize("loss", POINTWISE, ids=lambda loss: loss.name)
+def test_09_what_can_be_represented_is_right_though_parts_of_it_overflow(loss, dtype):
+    """By the twin in a type of a wider range."""
+    wide = np.float64 if dtype == np.float32 else np.longdouble
+    if np.finfo(wide).maxexp == np.finfo(dtype).maxexp:
+        pytest.skip("long double has no wider range here")
+    most = np.finfo(dtype).max
+    sizes = np.array([most, most / 2, most / 3, np.sqrt(most), 4 * np.sqrt(most), 1, np.finfo(dtype).tiny, 0], dtype)
+    x, t = (a.ravel() for a in np.meshgrid(np.concatenate((sizes, -sizes)), np.concatenate((sizes, -sizes))))
+    if loss is lf.binary_cross_entropy_with_logits:  # whose targets are probabilities
+        t = np.where(np.abs(t) > 1, 1, np.abs(t)).astype(dtype)
+    parameters = [wide(parameter.default) for parameter in loss.parameters.values()]
+    with np.errstate(all="ignore"):
+        true = loss.twin(x.astype(wide), t.astype(wide), wide(1), *parameters)[:2]
+        expected = [np.broadcast_to(result, x.shape).astype(dtype) for result in true]
+    value, grad = loss.value_and_grad(x, t, reduction="none")
+    same(value, expected[0])
+    same(grad, expected[1])
 
 
 @each_dtype
@@ -190,6 +337,30 @@ def test_10_what_counts_for_nothing_is_not_read(loss, dtype, nothing):
         labels = np.array([0, -100, 2, 3, 0])
         clean, spoilt = (loss.value_and_grad(values, labels, where=where) for values in (x, bad))
         assert clean[0] == spoilt[0] and np.array_equal(clean[1], spoilt[1])
+
+
+@each_dtype
+@each_softmax
+def test_10_weight_0_silences_an_infinite_loss(loss, dtype):
+    x = np.array([[1, -INF, 0], [1, 0, 2]], dtype)
+    if loss.kind == "row_function":
+        where = np.array([[True, False, True]] * 2)
+        for nothing in (NAN, INF, -INF):
+            spoilt = np.where(where, x, dtype(nothing))
+            assert loss(spoilt, where=where).tobytes() == loss(np.where(where, x, 0), where=where).tobytes()
+        return
+    labels, expected = np.array([1, 0]), float(loss(x[1:], [0]))
+    for options in ({"sample_weight": [0, 1]}, {"class_weight": [1, 0, 1]}):
+        value, grad = loss.value_and_grad(x, labels, reduction="none", **options)
+        assert value[0] == 0 and not grad[0].any() and np.isfinite(value).all()
+        assert loss(x, labels, **options) == loss.reduce(x, labels, **options).mean == pytest.approx(expected, rel=1e-7)
+
+
+@each_dtype
+@pytest.mark.parametrize("loss", [loss for loss in REGISTRY.values() if loss not in LOSSES], ids=lambda loss: loss.name)
+def test_11_zeros_of_both_signs_give_functions_the_same(loss, dtype):
+    zeros = np.zeros((4, 4), dtype)
+    assert loss(np.where(np.eye(4), -zeros, zeros)).tobytes() == loss(zeros).tobytes()
 
 
 @each_dtype
@@ -232,6 +403,45 @@ def test_12_labels_out_of_range(loss, shape, dtype):
     assert np.array_equal(np.isnan(grad).any(-1), gone)
 
 
+CHANGING = """
+import threading, time, numpy as np, lossfast as lf
+from lossfast._loss import REGISTRY
+x, labels = np.zeros((30_000, 8)), np.zeros(30_000, np.int64)
+stop = False
+def change():
+    while not stop:
+        for wrong in (2**62, -(2**62), 2**40, 8, -1, 0):
+            labels[:] = wrong
+thread = threading.Thread(target=change, daemon=True)
+thread.start()
+until, calls = time.monotonic() + 0.5, 0
+while time.monotonic() < until:
+    for loss in (loss for loss in REGISTRY.values() if loss.kind == "rowwise"):
+        for check in (False, True):
+            try:
+                loss.value_and_grad(x, labels, check=check, class_weight=np.ones(8))
+            except IndexError:
+                pass
+            calls += 1
+stop = True
+thread.join()
+print("whole" if calls > 4 else calls)
+"""
+
+
+def test_12_labels_that_another_thread_changes_meanwhile(variant):
+    """The check may pass, or not; what is read stays within the arrays."""
+    done = child(CHANGING, variant, timeout=100)
+    assert done.returncode == 0 and done.stdout == "whole\n", (done.returncode, done.stderr)
+
+
+@each_labelled
+def test_12_the_first_beyond_the_classes_is_out_of_range(loss):
+    with pytest.raises(IndexError, match=r"target 4 at row 1 is out of bounds for 4 classes \(1 such row\)"):
+        loss(np.ones((2, 4)), [3, 4])
+    assert np.isnan(loss(np.ones((2, 4)), [3, 4], reduction="none", check=False)).tolist() == [False, True]
+
+
 @each_labelled
 def test_13_labels_of_any_integer_dtype(loss):
     x = np.random.default_rng(2).normal(size=(6, 2))
@@ -261,17 +471,39 @@ def test_14_nothing_to_take_the_mean_of(loss):
             loss(*operands, empty="raise", **options)
 
 
-def test_15_soft_labels_are_weights_as_they_stand():
+@each_soft
+def test_14_with_soft_labels_no_row_is_ignored(loss):
+    x, t = np.ones((3, 4)), np.zeros((3, 4))
+    t[0, 1] = 1
+    whole = loss.reduce(x, t, ignore_index=0)
+    assert whole.count == 3 == whole.weight
+    assert loss(x, t) == pytest.approx(float(loss(x, t, reduction="sum")) / 3, rel=1e-15)
+
+
+def test_15_soft_labels_are_not_normalised():
     x = np.random.default_rng(2).normal(size=(3, 4))
     t = np.random.default_rng(3).dirichlet(np.ones(4), 3)
     for factor in (2, -1):
         same(lf.cross_entropy(x, factor * t, reduction="none"), factor * lf.cross_entropy(x, t, reduction="none"), 16)
-    t[1, 2] = NAN
-    value, grad = lf.cross_entropy.value_and_grad(x, t, reduction="none")
+
+
+@each_dtype
+@each_soft
+def test_15_soft_labels_are_taken_as_they_stand(loss, dtype):
+    x = np.random.default_rng(2).normal(size=(3, 4)).astype(dtype)
+    t = np.random.default_rng(3).dirichlet(np.ones(4), 3).astype(dtype)
+    rest = loss(x, t, reduction="none")[[0, 2]]
+    negative, spoilt = t.copy(), t.copy()
+    negative[1, 2] *= -1
+    spoilt[1, 2] = NAN
+    assert np.isfinite(loss(x, negative, reduction="none")).all()
+    value, grad = loss.value_and_grad(x, spoilt, reduction="none")
     assert np.array_equal(np.isnan(value), [False, True, False]) and np.isnan(grad[1]).any()
-    for wrong in (2 * np.abs(t), -t, t):
+    assert np.array_equal(value[[0, 2]], rest) and np.isfinite(grad[[0, 2]]).all()
+    loss(x, t, check="distribution")
+    for wrong in (2 * t, negative, spoilt):
         with pytest.raises(ValueError, match="not a distribution"):
-            lf.cross_entropy(x, wrong, check="distribution")
+            loss(x, wrong, check="distribution")
 
 
 # ------------------------------------------------------------------------------------------- shapes and memory
@@ -348,6 +580,38 @@ def test_17_wrong_operands_are_refused_before_anything_is_written(loss):
         with pytest.raises(ValueError, match="overlaps"):
             loss.grad_and_hess(x, target, grad_out=shared[:, :3], hess_out=shared[:, 1:])
         assert (shared == 7).all()
+
+
+@each_loss
+def test_17_wrong_options_are_refused_before_anything_is_written(loss):
+    x, grad_out = np.ones((4, 3)), np.full((4, 3), 7.0)
+    target = np.ones((4, 3)) if loss.kind == "pointwise" else np.zeros(4, int)
+    wrong = [{"sample_weight": np.ones((4, 2))}, {"where": np.ones((4, 3))}, {"where": np.ones((5, 4, 3), bool)}]
+    if loss.kind == "rowwise":
+        wrong += [{"class_weight": np.ones(4)}, {"class_weight": np.ones((4, 3))}, {"sample_weight": np.ones((4, 3))}]
+    elif loss.extra:
+        wrong += [{loss.extra: np.ones(2)}, {loss.extra: np.ones((3, 3))}]
+    for options in wrong:
+        with pytest.raises((ValueError, TypeError)):
+            loss.value_and_grad(x, target, grad_out=grad_out, **options)
+        assert (grad_out == 7).all(), options
+    if getattr(loss, "soft", False):
+        for soft in (np.ones((4, 2)), np.ones((3, 3)), np.ones((4, 3, 1))):
+            with pytest.raises(ValueError):
+                loss.value_and_grad(x, soft, grad_out=grad_out)
+            assert (grad_out == 7).all()
+
+
+@pytest.mark.parametrize("loss", [loss for loss in REGISTRY.values() if loss not in LOSSES], ids=lambda loss: loss.name)
+def test_17_wrong_buffers_of_functions_are_refused(loss):
+    x = np.ones((4, 3))
+    frozen = loss(x)
+    frozen.flags.writeable = False
+    for error, out in ((ValueError, frozen), (ValueError, np.full((5, 5), 7.0)), (TypeError, np.full(frozen.shape, 7))):
+        before = out.copy()
+        with pytest.raises(error):
+            loss(x, out=out)
+        assert np.array_equal(out, before)
 
 
 LIBC = ctypes.CDLL(None, use_errno=True) if os.name == "posix" else None
@@ -440,6 +704,29 @@ def test_19_arrays_that_are_none(loss, wrong, what):
         loss(wrong, np.zeros(3, int))
     with pytest.raises(TypeError, match=what):
         loss(np.ones((3, 4)), wrong)
+
+
+@each_object
+def test_19_arrays_that_are_none_of_functions_and_options(loss):
+    masked, complex_, dates = np.ma.ones((3, 4)), np.ones((3, 4), complex), np.ones((3, 4), "M8[s]")
+    matrix = np.ones((3, 4)).view(np.matrix)
+    if loss not in LOSSES:
+        for wrong, what in (
+            (masked, "masked"),
+            (complex_, "complex"),
+            (dates, "datetime"),
+            (matrix, "matrix"),
+            (None, "None"),
+        ):
+            with pytest.raises(TypeError, match=what):
+                loss(wrong)
+        return
+    target = np.ones((3, 4)) if loss.kind == "pointwise" else np.zeros(3, int)
+    for wrong, what in ((np.ma.ones(3), "masked"), (np.ones(3, complex), "complex"), (np.ones(3, object), "object")):
+        for option in ("sample_weight", "class_weight", loss.extra):
+            if option in loss._checks:
+                with pytest.raises(TypeError, match=what):
+                    loss(np.ones((3, 4)), target, **{option: wrong})
 
 
 @posix
@@ -580,6 +867,69 @@ def test_23_an_instruction_set_that_is_not_there(variant):
     assert done.returncode == 1 and "LOSSFAST_ISA" in last and "avx1024" in last and "baseline" in last
 
 
+KERNELS = os.path.join(os.path.dirname(lf.__file__), "kernels")
+
+
+def test_23_fast_math_is_refused_at_compile_time(variant):
+    compiler = shutil.which(os.environ.get("CC", "cc"))
+    if variant is not VARIANTS[0] or compiler is None or not os.path.exists(os.path.join(KERNELS, "kernels.c")):
+        pytest.skip("there is nothing to compile, or it has been")
+    command = [
+        compiler,
+        "-fsyntax-only",
+        "-DLF_ISA=x",
+        "-DLF_DTYPE=64",
+        "-DLF_LANES=1",
+        os.path.join(KERNELS, "kernels.c"),
+    ]
+    done = subprocess.run([*command, "-ffast-math"], capture_output=True, text=True)
+    assert done.returncode != 0 and "must not be compiled with -ffast-math" in done.stderr
+    assert subprocess.run(command, capture_output=True).returncode == 0
+
+
+#: What the processor is said to be, and what is left then. Nehalem has SSE4.2 and nothing of AVX.
+PROCESSORS = {"Nehalem": ("baseline",), "Haswell,-xsave": ("baseline",), "Haswell": ("baseline", "avx2")}
+EMULATED = """
+import numpy as np, lossfast as lf
+from lossfast._loss import REGISTRY
+print(*lf.isas())
+for dtype in (np.float32, np.float64, np.float16):
+    for C in (3, 70):
+        x = np.linspace(-3, 3, 40 * C).reshape(40, C).astype(dtype)
+        for loss in REGISTRY.values():
+            if loss.kind in ("function", "row_function"):
+                assert np.isfinite(loss(x)).all()
+            else:
+                target = np.zeros(40, int) if loss.kind == "rowwise" else np.abs(x)
+                assert all(np.isfinite(y).all() for y in loss.evaluate(x, target)), loss
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processor", PROCESSORS)
+def test_23_nothing_runs_that_the_processor_lacks(variant, processor):
+    """On an emulated one: kernels of a lesser instruction set have nothing of a higher, and a higher one is refused."""
+    emulator = shutil.which("qemu-x86_64")
+    if variant is not VARIANTS[0] or not COMPILED or emulator is None or platform.machine() != "x86_64":
+        pytest.skip("there is no emulator, or nothing to run on it")
+    python = [emulator, "-cpu", processor, sys.executable, "-c"]
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("LOSSFAST_")}
+    environment["LOSSFAST_BACKEND"] = "compiled"
+    for isa in PROCESSORS[processor]:
+        done = subprocess.run(
+            [*python, EMULATED], env={**environment, "LOSSFAST_ISA": isa}, capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0 and tuple(done.stdout.split()) == PROCESSORS[processor], done.stderr
+    done = subprocess.run(
+        [*python, "import lossfast as lf; lf.mse_loss([1.0], [0.0])"],
+        env={**environment, "LOSSFAST_ISA": "avx512"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 1 and "LOSSFAST_ISA" in done.stderr.splitlines()[-1]
+
+
 @pytest.mark.parametrize("trouble", ["absent", "broken", "cache"])
 def test_24_numba_absent_broken_or_without_a_cache(variant, trouble, tmp_path):
     if variant is not VARIANTS[-1]:
@@ -600,6 +950,52 @@ def test_24_numba_absent_broken_or_without_a_cache(variant, trouble, tmp_path):
     backend = "numba" if trouble == "cache" and "numba 4.0" in done.stdout else "numpy"
     assert done.stdout == f"{backend} 4.0\n", done.stderr
     assert done.stderr.count("RuntimeWarning") == 1 and done.stderr.count("Traceback") == 0
+
+
+# -------------------------------------------------------------------------------------------------------- files
+
+
+def evaluate(logits, labels, *limits):
+    """The command line on two files, in a process of its own with little memory."""
+    code = "import resource, sys\nresource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))\n"
+    code += "from lossfast.cli import main\nsys.exit(main(sys.argv[1:]))\n"
+    command = [sys.executable, "-c", code, "eval", "cross_entropy", str(logits), str(labels), *limits]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+@posix
+def test_25_a_header_that_lies_costs_no_memory(variant, tmp_path):
+    if variant is not VARIANTS[-1]:
+        pytest.skip("it does not depend on the variant")
+    np.save(tmp_path / "y.npy", np.zeros(4, int))
+    x = np.zeros((4, 3))
+    np.save(tmp_path / "x.npy", x)
+    whole = (tmp_path / "x.npy").read_bytes()
+    lie = whole.replace(b"(4, 3), }            ", b"(400000000000, 3), } ")
+    assert len(lie) == len(whole) and lie != whole
+    (tmp_path / "x.npy").write_bytes(lie)
+    with zipfile.ZipFile(tmp_path / "x.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("x.npy", lie)
+    for name in ("x.npy", "x.npz:x"):
+        done = evaluate(tmp_path / name, tmp_path / "y.npy", "--out", str(tmp_path / "o.npy"))
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
+        assert "truncated" in done.stderr and not (tmp_path / "o.npy").exists()
+
+
+@posix
+def test_25_a_path_that_cannot_be_read(variant, tmp_path):
+    if variant is not VARIANTS[-1]:
+        pytest.skip("it does not depend on the variant")
+    np.save(tmp_path / "y.npy", np.zeros(4, int))
+    (tmp_path / "folder.npy").mkdir()
+    (tmp_path / "loop.npy").symlink_to(tmp_path / "loop.npy")
+    (tmp_path / "closed.npy").write_bytes((tmp_path / "y.npy").read_bytes())
+    (tmp_path / "closed.npy").chmod(0)
+    names = ["folder.npy", "loop.npy", "y.npy/x.npy"] + ["closed.npy"] * (os.geteuid() != 0)  # root reads anything
+    for name in names:
+        done = evaluate(tmp_path / name, tmp_path / "y.npy", "--out", str(tmp_path / "o.npy"))
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), (name, done.stderr)
+        assert not (tmp_path / "o.npy").exists()
 
 
 # --------------------------------------------------------------------------------------------------- parameters
@@ -637,3 +1033,9 @@ def test_half_types_beyond_their_range():
         grad = lf.mse_loss.grad(x, np.zeros(3), reduction="sum")
         with np.errstate(over="ignore"):
             assert np.array_equal(grad, (2 * x.astype(np.float32)).astype(dtype))
+
+
+def test_every_fault_has_its_tests(variant):
+    if variant is not VARIANTS[-1]:
+        pytest.skip("it does not depend on the variant")
+    assert not faults.missing()

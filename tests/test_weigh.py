@@ -43,7 +43,7 @@ def test_weighs_what_reduce_does(name, targets, options):
     shape = targets.shape if targets.ndim == 2 else (ROWS, CLASSES)
     weighed = loss.weigh(np.broadcast_to(np.float32("nan"), shape), targets, **options)
     reduced = loss.reduce(np.zeros(shape, np.float32), targets, **options)
-    for field in ("weight", "weight_tail", "count", "denominator", "empty"):
+    for field in ("weight", "weights", "count", "denominator", "empty"):
         assert getattr(weighed, field) == getattr(reduced, field), field
     assert math.isnan(weighed.sum) and math.isnan(weighed.mean)
     bound = loss.bind(reduction="sum", **{name: value for name, value in options.items() if name != "denominator"})

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from .. import _threads
 from .._jobs import PointwiseJob, RowwiseJob, Weights
-from ..kernels.buffers import get_isa, isas
+from .._reduction import Sum
+from ..kernels.buffers import enter_arithmetic, get_isa, isas, leave_arithmetic
 from ..kernels.buffers import set_isa as use_isa
 from ..kernels.pointwise import Pointwise, PointwiseWeights
 from ..kernels.rowwise import RowWeights, Rowwise
 from . import SettingError
 
-__all__ = ["get_isa", "isas", "pointwise", "rowwise", "use_isa", "weigh_pointwise", "weigh_rows"]
+__all__ = [
+    "enter_arithmetic",
+    "get_isa",
+    "isas",
+    "leave_arithmetic",
+    "pointwise",
+    "rowwise",
+    "use_isa",
+    "weigh_pointwise",
+    "weigh_rows",
+]
 
 #: A slice has about this many elements (some 50 to 300 microseconds of work), and a job of fewer than GRAIN elements
 #: never leaves the calling thread.
@@ -33,32 +45,22 @@ def _run(work: Callable[[int, int], Any], size: int, elements: int, unit: int, n
     return _threads.run(work, size, length, n_threads if elements >= GRAIN else 1)
 
 
-def _add(pairs: list[tuple[float, float]]) -> tuple[float, float]:
-    """The sum of unevaluated sums hi + lo, in order, to about 106 bits."""
-    high, low = pairs[0]
-    for x, y in pairs[1:]:
-        total = high + x
-        back = total - high
-        error = ((high - (total - back)) + (x - back)) + (low + y)
-        if total - total != 0:  # infinite or NaN: no error to speak of
-            high, low = total, 0.0
-        else:
-            high = total + error
-            low = error - (high - total)
-    return high, low
+def _total(parts: Iterable[tuple[Any, ...]]) -> Sum:
+    """The slices' sums, in order."""
+    return functools.reduce(Sum.plus, (Sum(*part) for part in parts))
 
 
-def pointwise(job: PointwiseJob) -> dict[str, tuple[float, float]]:
+def pointwise(job: PointwiseJob) -> dict[str, Sum]:
     work = Pointwise(job)
     sums = _run(work, work.size, work.size, 2048, job.n_threads)
-    return {"loss": _add(sums)} if job.totals else {}
+    return {"loss": _total(sums)} if job.totals else {}
 
 
-def rowwise(job: RowwiseJob) -> dict[str, tuple[float, float]]:
+def rowwise(job: RowwiseJob) -> dict[str, Sum]:
     work = Rowwise(job)
     sums = _run(work, work.size, job.logits.size, work.group, job.n_threads)
-    found = {"loss": 0, "grad_temperature": 2}
-    return {name: _add([four[found[name] : found[name] + 2] for four in sums]) for name in job.totals}
+    found = {"loss": 0, "grad_temperature": 1}
+    return {name: _total(both[found[name]] for both in sums) for name in job.totals}
 
 
 def weigh_pointwise(job: PointwiseJob) -> Weights:
@@ -66,7 +68,7 @@ def weigh_pointwise(job: PointwiseJob) -> Weights:
         return Weights(float(job.x.size), job.x.size)
     work = PointwiseWeights(job)
     parts = _run(work, work.size, work.size, 1024, job.n_threads)
-    return Weights(sum(_add([part[:2] for part in parts])), sum(part[2] for part in parts))
+    return Weights(float(_total(part[:2] for part in parts)), sum(part[2] for part in parts))
 
 
 def weigh_rows(job: RowwiseJob) -> Weights:
@@ -74,7 +76,7 @@ def weigh_rows(job: RowwiseJob) -> Weights:
     elements = work.size if job.target is None and job.where is None else job.logits.size
     parts = _run(work, work.size, elements, 512, job.n_threads)
     return Weights(
-        sum(_add([part[:2] for part in parts])),
+        float(_total(part[:2] for part in parts)),
         sum(part[2] for part in parts),
         sum(part[3] for part in parts),
         next((part[4] for part in parts if part[4] >= 0), -1),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import math
 from collections.abc import Callable
 from types import FunctionType
 from typing import Any
@@ -23,13 +24,17 @@ from lossfast import _words
 from lossfast import rowwise as _rowwise
 from lossfast._jobs import PointwiseJob, RowwiseJob
 from lossfast._loss import get_loss
+from lossfast._reduction import Sum
 from lossfast.backends.numpy import (
     Rows,
+    enter_arithmetic,
     given,
+    leave_arithmetic,
     load,
     run_pointwise,
     run_rows,
     store,
+    sum_of,
     weigh_pointwise,
     weigh_rows,
 )
@@ -38,7 +43,7 @@ from lossfast.backends.numpy import (
 )
 from lossfast.rowwise import ALONG, spread
 
-__all__ = ["pointwise", "rowwise", "weigh_pointwise", "weigh_rows"]
+__all__ = ["enter_arithmetic", "leave_arithmetic", "pointwise", "rowwise", "weigh_pointwise", "weigh_rows"]
 
 #: Entries of one buffer: 40 KiB, of which some twenty are alive at the worst.
 BLOCK = 5120
@@ -115,6 +120,11 @@ def _pair_sum(values):
     return total, low - (total - high) if abs(total) < np.inf else 0.0
 
 
+def _sum_of(values: np.ndarray) -> Sum:
+    pair = Sum(*_pair_sum(values))
+    return pair if math.isfinite(pair.head) else sum_of(values)
+
+
 # ----------------------------------------------------------------------------------------------- pointwise kernel
 
 
@@ -135,9 +145,9 @@ def _compute(job: PointwiseJob, x: np.ndarray, t: np.ndarray, q: np.ndarray, w: 
     return value, grad, hess
 
 
-def pointwise(job: PointwiseJob) -> dict[str, tuple[float, float]]:
-    """Fill the job's outputs; its total as a sum in two parts."""
-    return run_pointwise(job, BLOCK, _compute, _pair_sum)
+def pointwise(job: PointwiseJob) -> dict[str, Sum]:
+    """Fill the job's outputs; its total as a `Sum`."""
+    return run_pointwise(job, BLOCK, _compute, _sum_of)
 
 
 # --------------------------------------------------------------------------------------------------- row kernels
@@ -715,9 +725,9 @@ _NONE = np.empty((0, 0))
 _NO_MASK = np.empty((0, 0), dtype=bool)
 
 
-def rowwise(job: RowwiseJob) -> dict[str, tuple[float, float]]:
-    """Fill the job's outputs; its totals as sums in two parts."""
+def rowwise(job: RowwiseJob) -> dict[str, Sum]:
+    """Fill the job's outputs; its totals as `Sum`s."""
     # one class of a row, factors of exponentials, two softmaxes and rows wider than a block are NumPy's
     if job.loss == "nll_loss" or job.b is not None or job.logits_q is not None or not 0 < job.logits.shape[-1] <= BLOCK:
         return numpy_rowwise(job)
-    return run_rows(job, BLOCK, _rows, _pair_sum)
+    return run_rows(job, BLOCK, _rows, _sum_of)

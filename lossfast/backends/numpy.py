@@ -20,9 +20,10 @@ from lossfast import pointwise as _pointwise
 from lossfast import rowwise as _rowwise
 from lossfast._jobs import PointwiseJob, RowwiseJob, Weights
 from lossfast._loss import get_loss
+from lossfast._reduction import AWAY, Sum
 from lossfast.rowwise import ALONG, spread
 
-__all__ = ["pointwise", "rowwise", "weigh_pointwise", "weigh_rows"]
+__all__ = ["enter_arithmetic", "leave_arithmetic", "pointwise", "rowwise", "weigh_pointwise", "weigh_rows"]
 
 assert _pointwise and _rowwise  # imported for what they register
 
@@ -86,6 +87,14 @@ def store(array: np.ndarray, where: Spots, values: np.ndarray, columns: slice | 
 # ---------------------------------------------------------------------------------------- arithmetic in two parts
 
 
+def enter_arithmetic() -> None:
+    """NumPy computes in the caller's floating-point state."""
+
+
+def leave_arithmetic(state: None) -> None:
+    pass
+
+
 def two_sum(a: Any, b: Any) -> tuple[Any, Any]:
     """``a + b`` rounded, and what the rounding lost (0 where there is no such number)."""
     s = a + b
@@ -135,19 +144,8 @@ def tree_sum(high: np.ndarray, low: np.ndarray | None = None, exact: bool = True
     return s, np.where(np.isfinite(s), low - (s - total), 0.0)
 
 
-def add_pair(a: tuple[float, float], b: tuple[float, float]) -> tuple[float, float]:
-    """The sum of two numbers in two parts each."""
-    s = a[0] + b[0]
-    if not math.isfinite(s):
-        return s, 0.0
-    t = s - a[0]
-    low = ((a[0] - (s - t)) + (b[0] - t)) + (a[1] + b[1])
-    high = s + low
-    return high, low - (high - s)
-
-
-def pair_sum(values: np.ndarray) -> tuple[float, float]:
-    """The sum of a vector in two parts."""
+def sum_of(values: np.ndarray) -> Sum:
+    """The sum of a vector, beyond a double's precision and range."""
     high, low = values, None
     while len(high) > 64:  # below, NumPy's calls cost more than the sums
         half = len(high) // 2
@@ -162,36 +160,34 @@ def pair_sum(values: np.ndarray) -> tuple[float, float]:
         elif len(odd):
             lost = np.concatenate((lost, np.zeros(1)))
         high, low = np.concatenate((s, odd)) if len(odd) else s, lost
-    if not np.isfinite(high).all():
-        return float(high.sum()), 0.0
     parts = high.tolist() + ([] if low is None else low.tolist())
-    try:
+    if math.isfinite(sum(parts)):
         total = math.fsum(parts)
-        return total, math.fsum([*parts, -total])
-    except OverflowError:
-        return float(high.sum()), 0.0
+        return Sum(total, math.fsum([*parts, -total]))
+    if not np.isfinite(values).all():
+        return Sum(float(values.sum()))
+    down = sum_of(values * 2.0**-AWAY)
+    return Sum(down.head, down.tail, AWAY)
 
 
-def run_blocks(
-    size: int, block: int, n_threads: int, do: Callable[[int, int], dict[str, tuple[float, float]]]
-) -> dict[str, tuple[float, float]]:
+def run_blocks(size: int, block: int, n_threads: int, do: Callable[[int, int], dict[str, Sum]]) -> dict[str, Sum]:
     """``do(start, stop)`` for every block of ``range(size)``; the sums of what it returns, in a fixed order."""
     if size == 0:
         return {}
 
-    def work(start: int, stop: int) -> dict[str, tuple[float, float]]:
-        totals: dict[str, tuple[float, float]] = {}
+    def work(start: int, stop: int) -> dict[str, Sum]:
+        totals: dict[str, Sum] = {}
         with np.errstate(all="ignore"):
             for first in range(start, stop, block):
                 for name, part in do(first, min(first + block, stop)).items():
-                    totals[name] = add_pair(totals[name], part) if name in totals else part
+                    totals[name] = totals[name].plus(part) if name in totals else part
         return totals
 
     slices = _threads.run(work, size, block * max(1, SLICE // BLOCK), n_threads)
     result = slices[0]
     for part in slices[1:]:
         for name in result:
-            result[name] = add_pair(result[name], part[name])
+            result[name] = result[name].plus(part[name])
     return result
 
 
@@ -202,12 +198,12 @@ Elementwise = Callable[..., tuple[np.ndarray, np.ndarray, np.ndarray]]
 
 
 def run_pointwise(
-    job: PointwiseJob, block: int, compute: Elementwise, total: Callable[[np.ndarray], tuple[float, float]] = pair_sum
-) -> dict[str, tuple[float, float]]:
+    job: PointwiseJob, block: int, compute: Elementwise, total: Callable[[np.ndarray], Sum] = sum_of
+) -> dict[str, Sum]:
     """Do the job with ``compute(job, x, t, q, w)``, where ``w`` is None or 0 where nothing counts."""
     shape = job.x.shape
 
-    def do(start: int, stop: int) -> dict[str, tuple[float, float]]:
+    def do(start: int, stop: int) -> dict[str, Sum]:
         n, at = stop - start, spots(shape, start, stop)
         x, t, q = np.empty(n), np.zeros(n), np.ones(n)
         load(job.x, at, x)
@@ -221,6 +217,9 @@ def run_pointwise(
         if job.where is not None:
             mask = load(job.where, at, np.empty(n, dtype=bool))
             w = np.where(mask, 1.0 if w is None else w, 0.0)
+        if job.v is not None:
+            v = load(job.v, at, np.empty(n))
+            w = v if w is None else np.where(w == 0, 0.0, w * v)
         value, grad, hess = compute(job, x, t, q, w)
         for out, result in ((job.value, value), (job.grad, grad), (job.hess, hess)):
             if out is not None:
@@ -228,7 +227,7 @@ def run_pointwise(
         return {name: total(value) for name in job.totals}
 
     totals = run_blocks(job.x.size, block, job.n_threads, do)
-    return {name: totals.get(name, (0.0, 0.0)) for name in job.totals}
+    return {name: totals.get(name, Sum(0.0)) for name in job.totals}
 
 
 def _elementwise(job: PointwiseJob, x: np.ndarray, t: np.ndarray, q: np.ndarray, w: np.ndarray | None) -> Any:
@@ -241,8 +240,8 @@ def _elementwise(job: PointwiseJob, x: np.ndarray, t: np.ndarray, q: np.ndarray,
     return np.where(dead, 0.0, w * value), np.where(dead, 0.0, scale * grad), np.where(dead, 0.0, scale * hess)
 
 
-def pointwise(job: PointwiseJob) -> dict[str, tuple[float, float]]:
-    """Fill the job's outputs; its total as a sum in two parts."""
+def pointwise(job: PointwiseJob) -> dict[str, Sum]:
+    """Fill the job's outputs; its total as a `Sum`."""
     return run_pointwise(job, BLOCK, _elementwise)
 
 
@@ -252,17 +251,17 @@ def weigh_pointwise(job: PointwiseJob) -> Weights:
     if job.weight is None and job.where is None:
         return Weights(float(size), size)
 
-    def do(start: int, stop: int) -> dict[str, tuple[float, float]]:
+    def do(start: int, stop: int) -> dict[str, Sum]:
         n, at = stop - start, spots(shape, start, stop)
         w = np.ones(n) if job.weight is None else load(job.weight, at, np.empty(n))
         count = n
         if job.where is not None:
             mask = load(job.where, at, np.empty(n, dtype=bool))
             w, count = np.where(mask, w, 0.0), int(np.count_nonzero(mask))
-        return {"weight": pair_sum(w), "count": (float(count), 0.0)}
+        return {"weight": sum_of(w), "count": Sum(float(count))}
 
     totals = run_blocks(size, BLOCK, job.n_threads, do)
-    return Weights(totals["weight"][0], int(totals["count"][0])) if totals else Weights(0.0, 0)
+    return Weights(float(totals["weight"]), int(totals["count"].head)) if totals else Weights(0.0, 0)
 
 
 # ------------------------------------------------------------------------------------------------------- rows
@@ -298,20 +297,20 @@ def run_rows(
     job: RowwiseJob,
     entries: int,
     do: Callable[[RowwiseJob, Rows], dict[str, np.ndarray]],
-    total: Callable[[np.ndarray], tuple[float, float]] = pair_sum,
-) -> dict[str, tuple[float, float]]:
+    total: Callable[[np.ndarray], Sum] = sum_of,
+) -> dict[str, Sum]:
     """Do the job block by block; ``do`` writes the outputs and returns the values of the totals, row by row."""
 
-    def block(start: int, stop: int) -> dict[str, tuple[float, float]]:
+    def block(start: int, stop: int) -> dict[str, Sum]:
         return {name: total(values) for name, values in do(job, Rows(job, start, stop)).items()}
 
     size = math.prod(job.logits.shape[:-1])
     totals = run_blocks(size, block_of(job.logits.shape[-1], entries), job.n_threads, block)
-    return {name: totals.get(name, (0.0, 0.0)) for name in job.totals}
+    return {name: totals.get(name, Sum(0.0)) for name in job.totals}
 
 
-def rowwise(job: RowwiseJob) -> dict[str, tuple[float, float]]:
-    """Fill the job's outputs; its totals as sums in two parts."""
+def rowwise(job: RowwiseJob) -> dict[str, Sum]:
+    """Fill the job's outputs; its totals as `Sum`s."""
     special = {"nll_loss": _likelihood, "kl_div_from_logits": _divergence}
     return run_rows(job, BLOCK, special.get(job.loss, do_softmax))
 
@@ -980,7 +979,7 @@ def weigh_rows(job: RowwiseJob) -> Weights:
     size = math.prod(shape)
     bad: list[tuple[int, int]] = []
 
-    def do(start: int, stop: int) -> dict[str, tuple[float, float]]:
+    def do(start: int, stop: int) -> dict[str, Sum]:
         rows = Rows(job, start, stop)
         if rows.bad.any():
             bad.append((start + int(rows.bad.argmax()), int(np.count_nonzero(rows.bad))))
@@ -1010,7 +1009,7 @@ def weigh_rows(job: RowwiseJob) -> Weights:
                     low = low + (lost + sl)
                 share = high + low
         weight = np.where(valid, _mul0(rows.weight, share), 0.0)
-        return {"weight": pair_sum(weight), "count": (float(np.count_nonzero(valid)), 0.0)}
+        return {"weight": sum_of(weight), "count": Sum(float(np.count_nonzero(valid)))}
 
     entries = (
         BLOCK if job.where is not None or (job.class_weight is not None and job.target is not None) else BLOCK * classes
@@ -1019,4 +1018,4 @@ def weigh_rows(job: RowwiseJob) -> Weights:
     count, first = sum(n for _, n in bad), min((row for row, _ in bad), default=-1)
     if not totals:
         return Weights(0.0, 0)
-    return Weights(totals["weight"][0], int(totals["count"][0]), count, first)
+    return Weights(float(totals["weight"]), int(totals["count"].head), count, first)

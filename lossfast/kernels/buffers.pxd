@@ -51,8 +51,10 @@ cdef extern from "tables.h" nogil:
         double inverse[16]
         double inverse_lo[16]
         double top[16]
+        double top_lo[16]
         double other_max[16]
         double other_top[16]
+        double other_top_lo[16]
         double other_shift[16]
         double other_exponent[16]
         double other_inverse[16]
@@ -110,10 +112,15 @@ cdef extern from "tables.h" nogil:
         const char *output
         lf_program_step steps[4]
 
+    ctypedef struct lf_word:
+        const char *name
+        void (*apply)(const void *x, void *y, ptrdiff_t n) noexcept nogil
+
     ctypedef struct lf_table:
         const char *isa
         int dtype
         int lanes
+        const lf_word *words
         const lf_pointwise_function *pointwise
         const lf_stage *across
         const lf_stage *along
@@ -137,7 +144,14 @@ cdef extern from "fpstate.h" nogil:
 
 cdef extern from "doubledouble.h" nogil:
     void dd_add(double *hi, double *lo, double x, double y)
-    void dd_tree(double *hi, double *lo, int n)
+
+    ctypedef struct lf_total:
+        double hi
+        double lo
+        int exponent
+
+    void total_add(lf_total *a, double x, double y)
+    void total_add_all(lf_total *a, const double *x, int n)
 
 # Up to 16 rows of classes, side by side: number c of row i is at to[16 c + i].
 cdef void read_tile(void *to, int dtype, const Operand *op, char **rows, ptrdiff_t first, ptrdiff_t n) noexcept nogil

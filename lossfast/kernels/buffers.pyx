@@ -222,3 +222,14 @@ cdef void read_tile(void *to, int dtype, const Operand *op, char **rows, ptrdiff
 
 cdef void write_tile(const Operand *op, char **rows, int count, void *tile, int dtype, ptrdiff_t n) noexcept nogil:
     lf_write_tile(rows, count, op.type, op.swapped, op.stride, tile, dtype, n)
+
+
+# ---- the floating-point state of the calling thread, for what is left to do in Python ----
+
+def enter_arithmetic():
+    """Round to nearest, keep subnormals; returns the caller's own state."""
+    return lf_fp_set()
+
+
+def leave_arithmetic(uint64_t state):
+    lf_fp_restore(state)

@@ -1,4 +1,4 @@
-"""Make ``coefficients.h``: the minimax polynomials of ``real.h``, by Remez exchange in mpmath.
+"""Make ``coefficients.h``: the minimax polynomials of ``functions.h``, by Remez exchange in mpmath.
 
 Each polynomial is fitted to a smooth function divided by its leading terms, with the weight that makes the error of the
 *whole* function (not of the quotient) level out. Coefficients are then rounded to the dtype from the lowest order up,
@@ -60,18 +60,20 @@ def rounded(c: mpf, bits: int) -> mpf:
 
 def fit(f: Callable, weight: Callable, lo: mpf, hi: mpf, degree: int, bits: int) -> tuple[list, mpf, mpf]:
     """Coefficients in ``bits`` bits, the largest weighted error, and where it is."""
+    grid = [lo + (hi - lo) * (i + mpf(1) / 2) / 4000 for i in range(4000)]
+    values = [(x, f(x), weight(x)) for x in grid if abs(weight(x)) > 0]
+
+    def worst(coefficients: list, step: int = 1) -> tuple[mpf, mpf]:
+        return max((abs(w * (y - mp.polyval(coefficients[::-1], x))), x) for x, y, w in values[::step])
+
     fixed: list = []
+    rest: list = []
     for i in range(degree + 1):
-        fixed.append(rounded(exchange(f, weight, lo, hi, fixed, degree + 1 - i)[0], bits))
-    worst = max(
-        (
-            (abs(weight(x) * (f(x) - sum(c * x**i for i, c in enumerate(fixed)))), x)
-            for x in (lo + (hi - lo) * (i + mpf(1) / 2) / 4000 for i in range(4000))
-            if abs(weight(x)) > 0
-        ),
-        key=lambda pair: pair[0],
-    )
-    return fixed, worst[0], worst[1]
+        tails = [tail for tail in (exchange(f, weight, lo, hi, fixed, degree + 1 - i), rest) if tail]
+        best = min(tails, key=lambda tail: worst(fixed + tail, 20))
+        fixed.append(rounded(best[0], bits))
+        rest = best[1:]
+    return fixed, *worst(fixed)
 
 
 def expm1_tail(r: mpf) -> mpf:
@@ -81,11 +83,11 @@ def expm1_tail(r: mpf) -> mpf:
     return (mp.expm1(r) - r) / r**2
 
 
-def cubic_series(terms: int, bits: int) -> tuple[list, mpf, mpf]:
-    """1/3!, 1/4! ...: (e^r - 1 - r - r^2/2) / r^3, with the largest error of e^r - 1 - r where |r| <= 1, which is at -1."""
-    series = [rounded(1 / mp.factorial(3 + n), bits) for n in range(terms)]
-    true = mp.exp(-1)
-    return series, abs((mpf(1) / 2 - sum(c * (-1) ** n for n, c in enumerate(series))) / true - 1), mpf(-1)
+def phi_quotient(t: mpf) -> mpf:
+    """(e^t - 1 - t) / t^2"""
+    if abs(t) < mpf(10) ** -12:
+        return mpf(1) / 2 + t / 6 + t**2 / 24 + t**3 / 120
+    return (mp.expm1(t) - t) / t**2
 
 
 def atanh_tail(z: mpf) -> mpf:
@@ -112,12 +114,12 @@ def main() -> None:
     half_ln2 = mp.log(2) / 2 * (1 + mpf(2) ** -20)
     top = ((mp.sqrt(2) - 1) / (mp.sqrt(2) + 1)) ** 2
     print("/* Made by coefficients.py: do not edit. */")
-    for dtype, bits, exp_degree, cubic_terms, log_degree, head_bits in ((32, 24, 4, 9, 3, 13), (64, 53, 10, 17, 7, 40)):
+    for dtype, bits, exp_degree, phi_degree, log_degree, head_bits in ((32, 24, 4, 7, 3, 13), (64, 53, 10, 14, 7, 40)):
         print(f"#if LF_DTYPE == {dtype}")
         found = fit(expm1_tail, lambda r: r**2 / mp.exp(r), -half_ln2, half_ln2, exp_degree, bits)
         print(table("LF_EXPM1", "e^r - 1 = r + r^2 P(r), |r| <= ln(2)/2; error relative to e^r", dtype, *found))
-        found = cubic_series(cubic_terms, bits)
-        print(table("LF_CUBIC", "e^r - 1 - r = r^2/2 + r^3 Q(r), |r| <= 1; error relative to that", dtype, *found))
+        found = fit(phi_quotient, lambda t: 1 / phi_quotient(t), mpf(-1), mpf(1), phi_degree, bits)
+        print(table("LF_PHI", "e^t - 1 - t = t^2 P(t), |t| <= 1; relative error", dtype, *found))
         found = fit(atanh_tail, lambda z: z, mpf(0), top, log_degree, bits)
         print(
             table(

@@ -1,4 +1,4 @@
-/* Sums kept as hi + lo, to about 106 bits. */
+/* Sums kept as hi + lo, to about 106 bits; and totals that may leave the range of a double on their way to a mean. */
 #ifndef LF_DOUBLEDOUBLE_H
 #define LF_DOUBLEDOUBLE_H
 
@@ -17,6 +17,34 @@ __attribute__((noinline, unused))
 static void dd_tree(double *hi, double *lo, int n) {
     for (int half = n / 2; half > 0; half /= 2)
         for (int i = 0; i < half; i++) dd_add(&hi[i], &lo[i], hi[i + half], lo[i + half]);
+}
+
+/* (hi + lo) 2^exponent. The exponent is 0 until finite numbers have an infinite sum, and LF_AWAY from there on: what is
+   lost then is far below the whole's precision. */
+enum { LF_AWAY = 100 };
+typedef struct { double hi, lo; int exponent; } lf_total;
+
+static inline void total_add(lf_total *a, double x, double y) {
+    const double down = a->exponent ? 0x1p-100 : 1, hi = a->hi, lo = a->lo;
+    dd_add(&a->hi, &a->lo, x * down, y * down);
+    if (a->exponent || a->hi - a->hi == 0 || !(hi - hi == 0 && x - x == 0)) return;
+    a->hi = hi * 0x1p-100;
+    a->lo = lo * 0x1p-100;
+    a->exponent = LF_AWAY;
+    dd_add(&a->hi, &a->lo, x * 0x1p-100, y * 0x1p-100);
+}
+
+/* a += the sum of up to 16 terms, in a fixed order: by a tree, or one by one where that overflows */
+static inline void total_add_all(lf_total *a, const double *x, int n) {
+    double hi[16] = {0}, lo[16] = {0};
+    int finite = 1;
+    for (int i = 0; i < n; i++) {
+        hi[i] = x[i];
+        finite &= x[i] - x[i] == 0;
+    }
+    if (n > 1) dd_tree(hi, lo, 16);
+    if (hi[0] - hi[0] == 0 || !finite) total_add(a, hi[0], lo[0]);
+    else for (int i = 0; i < n; i++) total_add(a, x[i], 0);
 }
 
 #endif

@@ -2,6 +2,7 @@
    the flags of that instruction set, into one table. */
 #include "tables.h"
 #include "real.h"
+#include "functions.h"
 #include "pointwise.h"
 #include "rowwise.h"
 
@@ -15,6 +16,7 @@ const lf_table JOIN(lf_table_, LF_ISA, LF_DTYPE) = {
     .isa = TEXT(LF_ISA),
     .dtype = LF_DTYPE,
     .lanes = LF_LANES,
+    .words = lf_words,
     .pointwise = lf_pointwise_functions,
     .across = lf_across,
     .along = lf_along,

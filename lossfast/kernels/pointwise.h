@@ -59,7 +59,7 @@ LOSS(binary_cross_entropy_with_logits) {
     const real no = K(1) - t, yes = q * t, all = no + yes, u = where(up, no, yes);
     const real near = where(up, no, yes), far = where(up, yes, no), log1p_e = r_log1p(s.e.hi, s.e.lo);
     const real v = where(eq(u, K(0)), all * log1p_e, r_fma(u, r_abs(x), all * log1p_e));
-    const real g = near * s.near - far * s.far;
+    const real g = r_fma(near, s.near, -(far * s.far));
     return (vgh){v, where(up, g, -g), all * (s.near * s.far)};
 }
 
@@ -103,11 +103,13 @@ INLINE real scaled(real g, pair s) {
     return where(lt(r_abs(g), K(INFINITY)), y, g * s.hi);
 }
 
-/* v * w * scale through doubles, 0 where w is 0 */
+/* v * w * scale through doubles, 0 where w is 0, or v with a w that is a number */
 INLINE real weighted(real v, const double *w, double scale) {
     dreal y[DPARTS];
     UNROLL for (int part = 0; part < DPARTS; part++) y[part] = r_double(v, part) * (d_load(w + part * DLANES) * KD(scale));
-    return where(eq(r_load_doubles(w), K(0)), K(0), r_from_doubles(y));
+    const real weight = r_load_doubles(w);
+    const mask none = eq(weight, K(0)), flat = both(eq(v, K(0)), eq(weight, weight));
+    return where(none, K(0), where(flat, K(0), r_from_doubles(y)));
 }
 
 typedef vgh (*lf_body)(real x, real t, real q, const real *p);
@@ -120,6 +122,14 @@ NOINLINE void pad(scalar to[][16], double *w_to, const scalar *x, const scalar *
         to[2][j] = j < n ? q[j] : 1;
         w_to[j] = w && j < n ? w[j] : 0;
     }
+}
+
+/* A parameter; one beyond the dtype's range stays finite */
+INLINE real parameter(double x) {
+#if LF_DTYPE == 32
+    if (fabs(x) < INFINITY) return K(x > FLT_MAX ? FLT_MAX : x < -FLT_MAX ? -FLT_MAX : x);
+#endif
+    return K(x);
 }
 
 /* A block, with `want` and `weigh` known at compile time. Sums run over 16 lanes whatever the vector's width, so that they
@@ -137,7 +147,7 @@ INLINE void lf_loop(lf_block *k, const int want, const int weigh, lf_body body) 
     real p[LF_MAX_PARAMS];
     sum total[PARTS];
     ireal live[PARTS]; /* all ones, but for the padding's lanes */
-    for (int i = 0; i < LF_MAX_PARAMS; i++) p[i] = K(k->params[i]);
+    for (int i = 0; i < LF_MAX_PARAMS; i++) p[i] = parameter(k->params[i]);
     for (int part = 0; part < PARTS; part++) {
         total[part] = sum_zero();
         live[part] = ~r_bits(K(0));
@@ -147,9 +157,9 @@ INLINE void lf_loop(lf_block *k, const int want, const int weigh, lf_body body) 
             for (int part = 0; part < (want & LF_SUM ? PARTS : 1); part++) {
                 const ptrdiff_t i = at + part * LF_LANES;
                 const vgh y = body(r_load(x + i), r_load(t + i), r_load(q + i), p);
-                if (want & LF_VALUE) r_store(value + i, weigh ? weighted(y.v, w + i, 1) : y.v);
-                if (want & LF_GRAD) r_store(grad + i, weigh ? weighted(y.g, w + i, k->scale) : scaled(y.g, scale));
-                if (want & LF_HESS) r_store(hess + i, weigh ? weighted(y.h, w + i, k->scale) : scaled(y.h, scale));
+                if (want & LF_VALUE) r_store(value + i, r_canonical(weigh ? weighted(y.v, w + i, 1) : y.v));
+                if (want & LF_GRAD) r_store(grad + i, r_canonical(weigh ? weighted(y.g, w + i, k->scale) : scaled(y.g, scale)));
+                if (want & LF_HESS) r_store(hess + i, r_canonical(weigh ? weighted(y.h, w + i, k->scale) : scaled(y.h, scale)));
                 if (want & LF_SUM) {
                     const real v = r_from_bits(r_bits(y.v) & live[part]);
                     if (weigh) sum_add_weighted(&total[part], v, w + i);

@@ -3,6 +3,7 @@
 
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport free, malloc
+from libc.math cimport ldexp
 from libc.string cimport memcpy
 
 cimport numpy as cnp
@@ -23,6 +24,35 @@ def names() -> list:
     return found
 
 
+def words() -> list:
+    """The functions of the vocabulary that `apply_word` knows."""
+    cdef const lf_word *word = current_table(64).words
+    found = []
+    while word.name != NULL:
+        found.append(word.name.decode())
+        word += 1
+    return found
+
+
+def apply_word(str name, x):
+    """A function of the kernels' vocabulary, ``exp`` for one, of every element: an array of x's dtype, float32 or float64."""
+    cdef cnp.ndarray given, result
+    cdef const lf_word *word
+    if x.dtype not in ("float32", "float64"):
+        raise TypeError(f"x must be float32 or float64, got {x.dtype}")
+    given = cnp.PyArray_GETCONTIGUOUS(x)
+    result = cnp.PyArray_EMPTY(cnp.PyArray_NDIM(given), cnp.PyArray_DIMS(given), cnp.PyArray_TYPE(given), 0)
+    cdef ptrdiff_t which = words().index(name)
+    word = &current_table(32 if given.itemsize == 4 else 64).words[which]
+    cdef ptrdiff_t n = given.size
+    cdef uint64_t state
+    with nogil:
+        state = lf_fp_set()
+        word.apply(cnp.PyArray_DATA(given), cnp.PyArray_DATA(result), n)
+        lf_fp_restore(state)
+    return result
+
+
 cdef dict _index = {name: i for i, name in enumerate(names())}
 
 
@@ -33,16 +63,34 @@ cdef int find(str name) except -1:
 
 
 cdef enum:
-    X, TARGET, EXTRA, WEIGHT, WHERE, VALUE, GRAD, HESS, OPERANDS
+    X, TARGET, EXTRA, WEIGHT, WHERE, DIRECTION, VALUE, GRAD, HESS, OPERANDS
+
+
+cdef void run_block(lf_pointwise_function kernel, lf_block *k, int want, int dtype, lf_total *total) noexcept nogil:
+    """A block, and its sum added to the total: by single losses where their sum is beyond the range of a double."""
+    cdef double values[2048]
+    cdef lf_block again
+    cdef ptrdiff_t i
+    kernel(k, want)
+    if not want & LF_SUM:
+        return
+    if dtype == 32 or k.sum[0] - k.sum[0] == 0:
+        total_add(total, k.sum[0], k.sum[1])
+        return
+    again = k[0]
+    again.value = values
+    kernel(&again, LF_VALUE)
+    for i in range(k.n):
+        total_add(total, values[i], 0)
 
 
 cdef class Pointwise:
-    """A job made ready. Called with (start, stop) it does those elements and returns their (weighted) sum as (hi, lo)."""
+    """A job made ready. Called with (start, stop) it does those elements and returns their (weighted) sum as (hi, lo, exponent)."""
 
     cdef readonly ptrdiff_t size
     cdef Geometry geometry
-    cdef Operand ops[8]
-    cdef bint has[8]
+    cdef Operand ops[9]
+    cdef bint has[9]
     cdef int dtype, want
     cdef lf_pointwise_function kernel
     cdef double params[4]
@@ -51,9 +99,9 @@ cdef class Pointwise:
 
     def __init__(self, job):
         cdef cnp.ndarray array
-        cdef Operand *used[8]
+        cdef Operand *used[9]
         cdef int i, count = 0
-        cdef tuple arrays = (job.x, job.target, job.extra, job.weight, job.where, job.value, job.grad, job.hess)
+        cdef tuple arrays = (job.x, job.target, job.extra, job.weight, job.where, job.v, job.value, job.grad, job.hess)
         self.kept = arrays
         self.dtype = 32 if job.compute.itemsize == 4 else 64
         self.kernel = current_table(self.dtype).pointwise[find(job.loss)]
@@ -76,24 +124,25 @@ cdef class Pointwise:
         self.want |= (LF_GRAD if self.has[GRAD] else 0) | (LF_HESS if self.has[HESS] else 0)
 
     def __call__(self, ptrdiff_t start, ptrdiff_t stop):
-        cdef double total[2]
+        cdef lf_total total
         cdef int failed
         with nogil:
-            failed = self.run(start, stop, total)
+            failed = self.run(start, stop, &total)
         if failed:
             raise MemoryError("no memory for a block of work")
-        return total[0], total[1]
+        return total.hi, total.lo, total.exponent
 
-    cdef int run(self, ptrdiff_t start, ptrdiff_t stop, double *total) noexcept nogil:
+    cdef int run(self, ptrdiff_t start, ptrdiff_t stop, lf_total *total) noexcept nogil:
         cdef ptrdiff_t block = LF_BLOCK, bytes_ = block * 8, at, n, i
         cdef char *scratch = <char *>malloc(OPERANDS * bytes_)
         cdef unsigned char *mask
         cdef const char *source
         cdef double *w
+        cdef const double *v
         cdef lf_block k
         cdef uint64_t state
         cdef int one
-        total[0] = total[1] = 0
+        total.hi = total.lo = total.exponent = 0
         if scratch == NULL:
             return -1
         state = lf_fp_set()
@@ -125,6 +174,12 @@ cdef class Pointwise:
                     for i in range(n):
                         w[i] = k.w[i] if w[i] != 0 else 0
                 k.w = w
+            if self.has[DIRECTION]:
+                v = <const double *>bring(scratch + DIRECTION * bytes_, 64, &self.geometry, &self.ops[DIRECTION], at, n)
+                w = <double *>(scratch + DIRECTION * bytes_)
+                for i in range(n):
+                    w[i] = v[i] if k.w == NULL else v[i] * k.w[i] if k.w[i] != 0 else 0
+                k.w = w
             k.value = k.grad = k.hess = NULL
             if self.has[VALUE]:
                 k.value = place(scratch + VALUE * bytes_, self.dtype, &self.geometry, &self.ops[VALUE], at, n)
@@ -132,15 +187,15 @@ cdef class Pointwise:
                 k.grad = place(scratch + GRAD * bytes_, self.dtype, &self.geometry, &self.ops[GRAD], at, n)
             if self.has[HESS]:
                 k.hess = place(scratch + HESS * bytes_, self.dtype, &self.geometry, &self.ops[HESS], at, n)
-            self.kernel(&k, self.want)
+            if self.want & LF_SUM and self.dtype == 64 and k.grad == k.x:  # what the sum is made of outlives the gradient
+                k.x = memcpy(scratch + X * bytes_, k.x, n * sizeof(double))
+            run_block(self.kernel, &k, self.want, self.dtype, total)
             if self.has[VALUE]:
                 put(k.value, self.dtype, &self.geometry, &self.ops[VALUE], at, n)
             if self.has[GRAD]:
                 put(k.grad, self.dtype, &self.geometry, &self.ops[GRAD], at, n)
             if self.has[HESS]:
                 put(k.hess, self.dtype, &self.geometry, &self.ops[HESS], at, n)
-            if self.want & LF_SUM:
-                dd_add(&total[0], &total[1], k.sum[0], k.sum[1])
             at += n
         lf_fp_restore(state)
         free(scratch)
@@ -216,7 +271,7 @@ cdef api double pointwise_loss_float32(int which, const float *x, const float *t
 cdef double contiguous(int dtype, int which, const char *x, const char *t, const double *w, char *value, char *grad, char *hess,
                        const double *params, double scale, ptrdiff_t n) noexcept nogil:
     cdef double ones[2048]
-    cdef double total[2]
+    cdef lf_total total
     cdef lf_block k
     cdef ptrdiff_t at = 0, i, size = dtype // 8
     cdef uint64_t state = lf_fp_set()
@@ -226,7 +281,7 @@ cdef double contiguous(int dtype, int which, const char *x, const char *t, const
             (<float *>ones)[i] = 1
         else:
             ones[i] = 1
-    total[0] = total[1] = 0
+    total.hi = total.lo = total.exponent = 0
     k.scale = scale
     for i in range(LF_MAX_PARAMS):
         k.params[i] = params[i] if params != NULL else 0
@@ -239,8 +294,7 @@ cdef double contiguous(int dtype, int which, const char *x, const char *t, const
         k.value = value + at * size if value != NULL else NULL
         k.grad = grad + at * size if grad != NULL else NULL
         k.hess = hess + at * size if hess != NULL else NULL
-        current_table(dtype).pointwise[which](&k, want)
-        dd_add(&total[0], &total[1], k.sum[0], k.sum[1])
+        run_block(current_table(dtype).pointwise[which], &k, want, dtype, &total)
         at += k.n
     lf_fp_restore(state)
-    return total[0]
+    return ldexp(total.hi, total.exponent)

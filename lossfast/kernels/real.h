@@ -186,6 +186,8 @@ INLINE real where(mask m, real a, real b) { return r_from_bits((m & r_bits(a)) |
 #endif
 INLINE mask not_(mask m) { return ~m; }
 #endif
+/* NaN of one sign, whichever the processor makes (x86: negative, ARM: positive) */
+INLINE real r_canonical(real x) { return where(eq(x, x), x, K(NAN)); }
 INLINE mask both(mask a, mask b) { return (mask)(a & b); }
 INLINE mask either(mask a, mask b) { return (mask)(a | b); }
 
@@ -395,12 +397,14 @@ INLINE void sum_add_product(sum *a, real x, real y) {
 #endif
 }
 
-/* a += w * (m - x), all of it beyond the dtype's precision; a weight of 0 silences an infinite x */
+/* a += w * (m - x), all of it beyond the dtype's precision, and m - x beyond its range; a weight of 0 silences an infinite x */
 INLINE void sum_add_gap(sum *a, real w, real m, real x) {
     const real seen = where(eq(w, K(0)), m, x);
 #if LF_DTYPE == 64
-    const real g = m - seen, b = g - m, error = (m - (g - b)) - (seen + b), p = w * g;
-    sum_add_double(a, 0, p, r_fma(w, error, r_product_error(w, g, p)));
+    const mask far = both(lt(K(0x1p1022), r_max(r_abs(m), r_abs(seen))), lt(K(-INFINITY), seen));
+    const real down = where(far, K(0.5), K(1)), up = where(far, K(2) * w, w), top = m * down, low = seen * down;
+    const real g = top - low, b = g - top, error = (top - (g - b)) - (low + b), p = up * g;
+    sum_add_double(a, 0, p, r_fma(up, error, r_product_error(up, g, p)));
 #else
     UNROLL for (int part = 0; part < DPARTS; part++)
         a->s[part] += r_double(w, part) * (r_double(m, part) - r_double(seen, part));
@@ -428,63 +432,6 @@ INLINE void sum_add_weighted(sum *a, real v, const double *w) {
 #else
     UNROLL for (int part = 0; part < DPARTS; part++) a->s[part] += r_double(heard, part) * d_load(w + part * DLANES);
 #endif
-}
-
-/* ---- elementary functions ---- */
-
-#include "coefficients.h"
-
-/* e^t, t = k ln 2 + r: `w` = e^r - 1 and k. For |t| up to 577 ln 2 (float64: 4112 ln 2) k * head is exact, and so is
-   t minus it. `tail` is added to r: what t itself lost to rounding. Measured error of 1 + w, relative to e^r, on
-   [-400, 177] (float64: [-700, 700]): 2^-24.52 at -59.92188, float64 2^-53.59 at 315.738; without fma 2^-24.42 at
-   113.356, 2^-53.52 at -34.3107. */
-typedef struct { real w, k; } exponential;
-INLINE exponential r_exp_parts(real t, real tail) {
-    static const scalar c[] = LF_EXPM1;
-    const real k = r_round(t * K(LF_LOG2E));
-    const real r = r_fma(k, K(-LF_LN2_TAIL), r_fma(k, K(-LF_LN2_HEAD), t)) + tail;
-    const real w = r_fma(r * r, r_horner(r, c, LF_EXPM1_TERMS), r);
-    return (exponential){w, k};
-}
-
-/* e^-a in two parts, for a >= 0 (lo is not normalised where e^-a is subnormal), and 1 - e^-a with full relative accuracy.
-   The first part alone is within 1.01 ULP, at a = 59.92188; float64 0.97, at 113.9856. */
-typedef struct { real hi, lo, left; } decay;
-INLINE decay r_exp_negative(real a) {
-    const real floor_ = K(LF_DTYPE == 32 ? -104.0 : -746.0), lift = K(LF_DTYPE == 32 ? 64 : 128);
-    const exponential x = r_exp_parts(r_max(floor_, -a), K(0));
-    const real s = r_pow2(x.k + lift), unlift = r_pow2(-lift);
-    const real e = r_fma(x.w, s, s);
-    const real hi = e * unlift, lo = r_fma(x.w, s, s - e) * unlift;
-    return (decay){hi, lo, where(eq(x.k, K(0)), -x.w, (K(1) - hi) - lo)};
-}
-
-/* log((h + rest) * 2^n) + add for normal h > 0, |rest| below a unit in the last place of h, n integral.
-   h = 2^k (1 + f), 1/sqrt(2) < 1 + f <= sqrt(2); log(1 + f) = f - (f^2/2 - s (f^2/2 + s^2 P(s^2))), s = f / (2 + f);
-   (k + n) ln 2 and `add` are summed first, without error. */
-INLINE real r_log(real h, real rest, real n, real add) {
-    static const scalar c[] = LF_ATANH;
-    const ireal bits = r_bits(h);
-    const ireal exponent = (bits - r_bits(K(0.70710678118654752))) >> MANTISSA_BITS;
-    const real f = r_from_bits(bits - (exponent << MANTISSA_BITS)) - K(1);
-#if LF_LANES == 1
-    const real k = (real)exponent + n;
-#else
-    const real k = (r_from_bits(exponent + r_bits(K(MAGIC))) - K(MAGIC)) + n;
-#endif
-    const real s = f / (K(2) + f), z = s * s, half = K(0.5) * f * f;
-    const real low = r_fma(s, half + z * r_horner(z, c, LF_ATANH_TERMS), r_fma(k, K(LF_LN2_TAIL), rest / h));
-    const real head = k * K(LF_LN2_HEAD), whole = head + add, back = whole - head;
-    const real lost = where(lt(r_abs(whole), K(INFINITY)), (head - (whole - back)) + (add - back), K(0));
-    return whole + (f - (half - (low + lost)));
-}
-
-/* log(1 + x + lo) for x >= 0 (an infinite x gives infinity, a NaN NaN), |lo| below a unit in the last place of x. Measured
-   with lo = 0: 0.86 ULP, at x = 0.40986720; float64 0.84, at 0.40681440. */
-INLINE real r_log1p(real x, real lo) {
-    const real h = K(1) + x;
-    const real rest = where(lt(x, K(1)), x - (h - K(1)), K(1) - (h - x)) + lo;
-    return where(lt(x, K(INFINITY)), r_log(h, rest, K(0), K(0)), x);
 }
 
 #endif

@@ -67,14 +67,20 @@ enum { SUMS_ACROSS = 1 };
 #endif
 
 #define CLASSES const ptrdiff_t n = k->n
+#define ENTRY(p, y) OUT(p, r_canonical(y))
 #define SUM(name) sum name[SUMS]; for (int i_ = 0; i_ < SUMS; i_++) name[i_] = sum_zero()
+/* a sum rounded to a double */
+#if ALONG
+#define PUT(hi, total) do { double spare_[1] = {0}; PUT_SUM(hi, spare_, total); } while (0)
+#else
 #define PUT(hi, total)                                                                   \
     do {                                                                                 \
-        double spare_[LF_ROWS] = {0};                                                    \
-        PUT_SUM(hi, spare_, total);                                                      \
-        for (int i_ = 0; i_ < LF_ROWS; i_++) (hi)[i_] += spare_[i_];                     \
+        double spare_[LF_LANES];                                                         \
+        sum_store(&(total)[0], (hi) + lane, spare_);                                     \
+        for (int i_ = 0; i_ < LF_LANES; i_++) (hi)[lane + i_] += spare_[i_];             \
     } while (0)
-#define PROBABILITY() probability(IN(e, 0), IN(lo, 0), inverse)
+#endif
+#define PROBABILITY() r_quotient(IN(e, 0), IN(lo, 0), inverse)
 
 STAGE(maximum) {
     const scalar *x = k->x;
@@ -241,7 +247,7 @@ STAGE(target_sums) {
     const scalar *x = k->x, *t = k->t, *cw = k->cw, *live = k->live;
     CLASSES;
     EACH_GROUP {
-        const real m = ROW(max);
+        const real m = ROW(max), share = ROW(share);
         SUM(tau); SUM(tau_gap); SUM(cw_sum); SUM(cw_gap);
         EACH_CLASS(
             const real y = IN(x, -INFINITY);
@@ -253,7 +259,7 @@ STAGE(target_sums) {
             }
             const real spread_w = live ? w * IN(live, 0) : w;
             sum_add(&cw_sum[part], spread_w, K(0));
-            sum_add_gap(&cw_gap[part], spread_w, m, y);)
+            sum_add_gap(&cw_gap[part], spread_w * share, m, y);)
         ;
         PUT(r->tau, tau);
         PUT(r->tau_gap, tau_gap);
@@ -273,7 +279,7 @@ STAGE(remainder) {
                    sum_add(&own[part], where(is, hi, K(0)), where(is, low, K(0)));)
         ;
         PUT_SUM(r->rest, r->rest_lo, rest);
-        PUT(r->max_e, own);
+        PUT_SUM(r->max_e, r->max_e_lo, own);
     }
 }
 
@@ -344,7 +350,7 @@ STAGE(ranking) {
     const real spread_c = live ? c * IN(live, 0) : c;                                                                  \
     const real part_c = t ? r_fma(b, IN(t, 0), spread_c) : spread_c;                                                                 \
     const real g = where(eq(CLASS(), mark), at_mark,                                                                 \
-                         r_mul0(probability(IN(e, 0), IN(lo, 0), a), post) - (cw ? IN(cw, 0) * part_c : part_c));
+                         r_mul0(r_quotient(IN(e, 0), IN(lo, 0), a), post) - (cw ? IN(cw, 0) * part_c : part_c));
 #define AFFINE_ROWS                                                                                                    \
     const pair a = ROW_SPLIT(a);                                                                                       \
     const real b = ROW(b), c = ROW(c), post = ROW(post), mark = ROW_CLASS(mark), at_mark = ROW(at_mark);
@@ -353,15 +359,15 @@ STAGE(affine) {
     const scalar *t = k->t, *cw = k->cw, *live = k->live, *e = k->e, *lo = k->lo;
     scalar *out = k->out;
     CLASSES;
-    int bare = t == NULL;
-    for (int i = 0; i < r->rows; i++) bare &= r->c[i] == 0 && r->post[i] - r->post[i] == 0;
+    int bare = t == NULL; /* and every entry a number, none of them -0 */
+    for (int i = 0; i < r->rows; i++) bare &= r->c[i] == 0 && r->a[i] >= 0 && r->a[i] * r->post[i] < INFINITY;
     EACH_GROUP {
         AFFINE_ROWS
         if (bare) {
             (void)b, (void)c;
-            EACH_CLASS((void)part; OUT(out, where(eq(CLASS(), mark), at_mark, probability(IN(e, 0), IN(lo, 0), a) * post)););
+            EACH_CLASS((void)part; OUT(out, where(eq(CLASS(), mark), at_mark, r_quotient(IN(e, 0), IN(lo, 0), a) * post)););
         } else {
-            EACH_CLASS((void)part; AFFINE_ENTRY() OUT(out, g););
+            EACH_CLASS((void)part; AFFINE_ENTRY() ENTRY(out, g););
         }
     }
 }
@@ -372,7 +378,7 @@ STAGE(indicator) {
     CLASSES;
     EACH_GROUP {
         const real mark = ROW_CLASS(mark), at_mark = ROW(at_mark), c = ROW(c);
-        EACH_CLASS((void)part; OUT(out, where(eq(CLASS(), mark), at_mark, c)););
+        EACH_CLASS((void)part; ENTRY(out, where(eq(CLASS(), mark), at_mark, c)););
     }
 }
 
@@ -389,21 +395,24 @@ STAGE(curvature) {
         const real post = ROW(post), b = ROW(b), pivot = ROW_CLASS(pivot), argmax = ROW_CLASS(argmax), rest = ROW(rest),
                    pivot_rest = ROW(pivot_rest);
         /* a p (1-p) is a p - (a p) p, rounded once, while nothing cancels */
-        EACH_CLASS((void)part; const real p = PROBABILITY(); const real ap = probability(IN(e, 0), IN(lo, 0), a) * post;
+        EACH_CLASS((void)part; const real p = PROBABILITY(); const real ap = r_quotient(IN(e, 0), IN(lo, 0), a) * post;
                    const real apq = where(lt(p, K(0.5)), r_fma(-ap, p, ap), ap * COMPLEMENT(p));
-                   OUT(out, r_fma(p, p * b, apq)););
+                   ENTRY(out, r_fma(p, p * b, apq)););
     }
 }
 
+/* a p (v - b) + c p, `a` holding the inverse of the sum already */
 STAGE(product) {
     const scalar *v = k->v, *e = k->e, *lo = k->lo;
     scalar *out = k->out;
     CLASSES;
     EACH_GROUP {
-        const pair inverse = ROW_SPLIT(inverse);
-        const real a = ROW(a), b = ROW(b), c = ROW(c);
-        EACH_CLASS((void)part; const real p = PROBABILITY();
-                   OUT(out, where(eq(p, K(0)), K(0), p * r_fma(a, IN(v, 0) - b, c))););
+        const pair inverse = ROW_SPLIT(inverse), a = ROW_SPLIT(a), b = ROW_SPLIT(b);
+        const real c = ROW(c), post = ROW(post);
+        EACH_CLASS((void)part; const real hi = IN(e, 0); const real low = IN(lo, 0);
+                   const real ap = r_quotient(hi, low, a) * post; const real d = (IN(v, 0) - b.hi) - b.lo;
+                   const real p = r_quotient(hi, low, inverse);
+                   ENTRY(out, where(both(eq(hi, K(0)), eq(p, p)), K(0), r_fma(ap, d, p * c))););
     }
 }
 
@@ -416,14 +425,14 @@ STAGE(linear) {
         const pair inverse = ROW_SPLIT(inverse);
         const real a = ROW(a), b = ROW(b), c = ROW(c);
         EACH_CLASS((void)part; const real d = live ? r_silence(IN(live, 0), IN(v, 0)) : IN(v, 0);
-                   OUT(out, r_fma(b, PROBABILITY(), r_fma(a, d, c))););
+                   ENTRY(out, r_fma(b, PROBABILITY(), r_fma(a, d, c))););
     }
 }
 
 /* lse - x/T, as the sum of what lies above the maximum and what lies below it */
 #define GAP_ROWS                                                                                                       \
-    const pair top = ROW_SPLIT(b);                                                                                     \
-    const real m = ROW(max), a = ROW(a);
+    const pair top = ROW_SPLIT(b), a = ROW_SPLIT(a);                                                                   \
+    const real m = ROW(max);
 #define GAP_ENTRY()                                                                                                    \
     const real y = IN(x, -INFINITY);                                                                                   \
     const real below = m - y;                                                                                          \
@@ -444,11 +453,11 @@ STAGE(gap) {
     const pair it = K_split(k->inverse_temperature, k->inverse_temperature_lo);
     EACH_GROUP {
         GAP_ROWS
-        EACH_CLASS((void)part; GAP_ENTRY() OUT(out, r_fma(a, gap, K(0))););
+        EACH_CLASS((void)part; GAP_ENTRY() ENTRY(out, r_fma(a.hi, gap, K(0))););
     }
 }
 
-/* a cw (lse - x/T) */
+/* a (cw (lse - x/T)) */
 STAGE(weighted_gap) {
     const scalar *x = k->x, *cw = k->cw;
     scalar *out = k->out;
@@ -456,7 +465,8 @@ STAGE(weighted_gap) {
     const pair it = K_split(k->inverse_temperature, k->inverse_temperature_lo);
     EACH_GROUP {
         GAP_ROWS
-        EACH_CLASS((void)part; GAP_ENTRY() OUT(out, r_mul0(a, cw ? r_mul0(IN(cw, 0), gap) : gap)););
+        EACH_CLASS((void)part; GAP_ENTRY() const real g = cw ? r_mul0(IN(cw, 0), gap) : gap;
+                   ENTRY(out, where(lt(r_abs(g), K(INFINITY)), r_fma(a.hi, g, a.lo * g), r_mul0(a.hi, g))););
     }
 }
 
@@ -494,21 +504,23 @@ STAGE(newton) {
         AFFINE_ROWS
         const pair inverse = ROW_SPLIT(inverse);
         const real d = ROW(d), ridge = ROW(terms[3]), w = ROW(terms[0]);
-        EACH_CLASS((void)part; NEWTON_PARTS() OUT(out, -(r_fma(w, p, g) / diagonal)););
+        EACH_CLASS((void)part; NEWTON_PARTS() ENTRY(out, -(r_fma(w, p, g) / diagonal)););
     }
 }
 
 /* Quadratic cost on softmax outputs: d = p - t and u = p + d. Its derivatives are made of deviations from the means of d and
    u under p. If one class has most of p, they are taken from that class's own d and u (in `d_lead`, `u_lead`), so that
-   nothing cancels as its p goes to 1; the means then are of deviations too. */
+   nothing cancels as its p goes to 1; the means then are of deviations too. Where all d are tiny they, u, and what is made
+   of them, are a power of 2, `up`, times as large. */
 #define QUADRATIC_PARTS()                                                                                              \
     const real p = PROBABILITY();                                                                                      \
     const mask lead = eq(CLASS(), leader);                                                                             \
-    const real d = where(lead, d_lead, where(eq(CLASS(), label), miss, t ? p - IN(t, 0) : p));                         \
-    const real u = where(lead, u_lead, p + d);
+    const real high = p * up;                                                                                          \
+    const real d = where(lead, d_lead, where(eq(CLASS(), label), miss, t ? high - IN(t, 0) * up : high));              \
+    const real u = where(lead, u_lead, high + d);
 #define QUADRATIC_ROWS                                                                                                 \
     const pair inverse = ROW_SPLIT(inverse);                                                                           \
-    const real label = ROW_CLASS(label), miss = -ROW(pivot_rest), leader = ROW_CLASS(leader), d_lead = ROW(d_lead),        \
+    const real label = ROW_CLASS(label), up = ROW(up), miss = -ROW(pivot_rest) * up, leader = ROW_CLASS(leader), d_lead = ROW(d_lead),        \
                u_lead = ROW(u_lead);
 
 STAGE(quadratic_sums) {
@@ -550,8 +562,9 @@ STAGE(quadratic_grad) {
     CLASSES;
     EACH_GROUP {
         QUADRATIC_ROWS
-        const real a = ROW(a), mean = ROW(b);
-        EACH_CLASS((void)part; QUADRATIC_PARTS() (void)u; OUT(out, a * (p * ((d - d_lead) - mean))););
+        const pair a = ROW_SPLIT(a);
+        const real mean = ROW(b);
+        EACH_CLASS((void)part; QUADRATIC_PARTS() (void)u; const real y = p * ((d - d_lead) - mean); ENTRY(out, r_fma(a.hi, y, a.lo * y)););
     }
 }
 
@@ -561,13 +574,14 @@ STAGE(quadratic_hess) {
     CLASSES;
     EACH_GROUP {
         QUADRATIC_ROWS
-        const real a = ROW(a), mean = ROW(b), u_mean = ROW(c), pivot = ROW_CLASS(pivot), argmax = ROW_CLASS(argmax),
+        const pair a = ROW_SPLIT(a);
+        const real mean = ROW(b), u_mean = ROW(c), pivot = ROW_CLASS(pivot), argmax = ROW_CLASS(argmax),
                    rest = ROW(rest), pivot_rest = ROW(pivot_rest);
         /* (1-p)(d - mean + p) - p (u - u_mean); small p have no use for 1-p */
         EACH_CLASS((void)part; QUADRATIC_PARTS() (void)d; const real left = COMPLEMENT(p);
                    const real near = (u - d_lead) - mean; const real far = (u - u_lead) - u_mean;
                    const real bracket = where(lt(p, K(0.5)), r_fma(-p, near + far, near), r_fma(left, near, -(p * far)));
-                   OUT(out, a * (p * bracket)););
+                   const real y = p * bracket; ENTRY(out, r_fma(a.hi, y, a.lo * y)););
     }
 }
 
@@ -577,10 +591,11 @@ STAGE(quadratic_hvp) {
     CLASSES;
     EACH_GROUP {
         QUADRATIC_ROWS
-        const real a = ROW(a), mean = ROW(b), qu = ROW(c), pv = ROW(d);
+        const pair a = ROW_SPLIT(a);
+        const real mean = ROW(b), qu = ROW(c), pv = ROW(d);
         EACH_CLASS((void)part; QUADRATIC_PARTS() (void)u;
                    const real q = where(eq(p, K(0)), K(0), p * (IN(v, 0) - pv));
-                   OUT(out, a * r_fma(q, (d - d_lead) - mean, p * (q - qu))););
+                   const real y = r_fma(q, (d - d_lead) - mean, p * r_fma(q, up, -qu)); ENTRY(out, r_fma(a.hi, y, a.lo * y)););
     }
 }
 
@@ -604,7 +619,7 @@ STAGE(quadratic_hvp) {
 #define OTHER_ENTRY()                                                                                                  \
     RATIO_ENTRY()                                                                                                      \
     const pair ey = lifted_exponential(zy - other_shift, it, 1, other_exponent);                                       \
-    const real q = probability(ey.hi, ey.lo, other_inverse);                                                           \
+    const real q = r_quotient(ey.hi, ey.lo, other_inverse);                                                           \
     const mask far = either(eq(p, K(0)), lt(K(2), t.hi));                                                              \
     const growth g = growth_of(where(far, K(0), t.hi), where(far, K(0), t.lo));
 #define DIFFERENCE() where(far, q - p, p * g.expm1.hi)
@@ -648,13 +663,14 @@ STAGE(divergence_sum) {
 /* t from its mean, `mean` above the pivot; where that is infinite, `wild` where t is, else -wild. */
 #define DEVIATION_ROWS                                                                                                 \
     RATIO_ROWS                                                                                                         \
-    const real pivot = ROW(d_lead), mean = ROW(c), wild = ROW(d);                                                      \
+    const pair pivot = ROW_SPLIT(d_lead);                                                                              \
+    const real mean = ROW(c), wild = ROW(d);                                                                           \
     const real nothing = where(eq(mean, mean), K(0), mean);
 #define DEVIATION_ENTRY()                                                                                              \
     RATIO_ENTRY()                                                                                                      \
     const mask infinite = eq(mean, K(-INFINITY));                                                                      \
-    const pair from_pivot = two_sum(t.hi, -pivot), from_mean = two_sum(mean, -from_pivot.hi);                          \
-    const real deviation_lo = where(infinite, K(0), from_mean.lo - (from_pivot.lo + t.lo));                            \
+    const pair from_pivot = two_sum(t.hi, -pivot.hi), from_mean = two_sum(mean, -from_pivot.hi);                       \
+    const real deviation_lo = where(infinite, K(0), from_mean.lo - (from_pivot.lo + (t.lo - pivot.lo)));               \
     const real deviation = where(infinite, where(eq(t.hi, K(-INFINITY)), wild, -wild), from_mean.hi + deviation_lo);
 
 /* 0: sum p (t - pivot), -inf if a class of p cannot be in q; 1: how many classes can be in p */
@@ -663,10 +679,10 @@ STAGE(divergence_mean) {
     CLASSES;
     EACH_GROUP {
         RATIO_ROWS
-        const real pivot = ROW(d_lead);
+        const pair pivot = ROW_SPLIT(d_lead);
         SUM(mean); SUM(possible);
         EACH_CLASS(RATIO_ENTRY()
-                   const real d = where(eq(t.hi, K(-INFINITY)), K(-INFINITY), r_mul0(p, t.hi - pivot));
+                   const real d = where(eq(t.hi, K(-INFINITY)), K(-INFINITY), r_mul0(p, (t.hi - pivot.hi) + (t.lo - pivot.lo)));
                    sum_add(&mean[part], where(impossible, K(0), d), K(0));
                    sum_add(&possible[part], where(eq(zx, K(-INFINITY)), K(0), K(1)), K(0));)
         ;
@@ -685,7 +701,7 @@ STAGE(divergence_grad) {
         const pair a = ROW_SPLIT(a);
         const real post = ROW(post), unit = ROW(u_lead);
         EACH_CLASS((void)part; DEVIATION_ENTRY()
-                   OUT(out, where(impossible, nothing, where(infinite, unit * deviation, SHARE(two_sum(from_mean.hi, deviation_lo))))););
+                   ENTRY(out, where(impossible, nothing, where(infinite, unit * deviation, SHARE(two_sum(from_mean.hi, deviation_lo))))););
     }
 }
 
@@ -701,7 +717,7 @@ STAGE(divergence_hess) {
         EACH_CLASS((void)part; DEVIATION_ENTRY()
                    const real left = where(eq(CLASS(), pivot_class), pivot_rest, K(1) - p);
                    const real bracket = r_fma(left - p, deviation, left);
-                   OUT(out, where(impossible, nothing, SHARE(((pair){bracket, K(0)})))););
+                   ENTRY(out, where(impossible, nothing, SHARE(((pair){bracket, K(0)})))););
     }
 }
 
@@ -733,7 +749,7 @@ STAGE(divergence_hvp) {
         EACH_CLASS((void)part; DEVIATION_ENTRY() (void)p; (void)infinite;
                    const real from = IN(v, 0) - pv;
                    const real bracket = r_fma(deviation, from, from) - dv;
-                   OUT(out, where(impossible, nothing, SHARE(((pair){bracket, K(0)})))););
+                   ENTRY(out, where(impossible, nothing, SHARE(((pair){bracket, K(0)})))););
     }
 }
 
@@ -747,7 +763,7 @@ STAGE(difference) {
         OTHER_ROWS
         const pair a = ROW_SPLIT(a);
         const real post = ROW(post), unit = ROW(u_lead);
-        EACH_CLASS((void)part; OTHER_ENTRY() (void)impossible; OUT(out, where(far, unit * (q - p), SHARE(g.expm1))););
+        EACH_CLASS((void)part; OTHER_ENTRY() (void)impossible; ENTRY(out, where(far, unit * (q - p), SHARE(g.expm1))););
     }
 }
 
@@ -760,7 +776,7 @@ STAGE(divergence_temperature) {
         OTHER_ROWS
         SUM(slope);
         EACH_CLASS(const mask infinite = eq(mean, K(-INFINITY));
-                   OTHER_ENTRY() const real deviation = where(infinite, wild, mean - (t.hi - pivot));
+                   OTHER_ENTRY() const real deviation = where(infinite, wild, mean - ((t.hi - pivot.hi) + (t.lo - pivot.lo)));
                    sum_add_gap(&slope[part], where(impossible, nothing, p * deviation), x_max, zx);
                    sum_add_gap(&slope[part], DIFFERENCE(), y_max, zy);)
         ;
@@ -778,6 +794,7 @@ STAGE(divergence_temperature) {
 #undef LIVE
 #undef IN
 #undef OUT
+#undef ENTRY
 #undef EACH_CLASS
 #undef PUT_SUM
 #undef CLASSES

@@ -17,16 +17,11 @@
 #define LIFT 128.0
 #endif
 
-/* (e + lo) * (hi + lo of the inverse), rounded about once */
-INLINE real probability(real e, real lo, pair inverse) {
-    return r_fma(e, inverse.hi, r_fma(e, inverse.lo, lo * inverse.hi));
-}
-
 /* e^(d/T) * 2^-exponent, in two parts */
 INLINE pair lifted_exponential(real d, pair it, int scaled, real exponent) {
     real q = d, tail = K(0);
     if (scaled) {
-        q = d * it.hi;
+        q = where(eq(d, K(-INFINITY)), d, d * it.hi);
         tail = where(lt(K(FLOOR), q), r_fma(d, it.lo, r_product_error(d, it.hi, q)), K(0));
     }
     const exponential y = r_exp_parts(r_max(K(FLOOR), q), tail);
@@ -56,16 +51,16 @@ INLINE real share(real e, real lo, pair y, pair inverse) {
     const mask fair = lt(r_abs(y.hi), K(0x1p60));
     const real f = where(fair, y.hi, K(1)), product = e * f;
     const real low = r_fma(e, where(fair, y.lo, K(0)), r_fma(lo, f, r_product_error(e, f, product)));
-    return probability(product, low, inverse) * where(fair, K(1), y.hi);
+    return r_quotient(product, low, inverse) * where(fair, K(1), y.hi);
 }
 
 /* e^t - 1, and e^t - 1 - t, in two parts each, for t + lo <= 2. Near 0 from the series: t^2/2 exactly, and t^3 Q(t). */
 typedef struct { pair expm1; real phi, phi_lo; } growth;
 INLINE growth growth_of(real t, real lo) {
-    static const scalar c[] = LF_CUBIC;
+    static const scalar c[] = LF_PHI; /* 1/2, and Q */
     const mask near = le(r_abs(t), K(1));
     const real r = where(near, t, K(0)), half = K(0.5) * r, square = half * r;
-    const real cube = r_fma(square * (r + r), r_horner(r, c, LF_CUBIC_TERMS), r_fma(r, lo, r_product_error(half, r, square)));
+    const real cube = r_fma(square * (r + r), r_horner(r, c + 1, LF_PHI_TERMS - 1), r_fma(r, lo, r_product_error(half, r, square)));
     const real small = square + cube;
     const exponential y = r_exp_parts(r_max(K(FLOOR), t), lo);
     const real s = r_pow2(r_max(y.k, K(-EXPONENT_BIAS))), e = r_fma(y.w, s, s);
@@ -98,6 +93,29 @@ static const lf_stage lf_along[] = {LF_STAGES(LF_ALONG)};
 #define SET(name, y) r_store(r->name + i, (y))
 #define POSITIVE(x) r_max((x), K(0))
 
+/* Numbers in two parts, so that a row's constants (weight, scale, temperature) cost its entries one rounding in all. */
+#define PAIR(name) ((pair){V(name), V(name##_lo)})
+#define SET_PAIR(name, y) do { const pair y_ = (y); SET(name, y_.hi); SET(name##_lo, y_.lo); } while (0)
+INLINE pair exactly(real x) { return (pair){x, K(0)}; }
+/* without a second part where there can be none: of 0, of what is infinite */
+INLINE pair normal(real hi, real lo) {
+    return (pair){hi, where(both(lt(r_abs(hi), K(INFINITY)), not_(eq(hi, K(0)))), lo, K(0))};
+}
+INLINE pair times(pair x, pair y) {
+    const real hi = r_mul0(x.hi, y.hi);
+    return normal(hi, r_product_error(x.hi, y.hi, hi) + r_fma(x.hi, y.lo, x.lo * y.hi));
+}
+INLINE pair plus(pair x, pair y) {
+    const real hi = x.hi + y.hi, back = hi - x.hi;
+    return normal(hi, ((x.hi - (hi - back)) + (y.hi - back)) + (x.lo + y.lo));
+}
+INLINE pair divided(real x, real y) {
+    const real q = x / y;
+    return normal(q, -r_product_error(q, y, x) / y);
+}
+INLINE pair minus(pair x) { return (pair){-x.hi, -x.lo}; }
+INLINE real rounded(pair x) { return x.hi + x.lo; }
+
 static void zero(double *p) { memset(p, 0, LF_ROWS * sizeof *p); }
 
 STEP(prepare) {
@@ -106,42 +124,60 @@ STEP(prepare) {
         const real m = V(max), shift = where(lt(far, r_abs(m * inverse_t)), m, K(0));
         SET(shift, shift);
         SET(scale_exponent, r_round((m - shift) * inverse_t * K(LF_LOG2E)));
+        SET(share, r_from_bits(r_bits(K(1) / r_max(K(1), V(classes))) & r_bits(K(INFINITY))));
     }
-    zero(r->others), zero(r->others_lo), zero(r->pivot_e), zero(r->pivot_lo), zero(r->rest), zero(r->rest_lo), zero(r->max_e);
+    zero(r->others), zero(r->others_lo), zero(r->pivot_e), zero(r->pivot_lo), zero(r->rest), zero(r->rest_lo), zero(r->max_e), zero(r->max_e_lo);
     zero(r->tau), zero(r->tau_gap), zero(r->cw_sum), zero(r->cw_gap);
+}
+
+/* (x + x_lo) / (y + y_lo) */
+INLINE pair ratio(real x, real x_lo, real y, real y_lo) {
+    const real q = x / y;
+    return (pair){q, ((x_lo - q * y_lo) - r_product_error(q, y, x)) / y};
+}
+INLINE pair one_plus(pair x) {
+    const real y = K(1) + x.hi;
+    return (pair){y, where(lt(x.hi, K(1)), x.hi - (y - K(1)), K(1) - (y - x.hi)) + x.lo};
+}
+INLINE pair log1p_of(pair x) {
+    const pair h = one_plus(x), y = r_log_parts(h.hi, h.lo, K(0), K(0));
+    const mask fair = lt(x.hi, K(INFINITY));
+    return (pair){where(fair, y.hi, x.hi), where(fair, y.lo, K(0))};
 }
 
 STEP(finish) {
     const real t = K(o->temperature), lift = K(o->dtype == 32 ? 64 : 128);
-    /* below this the pivot's exponential has lost digits (or is 0), and the logits themselves are far enough apart */
-    const real enough = K(o->dtype == 32 ? FLT_MIN * 0x1p24 : DBL_MIN * 0x1p53);
+    /* below this the pivot's exponential has lost digits (or the others are too many times as large), and the logits
+       themselves are far enough apart */
+    const real enough = K(o->dtype == 32 ? FLT_MIN * 0x1p24 : 0x1p-800);
     EACH_ROW {
         const real others = V(others), others_lo = V(others_lo), e = V(pivot_e), e_lo = V(pivot_lo), x = V(x_pivot);
         const real sum_ = others + e, back = sum_ - others;
         const real sum_lo = ((others - (sum_ - back)) + (e - back)) + (others_lo + e_lo);
-        const real inverse = K(1) / sum_;
-        const real inverse_lo = (-r_product_error(inverse, sum_, K(1)) - inverse * sum_lo) * inverse;
-        const real rest = r_fma(others, inverse, r_fma(others, inverse_lo, others_lo * inverse));
+        const pair inverse = r_inverse(sum_, sum_lo);
+        const real rest = r_quotient(others, others_lo, inverse);
         /* -log p of the pivot */
         const mask direct = le(enough, e);
         const real safe_e = where(direct, e, K(1));
-        const real ratio = others / safe_e;
-        const real ratio_lo = ((others_lo - ratio * e_lo) - r_product_error(ratio, safe_e, others)) / safe_e;
-        const real one_more = K(1) + ratio;
-        const real one_lo = where(lt(ratio, K(1)), ratio - (one_more - K(1)), K(1) - (one_more - ratio)) + ratio_lo;
+        const pair one_more = one_plus(ratio(others, others_lo, safe_e, e_lo));
         const real size = r_abs(sum_), size_lo = where(lt(sum_, K(0)), -sum_lo, sum_lo);
         const real n = V(scale_exponent) - lift, shift = V(shift);
-        real nlp = r_log(where(direct, one_more, size), where(direct, one_lo, size_lo), where(direct, K(0), n),
-                         where(direct, K(0), (shift - x) / t));
-        nlp = where(eq(sum_, K(0)), K(-INFINITY), where(eq(sum_, sum_), nlp, sum_));
+        const pair log_ = r_log_parts(where(direct, one_more.hi, size), where(direct, one_more.lo, size_lo), where(direct, K(0), n),
+                                      where(direct, K(0), (shift - x) / t));
+        const real nlp = where(eq(sum_, K(0)), K(-INFINITY), where(eq(sum_, sum_), log_.hi, sum_));
+        const real nlp_lo = where(lt(r_abs(nlp), K(INFINITY)), log_.lo, K(0));
         const real m = V(max);
-        SET(inverse, inverse);
-        SET(inverse_lo, where(lt(r_abs(inverse_lo), K(INFINITY)), inverse_lo, K(0)));
+        SET(inverse, inverse.hi);
+        SET(inverse_lo, where(lt(r_abs(inverse.lo), K(INFINITY)), inverse.lo, K(0)));
         SET(pivot_rest, rest);
         SET(pivot_nlp, nlp);
-        SET(lse, nlp + x / t);
+        SET(pivot_nlp_lo, nlp_lo);
+        SET(lse, rounded(plus((pair){nlp, nlp_lo}, divided(x, t))));
         SET(sign, where(lt(K(0), sum_), K(1), where(lt(sum_, K(0)), K(-1), sum_)));
-        SET(top, where(eq(x, m), nlp, r_max(K(0), nlp - (m - x) / t)));
+        const pair gap = divided(m - x, t), left = plus((pair){nlp, nlp_lo}, minus(gap));
+        const mask own = eq(x, m), above = lt(K(0), left.hi);
+        SET(top, where(own, nlp, where(le(left.hi, K(0)), K(0), left.hi)));
+        SET(top_lo, where(own, nlp_lo, where(above, left.lo, K(0))));
     }
 }
 
@@ -149,12 +185,13 @@ STEP(finish) {
    far below, or masked, it would lose digits, or all.) */
 STEP(remainders) {
     EACH_ROW {
-        const real own = V(max_e), more = V(rest) / own;
+        const pair more = ratio(V(rest), V(rest_lo), V(max_e), V(max_e_lo)), log_ = log1p_of(more);
         const mask known = both(eq(V(pivot), V(argmax)), eq(V(x_pivot), V(max)));
-        const real top = where(known, V(top), r_log1p(more, K(0)));
+        const real top = where(known, V(top), log_.hi), top_lo = where(known, V(top_lo), log_.lo);
         SET(top, top);
-        SET(lse, top + V(max) / K(o->temperature));
-        SET(rest, r_fma(V(rest), V(inverse), r_fma(V(rest), V(inverse_lo), V(rest_lo) * V(inverse))));
+        SET(top_lo, top_lo);
+        SET(lse, rounded(plus((pair){top, top_lo}, divided(V(max), K(o->temperature)))));
+        SET(rest, r_quotient(V(rest), V(rest_lo), PAIR(inverse)));
     }
 }
 
@@ -167,83 +204,98 @@ STEP(targets) {
     }
 }
 
+/* 1 - label_smoothing, and label_smoothing / classes */
+#define KEEP() plus(exactly(K(1)), exactly(K(-o->label_smoothing)))
+#define SPREAD() times(exactly(K(o->label_smoothing)), r_inverse(V(classes), K(0)))
 /* The sum of the smoothed, weighted targets, and of those times (max - x). */
-INLINE real smoothed(real tau, real spread, real classes, const lf_options *o) {
-    const double eps = o->label_smoothing;
-    return eps == 0 ? tau : r_fma(K(eps) / classes, spread, r_mul0(K(1 - eps), tau));
+INLINE pair spread_gap(const lf_rows *r, int i, const lf_options *o) {
+    const pair by = SPREAD();
+    const real up = K(1) / V(share);
+    return times((pair){by.hi * up, by.lo * up}, exactly(V(cw_gap)));
 }
-#define TAU() smoothed(V(tau), V(cw_sum), V(classes), o)
-#define TAU_GAP() smoothed(V(tau_gap), V(cw_gap), V(classes), o)
-#define UNIT(power) (V(weight) * K(o->scale) / K(power))
+#define SMOOTHED(y, even) \
+    (o->label_smoothing == 0 ? exactly(V(y)) : plus(even, times(KEEP(), exactly(V(y)))))
+#define TAU() SMOOTHED(tau, times(SPREAD(), exactly(V(cw_sum))))
+#define TAU_GAP() SMOOTHED(tau_gap, spread_gap(r, i, o))
+#define INVERSE_T() r_inverse(K(o->temperature), K(0))
+/* weight * scale / T^power */
+#define WEIGHT() times(exactly(V(weight)), exactly(K(o->scale)))
+#define UNIT() (o->temperature == 1 ? WEIGHT() : times(WEIGHT(), INVERSE_T()))
+#define UNIT_2() (o->temperature == 1 ? WEIGHT() : times(times(WEIGHT(), INVERSE_T()), INVERSE_T()))
 /* a sum over the exponentials as one over the probabilities */
-#define MEAN(which) (V(terms[which]) * V(inverse))
-#define Z2() K(2 * o->z_loss)
+#define MEAN(which) r_quotient(V(terms[which]), K(0), PAIR(inverse))
+#define Z2() exactly(K(2 * o->z_loss))
 /* the factor of p in the gradient: the targets' sum, and what the squared lse adds (nothing, though lse be infinite) */
-#define PULL() (o->z_loss == 0 ? TAU() : r_fma(Z2(), V(lse), TAU()))
+#define PULL() (o->z_loss == 0 ? TAU() : plus(times(Z2(), exactly(V(lse))), TAU()))
 
-/* a = y / (the sum of the exponentials), in two parts; if that is tiny or infinite, 1 / the sum, and y in `post` */
-INLINE void set_scaled_inverse(lf_rows *r, int i, real y, const lf_options *o) {
-    const real inverse = V(inverse), tiny = K(o->dtype == 32 ? 0x1p-100 : 0x1p-900), a = y * inverse;
-    const mask fair = both(le(tiny, r_abs(a)), lt(r_abs(a), K(INFINITY))), aside = both(not_(fair), not_(eq(y, K(0))));
-    const real factor = where(aside, K(1), y), hi = factor * inverse;
-    SET(a, hi);
-    SET(a_lo, r_fma(factor, V(inverse_lo), r_product_error(factor, inverse, hi)));
-    SET(post, where(aside, y, K(1)));
+/* a = y / (the sum of the exponentials); if that is tiny or infinite, 1 / the sum, and y in `post` */
+INLINE void set_scaled_inverse(lf_rows *r, int i, pair y, const lf_options *o) {
+    const real tiny = K(o->dtype == 32 ? 0x1p-100 : 0x1p-900), a = y.hi * V(inverse);
+    const mask fair = both(le(tiny, r_abs(a)), lt(r_abs(a), K(INFINITY))), aside = both(not_(fair), not_(eq(y.hi, K(0))));
+    SET_PAIR(a, times(((pair){where(aside, K(1), y.hi), where(aside, K(0), y.lo)}), PAIR(inverse)));
+    SET(post, where(aside, y.hi, K(1)));
 }
 
 STEP(loss_value) {
-    const real t = K(o->temperature), keep = K(1 - o->label_smoothing);
     EACH_ROW {
-        const real tau = V(tau), top = V(top), label = V(label);
-        const real hard = r_mul0(tau, V(pivot_nlp)), soft = r_mul0(tau, top) + V(tau_gap) / t;
-        real l = r_mul0(keep, where(lt(label, K(0)), soft, hard));
+        const pair top = PAIR(top), tau = exactly(V(tau)), hard = times(tau, PAIR(pivot_nlp));
+        const pair soft = plus(times(tau, top), times(exactly(V(tau_gap)), INVERSE_T()));
+        const mask is_soft = lt(V(label), K(0));
+        pair l = times(KEEP(), ((pair){where(is_soft, soft.hi, hard.hi), where(is_soft, soft.lo, hard.lo)}));
         if (o->label_smoothing != 0)
-            l = r_fma(K(o->label_smoothing) / V(classes), r_fma(V(cw_sum), top, V(cw_gap) / t), l);
-        if (o->z_loss != 0) l = r_fma(K(o->z_loss) * V(lse), V(lse), l);
-        SET(result, V(weight) * l);
+            l = plus(l, plus(times(SPREAD(), times(exactly(V(cw_sum)), top)), times(spread_gap(r, i, o), INVERSE_T())));
+        if (o->z_loss != 0) l = plus(l, times(exactly(K(o->z_loss)), times(exactly(V(lse)), exactly(V(lse)))));
+        SET(result, rounded(times(exactly(V(weight)), l)));
     }
 }
 
 /* post a p - cw (b t + c), and the true class's entry from the others */
 STEP(loss_grad) {
     EACH_ROW {
-        const real unit = UNIT(o->temperature), keep = K(1 - o->label_smoothing), spread = K(o->label_smoothing) / V(classes);
-        const real whole = unit * PULL();
-        const real hard = unit * (keep * V(tau)); /* what of `whole` belongs to the true class alone */
-        real at_mark = K(0) - hard * V(pivot_rest);
+        const pair unit = UNIT(), own = times(unit, KEEP()), whole = times(unit, PULL());
+        const pair hard = times(own, exactly(V(tau))); /* what of `whole` belongs to the true class alone */
+        pair at_mark = minus(times(hard, exactly(V(pivot_rest))));
+        const pair even = times(unit, SPREAD());
         if (o->label_smoothing != 0 || o->z_loss != 0) {
-            const real p = V(pivot_e) * V(inverse);
-            at_mark = at_mark + (r_mul0(p, whole - hard) - unit * spread * (V(label_weight) * V(label_live)));
+            const pair p = times(exactly(V(pivot_e)), PAIR(inverse));
+            at_mark = plus(at_mark, times(p, plus(whole, minus(hard))));
+            at_mark = plus(at_mark, minus(times(even, exactly(V(label_weight) * V(label_live)))));
         }
         set_scaled_inverse(r, i, whole, o);
-        SET(b, unit * keep);
-        SET(c, unit * spread);
+        SET(b, rounded(own));
+        SET(c, rounded(even));
         SET(mark, V(label));
-        SET(at_mark, at_mark);
+        SET(at_mark, rounded(at_mark));
     }
 }
 
 /* H = a diag(p) + (z2 - a) p p^T, z2 the part of the squared lse. Where that is infinite, p (1-p) lse is 0 in the limit. */
-#define CURVATURE() (UNIT(o->temperature * o->temperature) * where(eq(V(lse), K(INFINITY)), TAU(), PULL()))
-#define CURVATURE_Z() (UNIT(o->temperature * o->temperature) * Z2())
+INLINE pair curvature_of(const lf_rows *r, int i, const lf_options *o) {
+    const mask limit = eq(V(lse), K(INFINITY));
+    const pair pull = PULL(), tau = TAU();
+    return times(UNIT_2(), ((pair){where(limit, tau.hi, pull.hi), where(limit, tau.lo, pull.lo)}));
+}
+#define CURVATURE() curvature_of(r, i, o)
+#define CURVATURE_Z() times(UNIT_2(), Z2())
 
 STEP(loss_hess) {
     EACH_ROW {
         set_scaled_inverse(r, i, CURVATURE(), o);
-        SET(b, CURVATURE_Z());
+        SET(b, rounded(CURVATURE_Z()));
     }
 }
 STEP(loss_hvp) {
     EACH_ROW {
-        SET(a, CURVATURE());
+        set_scaled_inverse(r, i, CURVATURE(), o);
         SET(b, MEAN(0));
-        SET(c, CURVATURE_Z() * MEAN(0));
+        SET(c, rounded(times(CURVATURE_Z(), exactly(MEAN(0)))));
     }
+    zero(r->b_lo);
 }
 STEP(newton_prepare) {
     loss_grad(r, o);
     EACH_ROW {
-        SET(d, CURVATURE());
+        SET(d, rounded(CURVATURE()));
         SET(terms[3], K(o->ridge));
     }
 }
@@ -253,30 +305,30 @@ STEP(newton_prepare) {
        w = (1 - z2/a) (sum g - ridge sum(g/D)) / (sum(p ridge/D) + z2 sum(p^2/D)). */
 STEP(newton_finish) {
     EACH_ROW {
-        const real z2 = CURVATURE_Z(), a = V(d), sum_g = o->z_loss == 0 ? K(0) : UNIT(o->temperature) * Z2() * V(lse);
+        const real z2 = rounded(CURVATURE_Z()), a = V(d);
+        const real sum_g = o->z_loss == 0 ? K(0) : rounded(times(times(UNIT(), Z2()), exactly(V(lse))));
         const real share = where(eq(a, K(0)), K(1), K(1) - z2 / a);
         SET(terms[0], share * (sum_g - K(o->ridge) * V(terms[0])) / r_fma(z2, V(terms[2]), V(terms[1])));
     }
 }
 STEP(loss_grad_target) {
     EACH_ROW {
-        SET(a, UNIT(1) * K(1 - o->label_smoothing));
-        SET(b, V(top));
+        SET_PAIR(a, times(WEIGHT(), KEEP()));
+        SET_PAIR(b, PAIR(top));
     }
-    zero(r->b_lo);
 }
 STEP(loss_grad_temperature) {
     EACH_ROW {
         const real spread = MEAN(0), mean_x = where(eq(V(lse), K(INFINITY)), V(lse), V(max) - spread); /* sum p (max - x), p x */
-        real g = r_fma(TAU(), spread, -TAU_GAP());
-        if (o->z_loss != 0) g = g - Z2() * V(lse) * mean_x;
-        SET(result, UNIT(o->temperature * o->temperature) * g);
+        pair g = plus(times(TAU(), exactly(spread)), minus(TAU_GAP()));
+        if (o->z_loss != 0) g = plus(g, minus(times(times(Z2(), exactly(V(lse))), exactly(mean_x))));
+        SET(result, rounded(times(UNIT_2(), g)));
     }
 }
 
 STEP(value_lse) { (void)o; EACH_ROW SET(result, V(lse)); }
 STEP(value_sign) { (void)o; EACH_ROW SET(result, V(sign)); }
-STEP(value_entropy) { EACH_ROW SET(result, V(top) + MEAN(0) / K(o->temperature)); }
+STEP(value_entropy) { EACH_ROW SET(result, rounded(plus(PAIR(top), times(exactly(MEAN(0)), INVERSE_T())))); }
 STEP(value_margin) {
     (void)o;
     EACH_ROW SET(result, where(lt(V(undefined), K(1)), V(x_truth) - V(runner_up), K(NAN)));
@@ -299,16 +351,16 @@ STEP(log_probabilities) {
     (void)o;
     EACH_ROW {
         SET(a, K(-1));
-        SET(b, V(top));
+        SET_PAIR(b, PAIR(top));
     }
-    zero(r->b_lo);
+    zero(r->a_lo);
 }
 STEP(softmax_product) {
     EACH_ROW {
-        SET(a, K(1 / o->temperature));
+        set_scaled_inverse(r, i, INVERSE_T(), o);
         SET(b, MEAN(0));
     }
-    zero(r->c);
+    zero(r->b_lo), zero(r->c);
 }
 STEP(log_softmax_vjp) {
     EACH_ROW {
@@ -326,31 +378,39 @@ STEP(log_softmax_jvp) {
 }
 STEP(logsumexp_vjp) {
     probabilities(r, o);
-    EACH_ROW set_scaled_inverse(r, i, V(factor), o);
+    EACH_ROW set_scaled_inverse(r, i, exactly(V(factor)), o);
 }
 
-#define QUADRATIC_UNIT(power) (UNIT(power) * V(tau))
-STEP(quadratic_value) { (void)o; EACH_ROW SET(result, V(weight) * V(tau) * (K(0.5) * V(terms[1]))); }
+STEP(quadratic_value) {
+    (void)o;
+    EACH_ROW {
+        const real scaled = rounded(times(times(exactly(V(weight)), exactly(V(tau))), exactly(K(0.5) * V(terms[1]))));
+        SET(result, scaled / V(up) / V(up));
+    }
+}
 STEP(quadratic_lead) {
     (void)o;
     EACH_ROW {
-        const real p = r_fma(V(max_e), V(inverse), V(max_e) * V(inverse_lo)), label = V(label);
+        const real p = r_quotient(V(max_e), K(0), PAIR(inverse)), label = V(label);
         const real d = where(eq(label, V(argmax)), -V(pivot_rest), where(lt(label, K(0)), p - V(lead_target), p));
         const mask leads = lt(K(0.5), p);
+        const mask tiny = both(both(leads, eq(label, V(argmax))), lt(V(pivot_rest), K(0x1p-300)));
+        const real up = where(tiny, K(0x1p300), K(1));
         SET(leader, where(leads, V(argmax), K(-1)));
-        SET(d_lead, where(leads, d, K(0)));
-        SET(u_lead, where(leads, p + d, K(0)));
+        SET(d_lead, where(leads, d * up, K(0)));
+        SET(u_lead, where(leads, (p + d) * up, K(0)));
+        SET(up, up);
     }
 }
 STEP(quadratic_slope) {
     EACH_ROW {
-        SET(a, QUADRATIC_UNIT(o->temperature));
+        SET_PAIR(a, times(times(UNIT(), exactly(V(tau))), exactly(K(1) / V(up))));
         SET(b, V(terms[0]));
     }
 }
 STEP(quadratic_curvature) {
     EACH_ROW {
-        SET(a, QUADRATIC_UNIT(o->temperature * o->temperature));
+        SET_PAIR(a, times(times(UNIT_2(), exactly(V(tau))), exactly(K(1) / V(up))));
         SET(b, V(terms[0]));
         SET(c, V(terms[2]));
     }
@@ -362,7 +422,7 @@ STEP(quadratic_direction) {
 }
 STEP(quadratic_product) {
     EACH_ROW {
-        SET(a, QUADRATIC_UNIT(o->temperature * o->temperature));
+        SET_PAIR(a, times(times(UNIT_2(), exactly(V(tau))), exactly(K(1) / V(up))));
         SET(b, V(terms[0]));
         SET(c, V(terms[3]));
     }
@@ -372,30 +432,25 @@ STEP(quadratic_product) {
    first order of those vanishes in the sum of q - p, whose value takes the rest of them out of b. */
 STEP(divergence_start) {
     (void)o;
-    EACH_ROW {
-        const pair b = two_sum(V(top), -V(other_top));
-        SET(b, b.hi);
-        SET(b_lo, b.lo);
-    }
+    EACH_ROW SET_PAIR(b, plus(PAIR(top), minus(PAIR(other_top))));
 }
 STEP(divergence_balanced) {
     (void)o;
     EACH_ROW {
         const real balance = V(terms[0]); /* tiny: its logarithm is two terms long */
-        const pair b = two_sum(V(b), r_fma(K(0.5) * balance, balance, -balance));
-        SET(b, b.hi);
-        SET(b_lo, b.lo + V(b_lo));
+        SET_PAIR(b, plus(PAIR(b), exactly(r_fma(K(0.5) * balance, balance, -balance))));
     }
     zero(r->terms[0]);
 }
-STEP(divergence_value) { (void)o; EACH_ROW SET(result, V(weight) * V(terms[0])); }
+STEP(divergence_value) { (void)o; EACH_ROW SET(result, r_mul0(V(weight), V(terms[0]))); }
 /* the derivatives are made of deviations from the mean of t, taken from a class with most of p as for the quadratic cost */
 STEP(divergence_lead) {
-    const pair it = K_split(1 / o->temperature, fma(-(1 / o->temperature), o->temperature, 1) / o->temperature);
     EACH_ROW {
-        const real p = r_fma(V(pivot_e), V(inverse), V(pivot_e) * V(inverse_lo));
-        const real t = log_ratio(V(max), V(lead_other), V(max), V(other_max), (pair){V(b), V(b_lo)}, it).hi;
-        SET(d_lead, where(both(lt(K(0.5), p), lt(r_abs(t), K(INFINITY))), t, K(0)));
+        const real p = r_quotient(V(pivot_e), V(pivot_lo), PAIR(inverse));
+        const pair t = log_ratio(V(max), V(lead_other), V(max), V(other_max), PAIR(b), INVERSE_T());
+        const mask leads = both(lt(K(0.5), p), lt(r_abs(t.hi), K(INFINITY)));
+        SET(d_lead, where(leads, t.hi, K(0)));
+        SET(d_lead_lo, where(leads, t.lo, K(0)));
     }
     zero(r->terms[0]), zero(r->terms[1]);
 }
@@ -412,26 +467,23 @@ STEP(divergence_direction) {
     divergence_begin(r, o);
 }
 /* c, the mean; a p with one class alone has no slope, not where its divergence is infinite either */
-static void divergence_slopes(lf_rows *r, const lf_options *o, double power, double wild) {
-    EACH_ROW {
-        set_scaled_inverse(r, i, UNIT(power), o);
-        SET(u_lead, UNIT(power));
-        SET(c, V(terms[0]));
-        SET(d, where(eq(V(terms[1]), K(1)), K(0), K(wild)));
-    }
-    zero(r->terms[0]), zero(r->terms[3]);
+static void divergence_slopes(lf_rows *r, int i, pair unit, double wild, const lf_options *o) {
+    set_scaled_inverse(r, i, unit, o);
+    SET(u_lead, unit.hi);
+    SET(c, V(terms[0]));
+    SET(d, where(eq(V(terms[1]), K(1)), K(0), K(wild)));
 }
-STEP(divergence_slope) { divergence_slopes(r, o, o->temperature, INFINITY); }
-STEP(divergence_curvature) { divergence_slopes(r, o, o->temperature * o->temperature, NAN); }
+STEP(divergence_slope) { EACH_ROW divergence_slopes(r, i, UNIT(), INFINITY, o); }
+STEP(divergence_curvature) {
+    EACH_ROW divergence_slopes(r, i, UNIT_2(), NAN, o);
+    zero(r->terms[0]);
+}
 STEP(divergence_difference) {
     divergence_balanced(r, o);
-    EACH_ROW {
-        set_scaled_inverse(r, i, UNIT(o->temperature), o);
-        SET(u_lead, UNIT(o->temperature));
-    }
+    EACH_ROW divergence_slopes(r, i, UNIT(), NAN, o);
 }
 STEP(divergence_grad_temperature) {
-    EACH_ROW SET(result, where(eq(V(c), K(-INFINITY)), K(NAN), UNIT(o->temperature * o->temperature) * V(terms[0])));
+    EACH_ROW SET(result, where(eq(V(c), K(-INFINITY)), K(NAN), rounded(times(UNIT_2(), exactly(V(terms[0]))))));
 }
 
 /* input: log-probabilities; nothing of the softmax state is used */
@@ -439,7 +491,7 @@ STEP(nll_value) { (void)o; EACH_ROW SET(result, V(weight) * r_silence(V(label_we
 STEP(nll_grad) {
     EACH_ROW {
         SET(mark, V(label));
-        SET(at_mark, K(0) - UNIT(1) * V(label_weight));
+        SET(at_mark, K(0) - rounded(times(WEIGHT(), exactly(V(label_weight)))));
         SET(c, V(weight) * K(0)); /* NaN where the label is out of range */
     }
 }

@@ -6,7 +6,7 @@ where they are many, and then in chunks if a row is longer than the scratch memo
 of classes alone, and so do the bits.
 """
 
-from libc.math cimport INFINITY, NAN, fma, isnan
+from libc.math cimport INFINITY, NAN, fma, isnan, ldexp
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset, strcmp
@@ -365,13 +365,10 @@ cdef void deliver(const Job *j, Bench *w, const Output *out, ptrdiff_t first) no
         write(rows[0], &out.op, out.op.stride, w.k.out, j.dtype, 1, w.k.n)
 
 
-cdef void deliver_rows(const Job *j, Bench *w, const Output *out, double *totals) noexcept nogil:
+cdef void deliver_rows(const Job *j, Bench *w, const Output *out, lf_total *totals) noexcept nogil:
     """A number a row from `result` to the array, and into the totals."""
     cdef int lane
     cdef double y
-    cdef double high[16]
-    cdef double low[16]
-    cdef double *total
     for lane in range(w.n):
         if out.kind == PREDICTION:
             y = w.prediction[lane]
@@ -381,14 +378,9 @@ cdef void deliver_rows(const Job *j, Bench *w, const Output *out, double *totals
             y = w.rows.result[lane]
             if w.masked[lane] or (out.weighted and w.silent[lane]):
                 y = 0 if out.weighted else out.when_masked
-        w.rows.result[lane] = y
+        w.rows.result[lane] = y if y == y else NAN  # of one sign, whichever the processor made
     if out.is_loss or out.is_temperature:
-        for lane in range(j.group):
-            high[lane] = w.rows.result[lane] if lane < w.n else 0
-            low[lane] = 0
-        dd_tree(high, low, j.group)
-        total = totals + (0 if out.is_loss else 2)
-        dd_add(&total[0], &total[1], high[0], low[0])
+        total_add_all(totals + (0 if out.is_loss else 1), w.rows.result, w.n)
     if not out.wanted:
         return
     if j.geometry.ndim == 1:
@@ -522,14 +514,14 @@ cdef void soften_other(const Job *j, Bench *w, Bench *o) noexcept nogil:
         other.pivot[lane], other.x_pivot[lane] = other.argmax[lane], other.max[lane]
     soften(j.other, o)
     for lane in range(j.group):
-        r.other_max[lane], r.other_top[lane] = other.max[lane], other.top[lane]
+        r.other_max[lane], r.other_top[lane], r.other_top_lo[lane] = other.max[lane], other.top[lane], other.top_lo[lane]
         r.other_shift[lane], r.other_exponent[lane] = other.shift[lane], other.scale_exponent[lane]
         r.other_inverse[lane], r.other_inverse_lo[lane] = other.inverse[lane], other.inverse_lo[lane]
         w.other_limit[lane] = o.limit[lane]
         w.unusual |= o.limit[lane]
 
 
-cdef void do_group(const Job *j, Bench *w, Bench *o, ptrdiff_t row, int n, double *totals) noexcept nogil:
+cdef void do_group(const Job *j, Bench *w, Bench *o, ptrdiff_t row, int n, lf_total *totals) noexcept nogil:
     cdef lf_rows *r = &w.rows
     cdef int lane, i
     stand(j, w, row, n)
@@ -580,14 +572,14 @@ cdef void do_group(const Job *j, Bench *w, Bench *o, ptrdiff_t row, int n, doubl
             deliver_rows(j, w, &j.outputs[i], totals)
 
 
-cdef int do_rows(const Job *j, ptrdiff_t start, ptrdiff_t stop, double *totals) noexcept nogil:
+cdef int do_rows(const Job *j, ptrdiff_t start, ptrdiff_t stop, lf_total *totals) noexcept nogil:
     """Rows [start, stop), which begins a group; -1 if there is no memory."""
     cdef Bench w
     cdef Bench o
     cdef ptrdiff_t size = (j.chunk * j.group * j.width + 127) // 64 * 64, at = start, n
     cdef uint64_t state
     cdef int i
-    memset(totals, 0, 4 * sizeof(double))
+    memset(totals, 0, 2 * sizeof(lf_total))
     w.memory = <char *>malloc(BUFFERS * size)
     if w.memory == NULL:
         return -1
@@ -636,7 +628,7 @@ WEIGHTED = frozenset(("loss", "grad", "hess", "grad_target", "hvp", "newton_step
 
 cdef class Rowwise:
     """A job made ready. Called with (start, stop) it does those rows and returns the totals of their losses and of their
-    derivatives with respect to the temperature, each as (hi, lo)."""
+    derivatives with respect to the temperature, each as (hi, lo, exponent)."""
 
     cdef readonly ptrdiff_t size
     cdef readonly int group
@@ -742,13 +734,13 @@ cdef class Rowwise:
         return 0
 
     def __call__(self, ptrdiff_t start, ptrdiff_t stop):
-        cdef double totals[4]
+        cdef lf_total totals[2]
         cdef int failed
         with nogil:
             failed = do_rows(&self.job, start, stop, totals)
         if failed:
             raise MemoryError("no memory for a block of work")
-        return totals[0], totals[1], totals[2], totals[3]
+        return ((totals[0].hi, totals[0].lo, totals[0].exponent), (totals[1].hi, totals[1].lo, totals[1].exponent))
 
 
 cdef class RowWeights:
@@ -910,7 +902,7 @@ cdef Output *add_native(Job *j, const char *loss, const char *name, void *data, 
 
 cdef double logsumexp_of(int dtype, const void *x, ptrdiff_t classes) noexcept nogil:
     cdef Job j
-    cdef double totals[4]
+    cdef lf_total totals[2]
     cdef double y = NAN
     memset(&j, 0, sizeof(Job))
     set_up(&j, dtype, classes)
@@ -931,7 +923,7 @@ cdef api double logsumexp_float32(const float *x, ptrdiff_t classes) noexcept no
 cdef double cross_entropy_of(int dtype, const void *logits, const int64_t *labels, ptrdiff_t rows, ptrdiff_t classes,
                              double scale, void *loss, void *grad) noexcept nogil:
     cdef Job j
-    cdef double totals[4]
+    cdef lf_total totals[2]
     memset(&j, 0, sizeof(Job))
     set_up(&j, dtype, classes)
     contiguous(&j, logits, labels, rows)
@@ -941,7 +933,7 @@ cdef double cross_entropy_of(int dtype, const void *logits, const int64_t *label
         add_native(&j, "cross_entropy", "grad", grad, classes * j.width, 1)
     if do_rows(&j, 0, rows, totals):
         return NAN
-    return totals[0] * scale
+    return ldexp(totals[0].hi * scale, totals[0].exponent)
 
 
 cdef api double cross_entropy_float64(const double *logits, const int64_t *labels, ptrdiff_t rows, ptrdiff_t classes,

@@ -56,27 +56,28 @@ typedef struct {
     double above[LF_ROWS], runner_up[LF_ROWS], undefined[LF_ROWS];
     /* from `prepare`: e^((x - shift)/T) * 2^(lift - scale_exponent) is what `exponentials` makes */
     double shift[LF_ROWS], scale_exponent[LF_ROWS];
+    double share[LF_ROWS];        /* a power of 2, about 1 / classes */
     /* from `exponentials`: the sum over all classes but the pivot, and the pivot's own */
     double others[LF_ROWS], others_lo[LF_ROWS], pivot_e[LF_ROWS], pivot_lo[LF_ROWS];
     /* from `finish` */
     double inverse[LF_ROWS], inverse_lo[LF_ROWS]; /* 1 / (others + pivot_e) */
-    double pivot_nlp[LF_ROWS];    /* -log of the pivot's probability */
+    double pivot_nlp[LF_ROWS], pivot_nlp_lo[LF_ROWS]; /* -log of the pivot's probability */
     double pivot_rest[LF_ROWS];   /* 1 - the pivot's probability */
     double lse[LF_ROWS], sign[LF_ROWS];
-    double top[LF_ROWS];          /* lse - max/T */
-    /* from `targets` (see `target_sums`): sums over classes of cw t, cw t (max - x), and of cw, cw (max - x) unmasked */
+    double top[LF_ROWS], top_lo[LF_ROWS]; /* lse - max/T */
+    /* from `targets` (see `target_sums`): sums over classes of cw t, cw t (max - x), and of cw, share cw (max - x) unmasked */
     double tau[LF_ROWS], tau_gap[LF_ROWS], cw_sum[LF_ROWS], cw_gap[LF_ROWS];
     /* from `remainder`: the sum over all classes but argmax, and argmax's own; then, from `remainders`, their share */
-    double rest[LF_ROWS], rest_lo[LF_ROWS], max_e[LF_ROWS];
+    double rest[LF_ROWS], rest_lo[LF_ROWS], max_e[LF_ROWS], max_e_lo[LF_ROWS];
     /* of the other logits, where a loss compares two softmaxes (set by the driver, which brings them to theirs first): max,
        top, shift, scale_exponent and inverse as above, and the one that belongs to argmax */
-    double other_max[LF_ROWS], other_top[LF_ROWS], other_shift[LF_ROWS], other_exponent[LF_ROWS];
+    double other_max[LF_ROWS], other_top[LF_ROWS], other_top_lo[LF_ROWS], other_shift[LF_ROWS], other_exponent[LF_ROWS];
     double other_inverse[LF_ROWS], other_inverse_lo[LF_ROWS], lead_other[LF_ROWS];
     /* a program's own */
     double terms[LF_TERMS][LF_ROWS];
     double a[LF_ROWS], a_lo[LF_ROWS], b[LF_ROWS], b_lo[LF_ROWS], c[LF_ROWS], d[LF_ROWS], post[LF_ROWS];
     double lead_target[LF_ROWS];            /* the largest class's target (set by the driver where they are soft) */
-    double leader[LF_ROWS], d_lead[LF_ROWS], u_lead[LF_ROWS]; /* quadratic cost: a class with most of p, its p - t, 2 p - t */
+    double leader[LF_ROWS], d_lead[LF_ROWS], d_lead_lo[LF_ROWS], u_lead[LF_ROWS], up[LF_ROWS]; /* quadratic cost: a class with most of p, its p - t, 2 p - t; their scale */
     double mark[LF_ROWS], at_mark[LF_ROWS]; /* a class (-1: none) whose entry is known from elsewhere, and the entry */
     double result[LF_ROWS];
 } lf_rows;
@@ -125,9 +126,13 @@ typedef struct {
     lf_program_step steps[LF_MAX_STEPS];
 } lf_program;
 
+/* A function of the vocabulary, over an array. */
+typedef struct { const char *name; void (*apply)(const void *x, void *y, ptrdiff_t n); } lf_word;
+
 typedef struct {
     const char *isa;
     int dtype, lanes;
+    const lf_word *words;                   /* ends with a name of NULL */
     const lf_pointwise_function *pointwise; /* in the order of lf_pointwise_names */
     const lf_stage *across, *along;         /* in the order of LF_STAGES */
     /* of the float64 tables alone */

@@ -1,0 +1,148 @@
+/* Elementary functions of the vocabulary: exponentials and logarithms, with their intervals, measured errors and worst
+   inputs (`tests/test_vocabulary.py` measures them again). Polynomials are our own, made by coefficients.py.
+
+   Division is the processor's, rounded once; where many numbers are divided by one, its inverse in two parts serves. */
+#ifndef LF_FUNCTIONS_H
+#define LF_FUNCTIONS_H
+
+#include "coefficients.h"
+
+/* 1 / (hi + lo), |lo| below a unit in the last place of hi, in two parts: within 2^-46 (float64: 2^-104) of it. */
+INLINE pair r_inverse(real hi, real lo) {
+    const real y = K(1) / hi;
+    return (pair){y, (-r_product_error(y, hi, K(1)) - y * lo) * y};
+}
+
+/* (e + lo) times an inverse in two parts, rounded about once; never above 1 where it is a share of a sum */
+INLINE real r_quotient(real e, real lo, pair inverse) {
+#ifndef LF_NO_FMA
+    return r_fma(e, inverse.hi, r_fma(e, inverse.lo, lo * inverse.hi));
+#elif LF_DTYPE == 32
+    dreal y[DPARTS];
+    UNROLL for (int part = 0; part < DPARTS; part++)
+        y[part] = (r_double(e, part) + r_double(lo, part)) * (r_double(inverse.hi, part) + r_double(inverse.lo, part));
+    return r_from_doubles(y);
+#else
+    const real y = e * inverse.hi;
+    return y + (r_product_error(e, inverse.hi, y) + (e * inverse.lo + lo * inverse.hi));
+#endif
+}
+
+/* e^t, t = k ln 2 + r: `w` = e^r - 1 and k. For |t| up to 577 ln 2 (float64: 4112 ln 2) k * head is exact, and so is
+   t minus it. `tail` is added to r: what t itself lost to rounding. Measured error of 1 + w, relative to e^r, on
+   [-400, 177] (float64: [-700, 700]): 2^-24.52 at -59.92188, float64 2^-53.59 at 315.738; without fma 2^-24.42 at
+   113.356, 2^-53.52 at -34.3107. */
+typedef struct { real w, k; } exponential;
+INLINE exponential r_exp_parts(real t, real tail) {
+    static const scalar c[] = LF_EXPM1;
+    const real k = r_round(t * K(LF_LOG2E));
+    const real r = r_fma(k, K(-LF_LN2_TAIL), r_fma(k, K(-LF_LN2_HEAD), t)) + tail;
+    const real w = r_fma(r * r, r_horner(r, c, LF_EXPM1_TERMS), r);
+    return (exponential){w, k};
+}
+
+/* e^t for any t: subnormals kept, 0 far below, infinity far above. */
+INLINE real r_exp(real t) {
+    const real low = K(LF_DTYPE == 32 ? -104.0 : -746.0), high = K(LF_DTYPE == 32 ? 89.0 : 710.0);
+    const exponential x = r_exp_parts(r_min(high, r_max(low, t)), K(0));
+    const real half = r_round(K(0.5) * x.k), s = r_pow2(half);
+    return r_fma(x.w, s, s) * r_pow2(x.k - half);
+}
+
+/* e^t - 1 with full relative accuracy */
+INLINE real r_expm1(real t) {
+    const real low = K(LF_DTYPE == 32 ? -60.0 : -60.0), high = K(LF_DTYPE == 32 ? 89.0 : 710.0);
+    const exponential x = r_exp_parts(r_min(high, r_max(low, t)), K(0));
+    const real s = r_pow2(x.k - K(1)); /* half of 2^k, which itself may be beyond the range */
+    const real y = K(2) * r_fma(x.w, s, s - K(0.5));
+    return where(eq(x.k, K(0)), x.w, y);
+}
+
+/* e^t - 1 - t >= 0 with full relative accuracy: t^2 P(t) for |t| <= 1, whose P(0) is 1/2 exactly, and beyond from e^t in two parts. */
+INLINE real r_phi(real t) {
+    static const scalar c[] = LF_PHI;
+    const real high = K(LF_DTYPE == 32 ? 89.0 : 710.0), low = K(LF_DTYPE == 32 ? -104.0 : -746.0);
+    const exponential x = r_exp_parts(r_min(high, r_max(low, t)), K(0));
+    const real s = r_pow2(x.k - K(1)), e = r_fma(x.w, s, s), lo = r_fma(x.w, s, s - e);
+    const real far = K(2) * (((e - K(0.5)) - K(0.5) * t) + lo);
+    const real square = t * t, near = r_fma(square * t, r_horner(t, c + 1, LF_PHI_TERMS - 1), K(0.5) * square);
+    return where(le(r_abs(t), K(1)), near, far);
+}
+
+/* e^-a in two parts, for a >= 0 (lo is not normalised where e^-a is subnormal), and 1 - e^-a with full relative accuracy.
+   The first part alone is within 1.01 ULP, at a = 59.92188; float64 0.97, at 113.9856. */
+typedef struct { real hi, lo, left; } decay;
+INLINE decay r_exp_negative(real a) {
+    const real floor_ = K(LF_DTYPE == 32 ? -104.0 : -746.0), lift = K(LF_DTYPE == 32 ? 64 : 128);
+    const exponential x = r_exp_parts(r_max(floor_, -a), K(0));
+    const real s = r_pow2(x.k + lift), unlift = r_pow2(-lift);
+    const real e = r_fma(x.w, s, s);
+    const real hi = e * unlift, lo = r_fma(x.w, s, s - e) * unlift;
+    return (decay){hi, lo, where(eq(x.k, K(0)), -x.w, (K(1) - hi) - lo)};
+}
+
+/* log((h + rest) * 2^n) + add for normal h > 0, |rest| below a unit in the last place of h, n integral.
+   h = 2^k (1 + f), 1/sqrt(2) < 1 + f <= sqrt(2); log(1 + f) = f - (f^2/2 - s (f^2/2 + s^2 P(s^2))), s = f / (2 + f);
+   (k + n) ln 2 and `add` are summed first, without error. In two parts, the second of which has few digits. */
+INLINE pair r_log_parts(real h, real rest, real n, real add) {
+    static const scalar c[] = LF_ATANH;
+    const ireal bits = r_bits(h);
+    const ireal exponent = (bits - r_bits(K(0.70710678118654752))) >> MANTISSA_BITS;
+    const real f = r_from_bits(bits - (exponent << MANTISSA_BITS)) - K(1);
+#if LF_LANES == 1
+    const real k = (real)exponent + n;
+#else
+    const real k = (r_from_bits(exponent + r_bits(K(MAGIC))) - K(MAGIC)) + n;
+#endif
+    const real s = f / (K(2) + f), z = s * s, half = K(0.5) * f * f;
+    const real low = r_fma(s, half + z * r_horner(z, c, LF_ATANH_TERMS), r_fma(k, K(LF_LN2_TAIL), rest / h));
+    const real head = k * K(LF_LN2_HEAD), whole = head + add, back = whole - head;
+    const real lost = where(lt(r_abs(whole), K(INFINITY)), (head - (whole - back)) + (add - back), K(0));
+    const real rest_ = f - (half - (low + lost)), y = whole + rest_;
+    return (pair){y, where(lt(r_abs(y), K(INFINITY)), rest_ - (y - whole), K(0))};
+}
+
+/* log(1 + x + lo) for x >= 0 (an infinite x gives infinity, a NaN NaN), |lo| below a unit in the last place of x. Measured
+   with lo = 0: 0.86 ULP, at x = 0.40986720; float64 0.84, at 0.40681440. */
+INLINE real r_log1p(real x, real lo) {
+    const real h = K(1) + x;
+    const real rest = where(lt(x, K(1)), x - (h - K(1)), K(1) - (h - x)) + lo;
+    return where(lt(x, K(INFINITY)), r_log_parts(h, rest, K(0), K(0)).hi, x);
+}
+
+/* log x for any x: of 0 -infinity, of what is below 0 NaN */
+INLINE real r_log(real x) {
+    const mask tiny = lt(x, K(LF_DTYPE == 32 ? FLT_MIN : DBL_MIN));
+    const real up = K(LF_DTYPE == 32 ? 0x1p24 : 0x1p53), h = where(tiny, x * up, x);
+    const real fair = where(both(lt(K(0), h), lt(h, K(INFINITY))), h, K(1));
+    const real y = r_log_parts(fair, K(0), where(tiny, K(-(MANTISSA_BITS + 1)), K(0)), K(0)).hi;
+    const real odd = where(eq(x, K(0)), K(-INFINITY), where(lt(x, K(0)), K(NAN), x));
+    return where(both(lt(K(0), x), lt(x, K(INFINITY))), y, odd);
+}
+
+/* ---- probes: each function of the vocabulary over an array, for the tests ---- */
+
+#define LF_WORDS(WORD)                                                \
+    WORD(exp, r_exp(x))                                               \
+    WORD(expm1, r_expm1(x))                                           \
+    WORD(phi, r_phi(x))                                               \
+    WORD(exp_negative, r_exp_negative(x).hi)                          \
+    WORD(one_minus_exp_negative, r_exp_negative(x).left)              \
+    WORD(log, r_log(x))                                               \
+    WORD(log1p, r_log1p(x, K(0)))                                     \
+    WORD(quotient, r_quotient(x, K(0), r_inverse(K(3), K(0))))
+
+#ifdef LF_LANES
+#define LF_PROBE(name, expression)                                                                             \
+    static void name##_probe(const void *from, void *to, ptrdiff_t n) {                                        \
+        for (ptrdiff_t i = 0; i < n; i += LF_LANES) {                                                          \
+            const real x = r_load_part((const scalar *)from + i, n - i, 1);                                    \
+            r_store_part((scalar *)to + i, r_canonical(expression), n - i);                                    \
+        }                                                                                                      \
+    }
+LF_WORDS(LF_PROBE)
+#define LF_PROBE_ENTRY(name, expression) {#name, name##_probe},
+static const lf_word lf_words[] = {LF_WORDS(LF_PROBE_ENTRY) {NULL, NULL}};
+#endif
+
+#endif
