@@ -99,6 +99,7 @@ OPTIONS: dict[str, tuple[Any, Callable[[str, Any], Any]]] = {
 
 #: What the functions, which reduce nothing, have in place of a reduction's options.
 UNREDUCED = {"reduction": "none", "denominator": None}
+ONE = Sum(1.0)
 #: ``axis`` where it may be several axes, or None for all.
 SEVERAL_AXES = (-1, _axes)
 
@@ -301,14 +302,14 @@ class Call:
     def _run(self, backend: Any) -> dict[str, Any]:
         job, results = self.job, self.results
         denominator = self.denominator(backend)
-        if denominator == 0:
+        if denominator.head == 0:
             self.run_empty(backend)
         else:
-            job.scale = 1.0 / denominator
+            job.scale = denominator.inverse()
             totals = backend.pointwise(job) if self.kind == "pointwise" else backend.rowwise(job)
             for name in totals:
                 # Derivatives are scaled already, entry by entry.
-                results[name] = totals[name].over(denominator if name == "loss" else 1.0)
+                results[name] = totals[name].over(denominator) if name == "loss" else float(totals[name])
             if self.finish is not None:
                 self.finish()
         for name, result in results.items():
@@ -316,20 +317,20 @@ class Call:
                 results[name] = result[()]
         return results
 
-    def denominator(self, backend: Any) -> float:
+    def denominator(self, backend: Any) -> Sum:
         """What the reduction divides by. Labels out of range are found on the way."""
         reduction, given = self.options["reduction"], self.options["denominator"]
-        weight = float(self.count)
+        weight = Sum(float(self.count))
         if self.label_error is not None or (self.weighted and reduction == "mean" and given is None):
-            weight = self.weigh(backend).weight
+            weight = self.weigh(backend).total
         if reduction == "mean":
-            return weight if given is None else given
-        return float(self.batch) if reduction == "batchmean" else 1.0
+            return weight if given is None else Sum(given)
+        return Sum(float(self.batch)) if reduction == "batchmean" else ONE
 
     def weigh(self, backend: Any) -> Weights:
         """The sum of the weights and the count; an IndexError for labels out of range."""
         if not self.weighted and self.label_error is None:
-            return Weights(float(self.count), self.count)
+            return Weights(Sum(float(self.count)), self.count)
         weights: Weights = (
             backend.weigh_pointwise(self.job) if self.kind == "pointwise" else backend.weigh_rows(self.job)
         )
@@ -363,7 +364,7 @@ class Call:
         finally:
             backend.leave_arithmetic(state)
         given, empty = self.options["denominator"], self.options["empty"]
-        return Reduction(totals["loss"], Sum(weights.weight), weights.count, given, empty)
+        return Reduction(totals["loss"], weights.total, weights.count, given, empty)
 
 
 def _threads(options: Mapping[str, Any]) -> int:

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ._reduction import Sum
+
 #: Outputs of a row job with one entry a row, and those with one entry a row and class.
 ROW_OUTPUTS = ("loss", "lse", "sign", "pred", "correct", "entropy", "margin", "rank", "grad_temperature", "row_jvp")
 ENTRY_OUTPUTS = ("grad", "hess", "proba", "log_proba", "grad_target", "hvp", "newton_step", "vjp", "jvp")
@@ -83,7 +85,12 @@ class RowwiseJob:
 class Weights:
     """What a job's denominator is made of, and the labels that are out of range (found in the same pass)."""
 
-    weight: float  #: the sum that a mean divides by
+    total: Sum  #: what a mean divides by
     count: int  #: how many rows (elements) are neither ignored nor masked out whole
     bad_count: int = 0  #: labels that are neither a class nor ``ignore_index``
     bad_row: int = -1  #: the first such row, counted in C order
+
+    @property
+    def weight(self) -> float:
+        """The total, rounded."""
+        return float(self.total)

@@ -485,7 +485,7 @@ class _Reducing(Loss):
         call = self._reducible("weigh", x, target, options)
         weights = call.weigh(backends.current or backends.get())
         given, empty = call.options["denominator"], call.options["empty"]
-        return Reduction(Sum(math.nan), Sum(weights.weight), weights.count, given, empty)
+        return Reduction(Sum(math.nan), weights.total, weights.count, given, empty)
 
     def _reducible(self, name: str, x: Any, target: Any, options: dict[str, Any]) -> _arguments.Call:
         if "reduction" in options:

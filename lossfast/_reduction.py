@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 #: What the parts of a sum are scaled down by, as a power of 2, once it leaves the range of a double.
 AWAY = 100
+#: Cuts a double into two halves of 26 bits.
+_SPLIT = 2.0**27 + 1
 
 
 class Sum(NamedTuple):
@@ -35,9 +37,19 @@ class Sum(NamedTuple):
             return a._at(AWAY).plus(b._at(AWAY))
         return Sum(a.head + b.head)
 
-    def over(self, divisor: float) -> float:
-        """The sum divided, rounded to a double; infinite where that is beyond its range."""
-        return _double(self.head / divisor, self.exponent)
+    def over(self, divisor: Sum) -> float:
+        """The quotient, rounded once; infinite where that is beyond its range."""
+        quotient = self.head / divisor.head
+        if self.tail or divisor.tail:
+            product, error = _two_product(quotient, divisor.head)
+            left = ((self.head - product) - error) + (self.tail - quotient * divisor.tail)
+            if left - left == 0:
+                quotient += left / divisor.head
+        return _double(quotient, self.exponent - divisor.exponent)
+
+    def inverse(self) -> float:
+        """1 divided by the sum."""
+        return _double(1.0 / self.head, -self.exponent)
 
     def __float__(self) -> float:
         return _double(self.head, self.exponent)
@@ -52,6 +64,14 @@ def _two_sum(a: float, b: float) -> tuple[float, float]:
     total = a + b
     shadow = total - a
     return total, (a - (total - shadow)) + (b - shadow)
+
+
+def _two_product(a: float, b: float) -> tuple[float, float]:
+    product = a * b
+    high_a, high_b = _SPLIT * a, _SPLIT * b
+    high_a, high_b = high_a - (high_a - a), high_b - (high_b - b)
+    low_a, low_b = a - high_a, b - high_b
+    return product, ((high_a * high_b - product) + high_a * low_b + low_a * high_b) + low_a * low_b
 
 
 def _double(value: float, exponent: int) -> float:
@@ -109,8 +129,8 @@ class Reduction:
     @property
     def mean(self) -> float:
         """The sum divided by the weight (or by ``denominator``); right also where the sum itself is beyond a double."""
-        divisor = self.weight if self.denominator is None else self.denominator
-        if divisor != 0:
+        divisor = self.weights if self.denominator is None else Sum(self.denominator)
+        if divisor.head != 0:
             return self.total.over(divisor)
         if self.empty == "raise":
             raise ValueError(EMPTY)

@@ -65,10 +65,10 @@ def rowwise(job: RowwiseJob) -> dict[str, Sum]:
 
 def weigh_pointwise(job: PointwiseJob) -> Weights:
     if job.weight is None and job.where is None:
-        return Weights(float(job.x.size), job.x.size)
+        return Weights(Sum(float(job.x.size)), job.x.size)
     work = PointwiseWeights(job)
     parts = _run(work, work.size, work.size, 1024, job.n_threads)
-    return Weights(float(_total(part[:2] for part in parts)), sum(part[2] for part in parts))
+    return Weights(_total(part[0] for part in parts), sum(part[1] for part in parts))
 
 
 def weigh_rows(job: RowwiseJob) -> Weights:
@@ -76,10 +76,10 @@ def weigh_rows(job: RowwiseJob) -> Weights:
     elements = work.size if job.target is None and job.where is None else job.logits.size
     parts = _run(work, work.size, elements, 512, job.n_threads)
     return Weights(
-        float(_total(part[:2] for part in parts)),
+        _total(part[0] for part in parts),
+        sum(part[1] for part in parts),
         sum(part[2] for part in parts),
-        sum(part[3] for part in parts),
-        next((part[4] for part in parts if part[4] >= 0), -1),
+        next((part[3] for part in parts if part[3] >= 0), -1),
     )
 
 

@@ -249,7 +249,7 @@ def weigh_pointwise(job: PointwiseJob) -> Weights:
     """The sum of the weights, and the number, of the elements that are not masked out."""
     size, shape = job.x.size, job.x.shape
     if job.weight is None and job.where is None:
-        return Weights(float(size), size)
+        return Weights(Sum(float(size)), size)
 
     def do(start: int, stop: int) -> dict[str, Sum]:
         n, at = stop - start, spots(shape, start, stop)
@@ -261,7 +261,7 @@ def weigh_pointwise(job: PointwiseJob) -> Weights:
         return {"weight": sum_of(w), "count": Sum(float(count))}
 
     totals = run_blocks(size, BLOCK, job.n_threads, do)
-    return Weights(float(totals["weight"]), int(totals["count"].head)) if totals else Weights(0.0, 0)
+    return Weights(totals["weight"], int(totals["count"].head)) if totals else Weights(Sum(0.0), 0)
 
 
 # ------------------------------------------------------------------------------------------------------- rows
@@ -1017,5 +1017,5 @@ def weigh_rows(job: RowwiseJob) -> Weights:
     totals = run_blocks(size, block_of(classes, entries), job.n_threads, do)
     count, first = sum(n for _, n in bad), min((row for row, _ in bad), default=-1)
     if not totals:
-        return Weights(0.0, 0)
-    return Weights(float(totals["weight"]), int(totals["count"].head), count, first)
+        return Weights(Sum(0.0), 0)
+    return Weights(totals["weight"], int(totals["count"].head), count, first)

@@ -51,7 +51,7 @@ INLINE real r_exp(real t) {
 
 /* e^t - 1 with full relative accuracy */
 INLINE real r_expm1(real t) {
-    const real low = K(LF_DTYPE == 32 ? -60.0 : -60.0), high = K(LF_DTYPE == 32 ? 89.0 : 710.0);
+    const real low = K(-60), high = K(LF_DTYPE == 32 ? 89.0 : 710.0);
     const exponential x = r_exp_parts(r_min(high, r_max(low, t)), K(0));
     const real s = r_pow2(x.k - K(1)); /* half of 2^k, which itself may be beyond the range */
     const real y = K(2) * r_fma(x.w, s, s - K(0.5));
@@ -61,10 +61,11 @@ INLINE real r_expm1(real t) {
 /* e^t - 1 - t >= 0 with full relative accuracy: t^2 P(t) for |t| <= 1, whose P(0) is 1/2 exactly, and beyond from e^t in two parts. */
 INLINE real r_phi(real t) {
     static const scalar c[] = LF_PHI;
-    const real high = K(LF_DTYPE == 32 ? 89.0 : 710.0), low = K(LF_DTYPE == 32 ? -104.0 : -746.0);
+    const real low = K(-60), high = K(LF_DTYPE == 32 ? 89.0 : 710.0);
     const exponential x = r_exp_parts(r_min(high, r_max(low, t)), K(0));
     const real s = r_pow2(x.k - K(1)), e = r_fma(x.w, s, s), lo = r_fma(x.w, s, s - e);
-    const real far = K(2) * (((e - K(0.5)) - K(0.5) * t) + lo);
+    const real above = where(lt(high, t), K(INFINITY), K(2) * (((e - K(0.5)) - K(0.5) * t) + lo));
+    const real far = where(lt(t, low), K(-1) - t, above);
     const real square = t * t, near = r_fma(square * t, r_horner(t, c + 1, LF_PHI_TERMS - 1), K(0.5) * square);
     return where(le(r_abs(t), K(1)), near, far);
 }

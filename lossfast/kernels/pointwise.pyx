@@ -233,13 +233,13 @@ cdef class PointwiseWeights:
         self.size = self.geometry.size
 
     def __call__(self, ptrdiff_t start, ptrdiff_t stop):
-        cdef double total[2]
+        cdef lf_total total
         cdef double weights[1024]
         cdef double masks[1024]
         cdef double *w
         cdef double *m
         cdef ptrdiff_t at = start, n, i, count = 0
-        total[0] = total[1] = 0
+        total.hi = total.lo = total.exponent = 0
         with nogil:
             while at < stop:
                 n = stop - at if stop - at < 1024 else 1024
@@ -251,9 +251,9 @@ cdef class PointwiseWeights:
                 for i in range(n):
                     if m == NULL or m[i] != 0:
                         count += 1
-                        dd_add(&total[0], &total[1], w[i] if w != NULL else 1, 0)
+                        total_add(&total, w[i] if w != NULL else 1, 0)
                 at += n
-        return total[0], total[1], count
+        return (total.hi, total.lo, total.exponent), count
 
 
 # ---- for other nogil code ----

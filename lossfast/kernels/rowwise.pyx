@@ -784,20 +784,20 @@ cdef class RowWeights:
         self.size = self.geometry.size
 
     def __call__(self, ptrdiff_t start, ptrdiff_t stop):
-        cdef double total[2]
+        cdef lf_total total
         cdef ptrdiff_t counts[3]
         with nogil:
-            self.run(start, stop, total, counts)
-        return total[0], total[1], counts[0], counts[1], counts[2]
+            self.run(start, stop, &total, counts)
+        return (total.hi, total.lo, total.exponent), counts[0], counts[1], counts[2]
 
-    cdef void run(self, ptrdiff_t start, ptrdiff_t stop, double *total, ptrdiff_t *counts) noexcept nogil:
+    cdef void run(self, ptrdiff_t start, ptrdiff_t stop, lf_total *total, ptrdiff_t *counts) noexcept nogil:
         cdef int64_t labels[512]
         cdef double weights[512]
         cdef ptrdiff_t at = start, n, i, good
         cdef double w
         cdef double of_row[2]
         cdef int plain = not (self.has[1] or self.has[2] or self.has[3]) and self.class_weight == NULL
-        total[0] = total[1] = 0
+        total.hi = total.lo = total.exponent = 0
         counts[0] = counts[1] = 0
         counts[2] = -1
         while at < stop:
@@ -816,7 +816,7 @@ cdef class RowWeights:
                         good += <uint64_t>labels[i] < <uint64_t>self.classes
                 if good == n and not (self.has_ignore and self.has[0] and 0 <= self.ignore < self.classes):
                     counts[0] += n
-                    dd_add(&total[0], &total[1], <double>n, 0)
+                    total_add(total, <double>n, 0)
                     at += n
                     continue
             for i in range(n):
@@ -840,9 +840,9 @@ cdef class RowWeights:
                     if w == 0:
                         continue
                     self.weigh_targets(at + i, of_row)
-                    dd_add(&total[0], &total[1], w * of_row[0], w * of_row[1])
+                    total_add(total, w * of_row[0], w * of_row[1])
                 else:
-                    dd_add(&total[0], &total[1], w, 0)
+                    total_add(total, w, 0)
             at += n
 
     cdef int any_class(self, ptrdiff_t row) noexcept nogil:
