@@ -553,8 +553,8 @@ def _set_others(job: RowwiseJob, loss: Any, z: np.ndarray, logits: np.ndarray, a
     name_x, name_z = loss.operands
     if z.dtype.kind in "iub":
         raise TypeError(
-            f"{loss.name} takes two arrays of logits: {name_z} must be floating, of {name_x}'s shape {logits.shape}, got "
-            f"{z.dtype} of shape {z.shape}"
+            f"{loss.name} takes two arrays of logits: {name_z} must be floating, of {name_x}'s shape {logits.shape}, "
+            f"got {z.dtype} of shape {z.shape}"
         )
     if z.shape != logits.shape:
         raise ValueError(f"{name_z} has shape {z.shape} and {name_x} shape {logits.shape}: they must agree")

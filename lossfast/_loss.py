@@ -525,8 +525,8 @@ class _Reducing(Loss):
               largest of them);
             - ``"margin"``: the true class's logit less the largest of the others; ``"rank"``: how many classes score
               above the true one;
-            - ``"grad_temperature"``, ``"grad_target"``: the value's derivatives in the temperature and in the soft labels
-              (or other logits) given as the second argument.
+            - ``"grad_temperature"``, ``"grad_target"``: the value's derivatives in the temperature and in the second
+              argument (soft labels, or other logits).
 
             Everything the object offers, if not given.
         out, grad_out, hess_out : ndarray, optional
@@ -588,7 +588,7 @@ class RowLoss(_Reducing):
     kind = "rowwise"
     labelled = True
     operands = ("logits", "targets")
-    shared = (
+    shared: ClassVar[tuple[str, ...]] = (
         *("class_weight", "sample_weight", "ignore_index", "where", "axis"),
         *("reduction", "denominator", "empty", "check", "n_threads"),
     )

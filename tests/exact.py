@@ -221,7 +221,7 @@ def compared_rows(job, row, classes, p, a, v, pv, size_v):
         "grad_target": ([f * (q[c] - p[c]) for c in range(C)], [abs(f) * max(p[c], q[c]) * size for c in range(C)]),
         "hess": (
             [f2 * p[c] * ((1 - 2 * p[c]) * d[c] + 1 - p[c]) for c in range(C)],
-            [abs(f2) * p[c] * (abs(1 - 2 * p[c]) * abs_d[c] + 1 - p[c]) for c in range(C)],
+            [abs(f2) * p[c] * (abs_d[c] + 1 - p[c]) for c in range(C)],
         ),
     }
     terms = [p[c] * d[c] * (most_x - x[c]) for c in classes] + [(q[c] - p[c]) * (most_y - y[c]) for c in classes]
@@ -229,9 +229,7 @@ def compared_rows(job, row, classes, p, a, v, pv, size_v):
     out["grad_temperature"] = (f2 * mp.fsum(terms), abs(f2) * mp.fsum(sizes))
     if v:
         w = [v[c] - pv for c in range(C)]
-        along, size = (
-            mp.fsum(p[c] * u[c] * g[c] for c in range(C)) for u, g in ((d, w), (abs_d, size_v))
-        )
+        along, size = (mp.fsum(p[c] * u[c] * g[c] for c in range(C)) for u, g in ((d, w), (abs_d, size_v)))
         out["hvp"] = (
             [f2 * p[c] * (w[c] * (1 + d[c]) - along) for c in range(C)],
             [abs(f2) * p[c] * (size_v[c] * (1 + abs_d[c]) + size) for c in range(C)],

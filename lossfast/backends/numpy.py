@@ -379,7 +379,7 @@ class _Softmax:
         self.job, self.rows, self.n, self.classes = job, rows, rows.n, rows.classes
         self.other = other
         self.every = np.arange(rows.n)
-        # float64 input leaves the error of x - max to show in the results, and so does a comparison; float32 input does not
+        # float64 input leaves the error of x - max to show in the results, as a comparison does; float32 does not
         self.exact = job.compute == np.float64 or job.logits_q is not None
         self.order: Literal["C", "F"] = "F" if rows.classes >= 256 else "C"
         self.ranges = [slice(c, min(c + BLOCK, rows.classes)) for c in range(0, rows.classes, BLOCK)]
@@ -731,14 +731,12 @@ def _divergence(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:
     lead = s.pivot(np.where(np.isfinite(lead), lead, 0.0))
     count = s.sum_of(lambda c: there(c, s).astype(np.float64))
     mean = s.sum_of(
-        lambda c: np.where(
-            there(c, s), np.where(ratio(c) == np.inf, np.inf, _mul0(s.entries(c), ratio(c) - lead)), 0.0
-        )
+        lambda c: np.where(there(c, s), np.where(ratio(c) == np.inf, np.inf, _mul0(s.entries(c), ratio(c) - lead)), 0.0)
     )
     infinite = mean == np.inf
 
     def deviation(chunk: _Chunk, wild: float) -> np.ndarray:
-        """a from its mean; where that is infinite, ``wild`` where a is (0 if there is one class alone), else ``-wild``."""
+        """a from its mean; where that is infinite, ``wild`` where a is (0 in a class by itself), else ``-wild``."""
         a, w = ratio(chunk), np.where(count == 1, 0.0, wild)
         return np.where(infinite, np.where(a == np.inf, w, -w), (a - lead) - mean)
 
