@@ -55,8 +55,8 @@ class RowwiseJob:
 
     Exactly one of ``labels``, ``target`` and ``logits_q`` is given for a loss, none for a function (``softmax``,
     ``log_softmax``, ``logsumexp``). ``outputs`` maps names from `ROW_OUTPUTS` (arrays of the rows' shape) and
-    `ENTRY_OUTPUTS` (arrays of the logits' shape) to the arrays to fill. ``scale`` multiplies ``grad``, ``hess``, ``hvp``, ``grad_temperature`` and
-    ``grad_target`` (and, as part of g and H, enters ``newton_step``); never ``loss``.
+    `ENTRY_OUTPUTS` (arrays of the logits' shape) to the arrays to fill. ``scale`` multiplies ``grad``, ``hess``,
+    ``hvp``, ``grad_temperature`` and ``grad_target`` (and, as part of g and H, enters ``newton_step``); never ``loss``.
     """
 
     loss: str

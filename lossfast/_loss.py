@@ -65,6 +65,10 @@ EVALUATED = (
     *("loss", "grad", "hess", "proba", "log_proba", "lse", "pred", "correct", "entropy", "margin", "rank"),
     *("grad_temperature", "grad_target"),
 )
+#: What is made of first derivatives by further products and sums.
+PRODUCTS = frozenset(
+    ("hess", "hvp", "vjp", "jvp", "row_jvp", "newton_step", "entropy", "grad_target", "grad_temperature")
+)
 _NO_BUFFERS: dict[str, Any] = {}
 
 #: The groups of the documentation, and their titles.
@@ -174,7 +178,7 @@ class Loss:
     outputs : tuple of str
         What it can compute besides its value.
     ulp : float
-        The error budget, in units in the last place of the result.
+        The error budget of value and gradient, in units in the last place of the result; `bound` has it for any output.
     labelled : bool
         Whether its targets may be integer labels, one a row.
     group : str
@@ -229,6 +233,20 @@ class Loss:
         options = "\n".join([heading, "-" * len(heading), *lines])
         before, raises, after = inspect.cleandoc(doc).partition("\n\nRaises\n")
         return f"{before}\n\n{options}{raises}{after}"
+
+    def bound(self, output: str) -> float:
+        """The error budget of an output on the compiled backend, in units in the last place of the result.
+
+        Second derivatives, products with a direction, entropies, and derivatives in targets and temperature have one
+        unit more than ``ulp``, which is that of everything else.
+
+        Examples
+        --------
+        >>> import lossfast as lf
+        >>> lf.cross_entropy.bound("grad"), lf.cross_entropy.bound("hess")
+        (2, 3)
+        """
+        return self.ulp + (output in PRODUCTS)
 
     # ------------------------------------------------------------------------------------------- what it looks like
 

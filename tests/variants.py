@@ -39,9 +39,9 @@ class Variant:
         """What makes a child process use it."""
         return {"LOSSFAST_BACKEND": self.backend, **({} if self.isa is None else {"LOSSFAST_ISA": self.isa})}
 
-    def ulp(self, loss: Any) -> float:
-        """The published bound of a loss."""
-        return loss.ulp if self.backend == "compiled" else max(loss.ulp, OTHERS_ULP)
+    def ulp(self, loss: Any, output: str = "grad") -> float:
+        """The published bound of an output of a loss."""
+        return loss.bound(output) if self.backend == "compiled" else max(loss.bound(output), OTHERS_ULP)
 
 
 def _found() -> Iterator[Variant]:

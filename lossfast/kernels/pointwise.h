@@ -21,16 +21,16 @@
 typedef struct { real v, g, h; } vgh;
 #define LOSS(name) INLINE vgh name##_body(real x, real t, real q, const real *p)
 
-/* sigmoid of |x| and of -|x|, each with full relative accuracy: e = e^-|x|, far = e / (1 + e), near = 1 / (1 + e), and
-   their difference, tanh(|x|/2) */
-typedef struct { real near, far, difference; decay e; } sides;
+/* sigmoid of |x| and of -|x|, each with full relative accuracy: e = e^-|x|, far = e / (1 + e), near = 1 / (1 + e); their
+   product far - far^2, and their difference, tanh(|x|/2) */
+typedef struct { real near, far, product, difference; decay e; } sides;
 INLINE sides both_sides(real x) {
     const decay e = r_exp_negative(r_abs(x));
     const real d = K(1) + e.hi, d_lo = (K(1) - d) + e.hi + e.lo, inverse = K(1) / d;
     const real near = r_fma(-r_product_error(inverse, d, K(1)) - inverse * d_lo, inverse, inverse);
     const real f = e.hi * inverse;
     const real far = r_fma((e.lo - f * d_lo) - r_product_error(f, d, e.hi), inverse, f);
-    return (sides){near, far, e.left * near, e};
+    return (sides){near, far, r_fma(-far, far, far), e.left * near, e};
 }
 INLINE real r_difference(real x, real t) { return (x - t) + K(0); } /* never -0 */
 INLINE real r_sign(real x) { /* NaN for NaN, 0 for 0 */
@@ -41,14 +41,14 @@ INLINE real r_sign(real x) { /* NaN for NaN, 0 for 0 */
 LOSS(sigmoid) {
     const sides s = both_sides(x);
     const mask up = lt(K(0), x);
-    const real g = s.near * s.far, v = where(up, s.near, s.far);
+    const real g = s.product, v = where(up, s.near, s.far);
     return (vgh){v, g, g * where(up, -s.difference, s.difference)};
 }
 
 /* -log(1 + e^-x) = min(x, 0) - log1p(e^-|x|); 1 - s; -s(1-s) */
 LOSS(log_sigmoid) {
     const sides s = both_sides(x);
-    return (vgh){r_min(K(0), x) - r_log1p(s.e.hi, s.e.lo), where(lt(K(0), x), s.far, s.near), -(s.near * s.far)};
+    return (vgh){r_min(K(0), x) - r_log1p(s.e.hi, s.e.lo), where(lt(K(0), x), s.far, s.near), -s.product};
 }
 
 /* (1-t) softplus(x) + q t softplus(-x), as u |x| + ((1-t) + q t) log1p(e^-|x|), u = 1-t for x > 0 and q t for x <= 0:
@@ -56,11 +56,11 @@ LOSS(log_sigmoid) {
 LOSS(binary_cross_entropy_with_logits) {
     const sides s = both_sides(x);
     const mask up = lt(K(0), x);
-    const real no = K(1) - t, yes = q * t, all = no + yes, u = where(up, no, yes);
+    const real no = K(1) - t, yes = q * t, all = r_fma(q, t, no), u = where(up, no, yes);
     const real near = where(up, no, yes), far = where(up, yes, no), log1p_e = r_log1p(s.e.hi, s.e.lo);
     const real v = where(eq(u, K(0)), all * log1p_e, r_fma(u, r_abs(x), all * log1p_e));
     const real g = r_fma(near, s.near, -(far * s.far));
-    return (vgh){v, where(up, g, -g), all * (s.near * s.far)};
+    return (vgh){v, where(up, g, -g), all * s.product};
 }
 
 /* slope (|x - t| - bit), where x - t itself may overflow */

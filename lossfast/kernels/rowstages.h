@@ -429,12 +429,13 @@ STAGE(linear) {
     }
 }
 
-/* lse - x/T, as the sum of what lies above the maximum and what lies below it */
+/* down (lse - x/T), as the sum of what lies above the maximum and what lies below it; `down` is a power of 2 */
 #define GAP_ROWS                                                                                                       \
-    const pair top = ROW_SPLIT(b), a = ROW_SPLIT(a);                                                                   \
-    const real m = ROW(max);
+    const pair above = ROW_SPLIT(b), a = ROW_SPLIT(a);                                                                 \
+    const real down = ROW(c), m = ROW(max) * down;                                                                     \
+    const pair top = {above.hi * down, above.lo * down};
 #define GAP_ENTRY()                                                                                                    \
-    const real y = IN(x, -INFINITY);                                                                                   \
+    const real y = IN(x, -INFINITY) * down;                                                                            \
     const real below = m - y;                                                                                          \
     const real back = below - m;                                                                                       \
     const real lost = (m - (below - back)) - (y + back);                                                               \
@@ -457,7 +458,7 @@ STAGE(gap) {
     }
 }
 
-/* a (cw (lse - x/T)) */
+/* a (cw down (lse - x/T)): where the gap is beyond the range, its product may not be */
 STAGE(weighted_gap) {
     const scalar *x = k->x, *cw = k->cw;
     scalar *out = k->out;

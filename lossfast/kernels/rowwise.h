@@ -313,8 +313,12 @@ STEP(newton_finish) {
 }
 STEP(loss_grad_target) {
     EACH_ROW {
-        SET_PAIR(a, times(WEIGHT(), KEEP()));
+        const mask far = lt(K(o->dtype == 32 ? 0x1p125 : 0x1p1021), r_abs(V(max)));
+        const real down = where(far, K(0x1p-3), K(1));
+        const pair unit = times(WEIGHT(), KEEP());
+        SET_PAIR(a, ((pair){unit.hi / down, unit.lo / down}));
         SET_PAIR(b, PAIR(top));
+        SET(c, down);
     }
 }
 STEP(loss_grad_temperature) {
@@ -352,6 +356,7 @@ STEP(log_probabilities) {
     EACH_ROW {
         SET(a, K(-1));
         SET_PAIR(b, PAIR(top));
+        SET(c, K(1));
     }
     zero(r->a_lo);
 }
