@@ -368,7 +368,7 @@ STAGE(affine) {
     scalar *out = k->out;
     CLASSES;
     int bare = t == NULL; /* and every entry a number, none of them -0 */
-    for (int i = 0; i < r->rows; i++) bare &= r->c[i] == 0 && r->a[i] >= 0 && r->a[i] * r->post[i] < INFINITY;
+    for (int i = 0; i < r->rows; i++) bare &= r->c[i] == 0 && r->a[i] >= 0 && r->post[i] >= 0 && r->a[i] * r->post[i] < INFINITY;
     EACH_GROUP {
         AFFINE_ROWS
         if (bare) {
@@ -525,7 +525,7 @@ STAGE(newton) {
     const real p = PROBABILITY();                                                                                      \
     const mask lead = eq(CLASS(), leader);                                                                             \
     const real high = p * up;                                                                                          \
-    const real d = where(lead, d_lead, where(eq(CLASS(), label), miss, t ? high - IN(t, 0) * up : high));              \
+    const real d = where(lead, d_lead, where(eq(CLASS(), label), miss, t ? soft_miss(IN(e, 0), IN(lo, 0), inverse, IN(t, 0), up, high) : high)); \
     const real u = where(lead, u_lead, high + d);
 #define QUADRATIC_ROWS                                                                                                 \
     const pair inverse = ROW_SPLIT(inverse);                                                                           \
@@ -573,7 +573,8 @@ STAGE(quadratic_grad) {
         QUADRATIC_ROWS
         const pair a = ROW_SPLIT(a);
         const real mean = ROW(b);
-        EACH_CLASS((void)part; QUADRATIC_PARTS() (void)u; const real y = p * ((d - d_lead) - mean); ENTRY(out, r_fma(a.hi, y, a.lo * y)););
+        EACH_CLASS((void)part; QUADRATIC_PARTS() (void)u;
+                   const real y = p * ((d - d_lead) - mean); ENTRY(out, r_fma(a.hi, y, a.lo * y)););
     }
 }
 

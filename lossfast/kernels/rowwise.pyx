@@ -414,7 +414,7 @@ cdef void describe_rows(const Job *j, Bench *w) noexcept nogil:
                 read_labels(&labels[lane], &j.ops[LABELS], w.at[LABELS][lane], 0, 1)
         for lane in range(j.group):
             label = labels[lane]
-            if 0 <= label < j.classes:
+            if 0 <= label < j.classes and not (j.has_ignore and label == j.ignore):
                 r.label[lane] = r.truth[lane] = <double>label
                 if j.class_weight != NULL:
                     r.label_weight[lane] = j.class_weight[label]
@@ -652,8 +652,10 @@ cdef class Rowwise:
                 if job.loss != "nll_loss" or name not in ("loss", "grad", "hess", "hvp"):
                     j.needs_softmax |= name not in ("margin", "rank")
             j.needs_truth |= name in ("margin", "rank")
+            if name not in WEIGHTED:  # of a row without a label the largest class is the pivot, whatever else is wanted
+                j.needs_argmax = 1
             if name in ("pred", "correct"):
-                j.needs_argmax = j.needs_prediction = 1
+                j.needs_prediction = 1
                 j.needs_softmax |= name == "correct" and job.loss != "nll_loss"  # it tells a row with a NaN
             if (j.has[LABELS] or j.has[TARGET]) and (name in ("hess", "entropy", "log_proba", "grad_target", "lse") or job.label_smoothing != 0 or job.z_loss != 0):
                 j.needs_rest = j.needs_argmax = 1
