@@ -111,7 +111,7 @@ STAGE(locate) {
     if (r->argmax[0] >= 0) return;
     const scalar m = (scalar)r->max[0];
     for (ptrdiff_t i = 0; i < n; i++)
-        if (x[i] == m) {
+        if (r_load_one(x + i) == m) {
             r->argmax[0] = (double)(k->first + i);
             return;
         }
@@ -231,8 +231,8 @@ STAGE(one_hot) {
         if (r->terms[0][0] != before) r->terms[2][0] += number + (double)k->first * (r->terms[0][0] - before);
         PUT(r->terms[1], whole_sum);
         for (ptrdiff_t i = 0; i < n; i++)
-            if ((double)t[i] > r->terms[3][0] && (!live || live[i] != 0)) {
-                r->terms[3][0] = t[i];
+            if ((double)r_load_one(t + i) > r->terms[3][0] && (!live || live[i] != 0)) {
+                r->terms[3][0] = r_load_one(t + i);
                 r->result[0] = (double)(k->first + i);
             }
 #else

@@ -9,7 +9,7 @@ of classes alone, and so do the bits.
 from libc.math cimport INFINITY, NAN, fma, isnan, ldexp
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memset, strcmp
+from libc.string cimport memcpy, memset, strcmp
 
 cimport numpy as cnp
 
@@ -122,10 +122,15 @@ cdef int is_live(const Job *j, const Bench *w, int lane, ptrdiff_t c) noexcept n
 cdef double logit(const Job *j, const Bench *w, int lane, ptrdiff_t c) noexcept nogil:
     """One logit, as the stages see it."""
     cdef double x = 0
+    cdef float single = 0
+    cdef const char *at
     if j.chunk == j.classes and w.loaded == 0:
+        at = <const char *>w.k.x + (c * j.group + lane) * j.width  # which may lie anywhere
         if j.dtype == 32:
-            return (<const float *>w.k.x)[c * j.group + lane]
-        return (<const double *>w.k.x)[c * j.group + lane]
+            memcpy(&single, at, sizeof(single))
+            return single
+        memcpy(&x, at, sizeof(x))
+        return x
     read(&x, 64, 1, &j.ops[LOGITS], w.at[LOGITS][lane] + c * j.ops[LOGITS].stride, 0, 1)
     if not is_live(j, w, lane, c):
         return -INFINITY
