@@ -144,7 +144,8 @@ def test_01_nan_makes_its_row_nan_and_no_other(loss, width, dtype):
     others = [0, 1, 3, 4]
     labels = np.array([0, 1, 2, 3, 4])
     soft = np.random.default_rng(1).dirichlet(np.ones(width), 5).astype(dtype)
-    for targets in (labels, soft) if getattr(loss, "soft", False) else (labels,):
+    given = [labels] if loss.labelled or loss.kind == "row_function" else [soft]
+    for targets in [*given, soft] if getattr(loss, "soft", False) else given:
         before, after = (every_output(loss, x, targets) for x in (clean, spoilt))
         for name, result in after.items():
             assert np.isnan(result[2]).all(), name
@@ -182,7 +183,9 @@ def test_02_a_class_that_cannot_be_changes_no_other(loss, width, dtype):
     masked, labels = np.insert(x, 2, -INF, axis=1), np.array([0, 1, 3, 4, 0, 4])
     soft = np.random.default_rng(1).dirichlet(np.ones(width), 6).astype(dtype)
     pairs = [(labels, labels - (labels > 2))]
-    if getattr(loss, "soft", False):
+    if loss.kind == "rowwise" and not loss.labelled:
+        pairs = [(np.insert(soft, 2, -INF, axis=1), soft)]
+    elif getattr(loss, "soft", False):
         pairs.append((np.insert(soft, 2, 0, axis=1), soft))
     for with_it, without in pairs:
         results, expected = every_output(loss, masked, with_it), every_output(loss, np.delete(masked, 2, 1), without)
@@ -190,7 +193,7 @@ def test_02_a_class_that_cannot_be_changes_no_other(loss, width, dtype):
             got = results[name]
             if got.ndim == 2 and got.shape[1] == width + 1:
                 left_out = got[:, 2]
-                if name in ("grad", "hess", "proba", "vjp"):
+                if name in ("grad", "hess", "proba", "vjp") or name == "grad_target" and not loss.labelled:
                     assert not left_out.any(), name
                 got = np.delete(got, 2, 1)
             eps = np.finfo(dtype).eps
@@ -349,11 +352,14 @@ def test_10_weight_0_silences_an_infinite_loss(loss, dtype):
             spoilt = np.where(where, x, dtype(nothing))
             assert loss(spoilt, where=where).tobytes() == loss(np.where(where, x, 0), where=where).tobytes()
         return
-    labels, expected = np.array([1, 0]), float(loss(x[1:], [0]))
-    for options in ({"sample_weight": [0, 1]}, {"class_weight": [1, 0, 1]}):
-        value, grad = loss.value_and_grad(x, labels, reduction="none", **options)
+    target = np.array([1, 0]) if loss.labelled else np.array([[0, 1, 2], [0, 1, 2]], dtype)
+    if not loss.labelled:
+        x, target = target, x  # infinite where the others have no such class
+    expected = float(loss(x[1:], target[1:]))
+    for options in ({"sample_weight": [0, 1]}, {"class_weight": [1, 0, 1]})[: 1 + loss.labelled]:
+        value, grad = loss.value_and_grad(x, target, reduction="none", **options)
         assert value[0] == 0 and not grad[0].any() and np.isfinite(value).all()
-        assert loss(x, labels, **options) == loss.reduce(x, labels, **options).mean == pytest.approx(expected, rel=1e-7)
+        assert loss(x, target, **options) == loss.reduce(x, target, **options).mean == pytest.approx(expected, rel=1e-7)
 
 
 @each_dtype
@@ -416,7 +422,7 @@ thread = threading.Thread(target=change, daemon=True)
 thread.start()
 until, calls = time.monotonic() + 0.5, 0
 while time.monotonic() < until:
-    for loss in (loss for loss in REGISTRY.values() if loss.kind == "rowwise"):
+    for loss in (loss for loss in REGISTRY.values() if loss.labelled):
         for check in (False, True):
             try:
                 loss.value_and_grad(x, labels, check=check, class_weight=np.ones(8))
@@ -721,7 +727,7 @@ def test_19_arrays_that_are_none_of_functions_and_options(loss):
             with pytest.raises(TypeError, match=what):
                 loss(wrong)
         return
-    target = np.ones((3, 4)) if loss.kind == "pointwise" else np.zeros(3, int)
+    target = np.zeros(3, int) if loss.labelled else np.ones((3, 4))
     for wrong, what in ((np.ma.ones(3), "masked"), (np.ones(3, complex), "complex"), (np.ones(3, object), "object")):
         for option in ("sample_weight", "class_weight", loss.extra):
             if option in loss._checks:

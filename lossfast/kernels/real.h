@@ -105,6 +105,7 @@ INLINE dreal KD(double c) { return c - (dreal){0}; }
 
 INLINE real r_load(const scalar *p) { real x; memcpy(&x, p, sizeof x); return x; }
 INLINE void r_store(scalar *p, real x) { memcpy(p, &x, sizeof x); }
+INLINE scalar r_load_one(const scalar *p) { scalar x; memcpy(&x, p, sizeof x); return x; } /* at any address */
 
 /* The first n (< LF_LANES, may be <= 0) lanes from memory, the rest `fill`: never reads past the n-th. */
 INLINE real r_load_part(const scalar *p, ptrdiff_t n, scalar fill) {

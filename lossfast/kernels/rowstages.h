@@ -111,7 +111,7 @@ STAGE(locate) {
     if (r->argmax[0] >= 0) return;
     const scalar m = (scalar)r->max[0];
     for (ptrdiff_t i = 0; i < n; i++)
-        if (x[i] == m) {
+        if (r_load_one(x + i) == m) {
             r->argmax[0] = (double)(k->first + i);
             return;
         }
@@ -223,8 +223,8 @@ STAGE(one_hot) {
         if (r->terms[0][0] != before) r->terms[2][0] += number + (double)k->first * (r->terms[0][0] - before);
         PUT(r->terms[1], whole_sum);
         for (ptrdiff_t i = 0; i < n; i++)
-            if ((double)t[i] > r->terms[3][0] && (!live || live[i] != 0)) {
-                r->terms[3][0] = t[i];
+            if ((double)r_load_one(t + i) > r->terms[3][0] && (!live || live[i] != 0)) {
+                r->terms[3][0] = r_load_one(t + i);
                 r->result[0] = (double)(k->first + i);
             }
 #else
@@ -360,7 +360,7 @@ STAGE(affine) {
     scalar *out = k->out;
     CLASSES;
     int bare = t == NULL; /* and every entry a number, none of them -0 */
-    for (int i = 0; i < r->rows; i++) bare &= r->c[i] == 0 && r->a[i] >= 0 && r->a[i] * r->post[i] < INFINITY;
+    for (int i = 0; i < r->rows; i++) bare &= r->c[i] == 0 && r->a[i] >= 0 && r->post[i] >= 0 && r->a[i] * r->post[i] < INFINITY;
     EACH_GROUP {
         AFFINE_ROWS
         if (bare) {
@@ -517,7 +517,7 @@ STAGE(newton) {
     const real p = PROBABILITY();                                                                                      \
     const mask lead = eq(CLASS(), leader);                                                                             \
     const real high = p * up;                                                                                          \
-    const real d = where(lead, d_lead, where(eq(CLASS(), label), miss, t ? high - IN(t, 0) * up : high));              \
+    const real d = where(lead, d_lead, where(eq(CLASS(), label), miss, t ? soft_miss(IN(e, 0), IN(lo, 0), inverse, IN(t, 0), up, high) : high)); \
     const real u = where(lead, u_lead, high + d);
 #define QUADRATIC_ROWS                                                                                                 \
     const pair inverse = ROW_SPLIT(inverse);                                                                           \
@@ -565,7 +565,8 @@ STAGE(quadratic_grad) {
         QUADRATIC_ROWS
         const pair a = ROW_SPLIT(a);
         const real mean = ROW(b);
-        EACH_CLASS((void)part; QUADRATIC_PARTS() (void)u; const real y = p * ((d - d_lead) - mean); ENTRY(out, r_fma(a.hi, y, a.lo * y)););
+        EACH_CLASS((void)part; QUADRATIC_PARTS() (void)u;
+                   const real y = p * ((d - d_lead) - mean); ENTRY(out, r_fma(a.hi, y, a.lo * y)););
     }
 }
 

@@ -72,6 +72,13 @@ INLINE growth growth_of(real t, real lo) {
                     where(near, small_lo, where(lt(large.hi, K(INFINITY)), large.lo + (less_lo - lo), K(0)))};
 }
 
+/* up (p - t), rounded once, of the share p = (e + lo) inverse; `high`, which is up p, where t is 0 */
+INLINE real soft_miss(real e, real lo, pair inverse, real t, real up, real high) {
+    const real p = e * inverse.hi, p_lo = r_product_error(e, inverse.hi, p) + r_fma(e, inverse.lo, lo * inverse.hi);
+    const real d = p - t, back = d - p, lost = (p - (d - back)) - (t + back);
+    return where(eq(t, K(0)), high, (d + (lost + p_lo)) * up);
+}
+
 #define ALONG 1
 #include "rowstages.h"
 #undef ALONG
@@ -396,7 +403,7 @@ STEP(quadratic_value) {
 STEP(quadratic_lead) {
     (void)o;
     EACH_ROW {
-        const real p = r_quotient(V(max_e), K(0), PAIR(inverse)), label = V(label);
+        const real p = r_quotient(V(max_e), V(max_e_lo), PAIR(inverse)), label = V(label);
         const real d = where(eq(label, V(argmax)), -V(pivot_rest), where(lt(label, K(0)), p - V(lead_target), p));
         const mask leads = lt(K(0.5), p);
         const mask tiny = both(both(leads, eq(label, V(argmax))), lt(V(pivot_rest), K(0x1p-300)));

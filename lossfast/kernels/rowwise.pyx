@@ -9,7 +9,7 @@ of classes alone, and so do the bits.
 from libc.math cimport INFINITY, NAN, fma, isnan, ldexp
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memset, strcmp
+from libc.string cimport memcpy, memset, strcmp
 
 cimport numpy as cnp
 
@@ -125,10 +125,15 @@ cdef int is_live(const Job *j, const Bench *w, int lane, ptrdiff_t c) noexcept n
 cdef double logit(const Job *j, const Bench *w, int lane, ptrdiff_t c) noexcept nogil:
     """One logit, as the stages see it."""
     cdef double x = 0
+    cdef float single = 0
+    cdef const char *at
     if j.chunk == j.classes and w.loaded == 0:
+        at = <const char *>w.k.x + (c * j.group + lane) * j.width  # which may lie anywhere
         if j.dtype == 32:
-            return (<const float *>w.k.x)[c * j.group + lane]
-        return (<const double *>w.k.x)[c * j.group + lane]
+            memcpy(&single, at, sizeof(single))
+            return single
+        memcpy(&x, at, sizeof(x))
+        return x
     read(&x, 64, 1, &j.ops[LOGITS], w.at[LOGITS][lane] + c * j.ops[LOGITS].stride, 0, 1)
     if not is_live(j, w, lane, c):
         return -INFINITY
@@ -434,7 +439,7 @@ cdef void describe_rows(const Job *j, Bench *w) noexcept nogil:
                 read_labels(&labels[lane], &j.ops[LABELS], w.at[LABELS][lane], 0, 1)
         for lane in range(j.group):
             label = labels[lane]
-            if 0 <= label < j.classes:
+            if 0 <= label < j.classes and not (j.has_ignore and label == j.ignore):
                 r.label[lane] = r.truth[lane] = <double>label
                 if j.class_weight != NULL:
                     r.label_weight[lane] = j.class_weight[label]
@@ -717,8 +722,10 @@ cdef class Rowwise:
                 if job.loss != "nll_loss" or name not in ("loss", "grad", "hess", "hvp"):
                     j.needs_softmax |= name not in ("margin", "rank")
             j.needs_truth |= name in ("margin", "rank")
+            if name not in WEIGHTED:  # of a row without a label the largest class is the pivot, whatever else is wanted
+                j.needs_argmax = 1
             if name in ("pred", "correct"):
-                j.needs_argmax = j.needs_prediction = 1
+                j.needs_prediction = 1
                 j.needs_softmax |= name == "correct" and job.loss != "nll_loss"  # it tells a row with a NaN
             if (j.has[LABELS] or j.has[TARGET]) and (name in ("hess", "entropy", "log_proba", "grad_target", "lse") or job.label_smoothing != 0 or job.z_loss != 0):
                 j.needs_rest = j.needs_argmax = 1
