@@ -85,7 +85,11 @@ def _rows(loss: Any, rows: int, classes: int, dtype: np.dtype[Any]) -> dict[str,
         logits = -np.abs(logits)
     logits = logits.astype(dtype)
     found = {"x": logits}
-    if loss.kind == "rowwise":
+    if loss.kind == "rowwise" and not loss.labelled:
+        # others: from nearly the same, whose divergence is 1e-12, to far away
+        apart = 10.0 ** np.linspace(-6, 1, rows)[:, None]
+        found["target"] = (logits.astype(np.float64) + apart * np.flip(normal)).astype(dtype)
+    elif loss.kind == "rowwise":
         wrong = np.arange(rows) * 7 % classes
         found["target"] = np.where(np.arange(rows) % 2 == 0, logits.astype(np.float64).argmax(1), wrong)
     return found | _direction(logits)
@@ -175,29 +179,38 @@ def _pointwise(loss: Any, arrays: dict[str, np.ndarray]) -> dict[str, list[Any]]
     return found
 
 
+def _softmax(row: list[float]) -> tuple[list[Any], list[Any], Any]:
+    """The probabilities, minus their logarithms, and the log-sum-exp."""
+    from mpmath import exp, fsum, log, mpf
+
+    z = [mpf(entry) for entry in row]
+    top = max(z)
+    e = [exp(entry - top) for entry in z]
+    total = fsum(e)
+    lse = top + log(total)
+    return [entry / total for entry in e], [lse - entry for entry in z], lse
+
+
 def _softmax_rows(loss: Any, arrays: dict[str, np.ndarray]) -> dict[str, list[Any]]:
-    from mpmath import exp, fabs, fsum, log, mpf
+    from mpmath import fabs, fsum, mpf
 
     offered = ["value"] + [
         name for name in ("grad", "hess") if loss.kind == "rowwise" and name in ("grad", *loss.outputs)
     ]
     made: dict[str, list[Any]] = {name: [] for name in offered}
     directions = arrays["v"].astype(np.float64).tolist() if "v" in arrays else itertools.repeat(None)
-    labels = arrays["target"].tolist() if "target" in arrays else itertools.repeat(None)
+    targets = arrays["target"].tolist() if "target" in arrays else itertools.repeat(None)
     columns = kept(arrays["x"].shape[1]).tolist()
     twin, spread_of, one, zero = exactly(loss.twin), exactly(spread), mpf(1), mpf(0)
-    for row, label, v in zip(arrays["x"].astype(np.float64).tolist(), labels, directions, strict=False):
-        z = [mpf(entry) for entry in row]
-        top = max(z)
-        e = [exp(entry - top) for entry in z]
-        total = fsum(e)
-        lse = top + log(total)
-        p = [entry / total for entry in e]
-        a = [lse - entry for entry in z] if "proba" in loss.outputs or label is None else [-entry for entry in z]
+    for row, target, v in zip(arrays["x"].astype(np.float64).tolist(), targets, directions, strict=False):
+        p, own, lse = _softmax(row)
+        a = own
+        if "proba" not in loss.outputs and target is not None:
+            a = [-mpf(entry) for entry in row]
         pv, size = (
             fsum(weight * f(u) for weight, u in zip(p, v, strict=True)) if v else zero for f in (mpf, fabs)
         )  # the mean of the direction, and of its size
-        if label is None:
+        if target is None:
             of_rows = loss.outputs[0] == "lse"
             made["value"] += [(lse, 0)] if of_rows else [(twin(p[c], a[c]), 0) for c in columns]
             if v and of_rows:
@@ -209,8 +222,13 @@ def _softmax_rows(loss: Any, arrays: dict[str, np.ndarray]) -> dict[str, list[An
                 terms = [(v[c] - p[c] * every, fabs(v[c]) + p[c] * sizes) for c in columns]
                 made.setdefault("vjp", []).extend(terms)
             continue
-        t = [one if c == label else zero for c in range(len(z))]
-        spreads = [spread_of(p[c], 1 - p[c], t[c]) for c in range(len(z))]
+        if loss.labelled:
+            t = [one if c == target else zero for c in range(len(p))]
+            spreads = [spread_of(p[c], 1 - p[c], t[c]) for c in range(len(p))]
+        else:
+            t, b, _ = _softmax(target)
+            a = [other - mine for mine, other in zip(own, b, strict=True)]
+            spreads = [(entry, entry) for entry in a]
         means = [fsum(weight * s[i] for weight, s in zip(p, spreads, strict=True)) for i in range(2)]
         # The sizes of the terms whose difference a deviation from the mean is.
         sizes = [fsum(weight * fabs(s[i]) for weight, s in zip(p, spreads, strict=True)) for i in range(2)]
@@ -221,7 +239,7 @@ def _softmax_rows(loss: Any, arrays: dict[str, np.ndarray]) -> dict[str, list[An
         def deviations(c: int) -> Any:
             return (spreads[c][i] - means[i] for i in range(2))  # noqa: B023
 
-        made["value"].append((fsum(parts(c, zero, zero)[0] for c in range(len(z))), 0))
+        made["value"].append((fsum(parts(c, zero, zero)[0] for c in range(len(p))), 0))
         for c in columns:
             result, alone = parts(c, *deviations(c)), parts(c, zero, zero)
             # The size of the terms: twins are linear in the deviations, and each of those is a difference itself.
@@ -232,10 +250,10 @@ def _softmax_rows(loss: Any, arrays: dict[str, np.ndarray]) -> dict[str, list[An
                 made[name].append((result[i], fabs(alone[i]) + used if used else 0))
         if v and "proba" in loss.outputs:
             made.setdefault("proba", []).extend((p[c], 0) for c in columns)
-            made.setdefault("log_proba", []).extend((-a[c], 0) for c in columns)
-            made.setdefault("entropy", []).append((fsum(p[c] * a[c] for c in range(len(z))), 0))
+            made.setdefault("log_proba", []).extend((-own[c], 0) for c in columns)
+            made.setdefault("entropy", []).append((fsum(p[c] * own[c] for c in range(len(p))), 0))
         if v and loss.name in ALONG:
-            along, offs = exactly(ALONG[loss.name]), [spreads[c][1] - means[1] for c in range(len(z))]
+            along, offs = exactly(ALONG[loss.name]), [spreads[c][1] - means[1] for c in range(len(p))]
             uv = fsum(weight * (b - pv) * u for weight, b, u in zip(p, v, offs, strict=True))
             around = [fabs(b) + size for b in v]
             curved = fsum(w * s * (fabs(y[1]) + sizes[1]) for w, s, y in zip(p, around, spreads, strict=True))

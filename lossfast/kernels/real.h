@@ -190,6 +190,7 @@ INLINE mask not_(mask m) { return ~m; }
 /* NaN of one sign, whichever the processor makes (x86: negative, ARM: positive) */
 INLINE real r_canonical(real x) { return where(eq(x, x), x, K(NAN)); }
 INLINE mask both(mask a, mask b) { return (mask)(a & b); }
+INLINE mask either(mask a, mask b) { return (mask)(a | b); }
 
 /* a > b ? a : b and a < b ? a : b: a NaN in b stays, a NaN in a is dropped. */
 #if LF_MASKS

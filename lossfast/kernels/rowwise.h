@@ -24,6 +24,61 @@ INLINE real soft_miss(real e, real lo, pair inverse, real t, real up, real high)
     return where(eq(t, K(0)), high, (d + (lost + p_lo)) * up);
 }
 
+/* e^(d/T) * 2^-exponent, in two parts */
+INLINE pair lifted_exponential(real d, pair it, int scaled, real exponent) {
+    real q = d, tail = K(0);
+    if (scaled) {
+        q = where(eq(d, K(-INFINITY)), d, d * it.hi);
+        tail = where(lt(K(FLOOR), q), r_fma(d, it.lo, r_product_error(d, it.hi, q)), K(0));
+    }
+    const exponential y = r_exp_parts(r_max(K(FLOOR), q), tail);
+    const real s = r_pow2(r_max(y.k - exponent, K(-EXPONENT_BIAS)));
+    const real hi = r_fma(y.w, s, s);
+    return (pair){hi, r_fma(y.w, s, s - hi)};
+}
+
+/* a + b, and what its rounding lost */
+INLINE pair two_sum(real a, real b) {
+    const real s = a + b, back = s - a;
+    return (pair){s, where(lt(r_abs(s), K(INFINITY)), (a - (s - back)) + (b - back), K(0))};
+}
+
+/* ((y - y_max) - (x - x_max))/T + between, in two parts */
+INLINE pair log_ratio(real x, real y, real x_max, real y_max, pair between, pair it) {
+    const pair gx = two_sum(x, -x_max), gy = two_sum(y, -y_max), d = two_sum(gy.hi, -gx.hi);
+    const real q = d.hi * it.hi;
+    const real tail = r_fma(d.lo + (gy.lo - gx.lo), it.hi, r_fma(d.hi, it.lo, r_product_error(d.hi, it.hi, q)));
+    const pair s = two_sum(q, between.hi);
+    const real low = where(lt(r_abs(s.hi), K(INFINITY)), s.lo + (between.lo + tail), K(0));
+    return two_sum(s.hi, low);
+}
+
+/* (e + lo) * y * (hi + lo of the inverse): y first, as the quotient may be subnormal, unless that overflows */
+INLINE real share(real e, real lo, pair y, pair inverse) {
+    const mask fair = lt(r_abs(y.hi), K(0x1p60));
+    const real f = where(fair, y.hi, K(1)), product = e * f;
+    const real low = r_fma(e, where(fair, y.lo, K(0)), r_fma(lo, f, r_product_error(e, f, product)));
+    return r_quotient(product, low, inverse) * where(fair, K(1), y.hi);
+}
+
+/* e^t - 1, and e^t - 1 - t, in two parts each, for t + lo <= 2. Near 0 from the series: t^2/2 exactly, and t^3 Q(t). */
+typedef struct { pair expm1; real phi, phi_lo; } growth;
+INLINE growth growth_of(real t, real lo) {
+    static const scalar c[] = LF_PHI; /* 1/2, and Q */
+    const mask near = le(r_abs(t), K(1));
+    const real r = where(near, t, K(0)), half = K(0.5) * r, square = half * r;
+    const real cube = r_fma(square * (r + r), r_horner(r, c + 1, LF_PHI_TERMS - 1), r_fma(r, lo, r_product_error(half, r, square)));
+    const real small = square + cube;
+    const exponential y = r_exp_parts(r_max(K(FLOOR), t), lo);
+    const real s = r_pow2(r_max(y.k, K(-EXPONENT_BIAS))), e = r_fma(y.w, s, s);
+    const pair less = two_sum(e, K(-1)), large = two_sum(less.hi, -t);
+    const real less_lo = less.lo + r_fma(y.w, s, s - e), small_lo = (square - small) + cube;
+    const pair whole = two_sum(r, small);
+    return (growth){{where(near, whole.hi, less.hi), where(near, whole.lo + (small_lo + lo), less_lo)},
+                    where(near, small, large.hi),
+                    where(near, small_lo, where(lt(large.hi, K(INFINITY)), large.lo + (less_lo - lo), K(0)))};
+}
+
 #define ALONG 1
 #include "rowstages.h"
 #undef ALONG
@@ -395,6 +450,64 @@ STEP(quadratic_product) {
     }
 }
 
+/* The divergence of two softmaxes (see the stages). b, the difference of the normalisers, has their rounding errors; the
+   first order of those vanishes in the sum of q - p, whose value takes the rest of them out of b. */
+STEP(divergence_start) {
+    (void)o;
+    EACH_ROW SET_PAIR(b, plus(PAIR(top), minus(PAIR(other_top))));
+}
+STEP(divergence_balanced) {
+    (void)o;
+    EACH_ROW {
+        const real balance = V(terms[0]); /* tiny: its logarithm is two terms long */
+        SET_PAIR(b, plus(PAIR(b), exactly(r_fma(K(0.5) * balance, balance, -balance))));
+    }
+    zero(r->terms[0]);
+}
+STEP(divergence_value) { (void)o; EACH_ROW SET(result, r_mul0(V(weight), V(terms[0]))); }
+/* the derivatives are made of deviations from the mean of t, taken from a class with most of p as for the quadratic cost */
+STEP(divergence_lead) {
+    EACH_ROW {
+        const real p = r_quotient(V(pivot_e), V(pivot_lo), PAIR(inverse));
+        const pair t = log_ratio(V(max), V(lead_other), V(max), V(other_max), PAIR(b), INVERSE_T());
+        const mask leads = both(lt(K(0.5), p), lt(r_abs(t.hi), K(INFINITY)));
+        SET(d_lead, where(leads, t.hi, K(0)));
+        SET(d_lead_lo, where(leads, t.lo, K(0)));
+    }
+    zero(r->terms[0]), zero(r->terms[1]);
+}
+STEP(divergence_begin) {
+    divergence_start(r, o);
+    divergence_lead(r, o);
+}
+STEP(divergence_balanced_lead) {
+    divergence_balanced(r, o);
+    divergence_lead(r, o);
+}
+STEP(divergence_direction) {
+    EACH_ROW SET(at_mark, MEAN(0));
+    divergence_begin(r, o);
+}
+/* c, the mean; a p with one class alone has no slope, not where its divergence is infinite either */
+static void divergence_slopes(lf_rows *r, int i, pair unit, double wild, const lf_options *o) {
+    set_scaled_inverse(r, i, unit, o);
+    SET(u_lead, unit.hi);
+    SET(c, V(terms[0]));
+    SET(d, where(eq(V(terms[1]), K(1)), K(0), K(wild)));
+}
+STEP(divergence_slope) { EACH_ROW divergence_slopes(r, i, UNIT(), INFINITY, o); }
+STEP(divergence_curvature) {
+    EACH_ROW divergence_slopes(r, i, UNIT_2(), NAN, o);
+    zero(r->terms[0]);
+}
+STEP(divergence_difference) {
+    divergence_balanced(r, o);
+    EACH_ROW divergence_slopes(r, i, UNIT(), NAN, o);
+}
+STEP(divergence_grad_temperature) {
+    EACH_ROW SET(result, where(eq(V(c), K(-INFINITY)), K(NAN), rounded(times(UNIT_2(), exactly(V(terms[0]))))));
+}
+
 /* input: log-probabilities; nothing of the softmax state is used */
 STEP(nll_value) { (void)o; EACH_ROW SET(result, V(weight) * r_silence(V(label_weight), K(0) - V(x_pivot))); }
 STEP(nll_grad) {
@@ -448,6 +561,25 @@ static const lf_program lf_programs[] = {
       {quadratic_direction, LF_STAGE_quadratic_sums},
       {NULL, LF_STAGE_quadratic_v_sums},
       {quadratic_product, LF_STAGE_quadratic_hvp}}},
+
+    {"kl_div_from_logits", "loss",
+     {{divergence_start, LF_STAGE_divergence_balance}, {divergence_balanced, LF_STAGE_divergence_sum}, {divergence_value, -1}, NONE}},
+    {"kl_div_from_logits", "grad",
+     {{divergence_begin, LF_STAGE_divergence_mean}, {divergence_slope, LF_STAGE_divergence_grad}, NONE}},
+    {"kl_div_from_logits", "hess",
+     {{divergence_begin, LF_STAGE_divergence_mean}, {divergence_curvature, LF_STAGE_divergence_hess}, NONE}},
+    {"kl_div_from_logits", "hvp",
+     {{NULL, LF_STAGE_along_v},
+      {divergence_direction, LF_STAGE_divergence_mean},
+      {divergence_curvature, LF_STAGE_divergence_v_sum},
+      {NULL, LF_STAGE_divergence_hvp}}},
+    {"kl_div_from_logits", "grad_target",
+     {{divergence_start, LF_STAGE_divergence_balance}, {divergence_difference, LF_STAGE_difference}, NONE}},
+    {"kl_div_from_logits", "grad_temperature",
+     {{divergence_start, LF_STAGE_divergence_balance},
+      {divergence_balanced_lead, LF_STAGE_divergence_mean},
+      {divergence_curvature, LF_STAGE_divergence_temperature},
+      {divergence_grad_temperature, -1}}},
 
     {"softmax", "vjp", {{NULL, LF_STAGE_along_v}, {softmax_product, LF_STAGE_product}, NONE}},
     {"softmax", "jvp", {{NULL, LF_STAGE_along_v}, {softmax_product, LF_STAGE_product}, NONE}},
