@@ -114,7 +114,7 @@ INLINE real r_load_part(const scalar *p, ptrdiff_t n, scalar fill) {
     return (real)I512(mask_loadu)(K(fill), live, p);
 #else
     scalar lanes[LF_LANES];
-    for (int i = 0; i < LF_LANES; i++) lanes[i] = i < n ? p[i] : fill;
+    for (int i = 0; i < LF_LANES; i++) lanes[i] = i < n ? r_load_one(p + i) : fill;
     return r_load(lanes);
 #endif
 }
@@ -125,7 +125,7 @@ INLINE void r_store_part(scalar *p, real x, ptrdiff_t n) {
 #else
     scalar lanes[LF_LANES];
     r_store(lanes, x);
-    for (int i = 0; i < LF_LANES && i < n; i++) p[i] = lanes[i];
+    if (n > 0) memcpy(p, lanes, sizeof(scalar) * (n < LF_LANES ? n : LF_LANES));
 #endif
 }
 

@@ -17,6 +17,13 @@
 #define LIFT 128.0
 #endif
 
+/* up (p - t), rounded once, of the share p = (e + lo) inverse; `high`, which is up p, where t is 0 */
+INLINE real soft_miss(real e, real lo, pair inverse, real t, real up, real high) {
+    const real p = e * inverse.hi, p_lo = r_product_error(e, inverse.hi, p) + r_fma(e, inverse.lo, lo * inverse.hi);
+    const real d = p - t, back = d - p, lost = (p - (d - back)) - (t + back);
+    return where(eq(t, K(0)), high, (d + (lost + p_lo)) * up);
+}
+
 /* e^(d/T) * 2^-exponent, in two parts */
 INLINE pair lifted_exponential(real d, pair it, int scaled, real exponent) {
     real q = d, tail = K(0);
@@ -72,13 +79,6 @@ INLINE growth growth_of(real t, real lo) {
                     where(near, small_lo, where(lt(large.hi, K(INFINITY)), large.lo + (less_lo - lo), K(0)))};
 }
 
-/* up (p - t), rounded once, of the share p = (e + lo) inverse; `high`, which is up p, where t is 0 */
-INLINE real soft_miss(real e, real lo, pair inverse, real t, real up, real high) {
-    const real p = e * inverse.hi, p_lo = r_product_error(e, inverse.hi, p) + r_fma(e, inverse.lo, lo * inverse.hi);
-    const real d = p - t, back = d - p, lost = (p - (d - back)) - (t + back);
-    return where(eq(t, K(0)), high, (d + (lost + p_lo)) * up);
-}
-
 #define ALONG 1
 #include "rowstages.h"
 #undef ALONG
@@ -131,12 +131,16 @@ STEP(prepare) {
         const real m = V(max), shift = where(lt(far, r_abs(m * inverse_t)), m, K(0));
         SET(shift, shift);
         SET(scale_exponent, r_round((m - shift) * inverse_t * K(LF_LOG2E)));
-        SET(share, r_from_bits(r_bits(K(1) / r_max(K(1), V(classes))) & r_bits(K(INFINITY))));
+        SET(share, o->label_smoothing == 0 ? K(1) : r_from_bits(r_bits(K(1) / r_max(K(1), V(classes))) & r_bits(K(INFINITY))));
     }
     zero(r->others), zero(r->others_lo), zero(r->pivot_e), zero(r->pivot_lo), zero(r->rest), zero(r->rest_lo), zero(r->max_e), zero(r->max_e_lo);
     zero(r->tau), zero(r->tau_gap), zero(r->cw_sum), zero(r->cw_gap);
 }
 
+/* x / T */
+INLINE pair over_t(real x, const lf_options *o) {
+    return o->temperature == 1 ? exactly(x) : divided(x, K(o->temperature));
+}
 /* (x + x_lo) / (y + y_lo) */
 INLINE pair ratio(real x, real x_lo, real y, real y_lo) {
     const real q = x / y;
@@ -153,7 +157,7 @@ INLINE pair log1p_of(pair x) {
 }
 
 STEP(finish) {
-    const real t = K(o->temperature), lift = K(o->dtype == 32 ? 64 : 128);
+    const real lift = K(o->dtype == 32 ? 64 : 128);
     /* below this the pivot's exponential has lost digits (or the others are too many times as large), and the logits
        themselves are far enough apart */
     const real enough = K(o->dtype == 32 ? FLT_MIN * 0x1p24 : 0x1p-800);
@@ -170,7 +174,7 @@ STEP(finish) {
         const real size = r_abs(sum_), size_lo = where(lt(sum_, K(0)), -sum_lo, sum_lo);
         const real n = V(scale_exponent) - lift, shift = V(shift);
         const pair log_ = r_log_parts(where(direct, one_more.hi, size), where(direct, one_more.lo, size_lo), where(direct, K(0), n),
-                                      where(direct, K(0), (shift - x) / t));
+                                      where(direct, K(0), over_t(shift - x, o).hi));
         const real nlp = where(eq(sum_, K(0)), K(-INFINITY), where(eq(sum_, sum_), log_.hi, sum_));
         const real nlp_lo = where(lt(r_abs(nlp), K(INFINITY)), log_.lo, K(0));
         const real m = V(max);
@@ -179,9 +183,9 @@ STEP(finish) {
         SET(pivot_rest, rest);
         SET(pivot_nlp, nlp);
         SET(pivot_nlp_lo, nlp_lo);
-        SET(lse, rounded(plus((pair){nlp, nlp_lo}, divided(x, t))));
+        SET(lse, rounded(plus((pair){nlp, nlp_lo}, over_t(x, o))));
         SET(sign, where(lt(K(0), sum_), K(1), where(lt(sum_, K(0)), K(-1), sum_)));
-        const pair gap = divided(m - x, t), left = plus((pair){nlp, nlp_lo}, minus(gap));
+        const pair gap = over_t(m - x, o), left = plus((pair){nlp, nlp_lo}, minus(gap));
         const mask own = eq(x, m), above = lt(K(0), left.hi);
         SET(top, where(own, nlp, where(le(left.hi, K(0)), K(0), left.hi)));
         SET(top_lo, where(own, nlp_lo, where(above, left.lo, K(0))));
@@ -197,7 +201,7 @@ STEP(remainders) {
         const real top = where(known, V(top), log_.hi), top_lo = where(known, V(top_lo), log_.lo);
         SET(top, top);
         SET(top_lo, top_lo);
-        SET(lse, rounded(plus((pair){top, top_lo}, divided(V(max), K(o->temperature)))));
+        SET(lse, rounded(plus((pair){top, top_lo}, over_t(V(max), o))));
         SET(rest, r_quotient(V(rest), V(rest_lo), PAIR(inverse)));
     }
 }
@@ -213,6 +217,7 @@ STEP(targets) {
 
 /* 1 - label_smoothing, and label_smoothing / classes */
 #define KEEP() plus(exactly(K(1)), exactly(K(-o->label_smoothing)))
+#define KEPT(y) (o->label_smoothing == 0 ? (y) : times(KEEP(), (y)))
 #define SPREAD() times(exactly(K(o->label_smoothing)), r_inverse(V(classes), K(0)))
 /* The sum of the smoothed, weighted targets, and of those times (max - x). */
 INLINE pair spread_gap(const lf_rows *r, int i, const lf_options *o) {
@@ -245,10 +250,14 @@ INLINE void set_scaled_inverse(lf_rows *r, int i, pair y, const lf_options *o) {
 
 STEP(loss_value) {
     EACH_ROW {
-        const pair top = PAIR(top), tau = exactly(V(tau)), hard = times(tau, PAIR(pivot_nlp));
-        const pair soft = plus(times(tau, top), times(exactly(V(tau_gap)), INVERSE_T()));
-        const mask is_soft = lt(V(label), K(0));
-        pair l = times(KEEP(), ((pair){where(is_soft, soft.hi, hard.hi), where(is_soft, soft.lo, hard.lo)}));
+        const pair top = PAIR(top), tau = exactly(V(tau));
+        pair l = times(tau, PAIR(pivot_nlp));
+        if (o->soft) {
+            const pair soft = plus(times(tau, top), times(exactly(V(tau_gap)), INVERSE_T()));
+            const mask is_soft = lt(V(label), K(0));
+            l = (pair){where(is_soft, soft.hi, l.hi), where(is_soft, soft.lo, l.lo)};
+        }
+        l = KEPT(l);
         if (o->label_smoothing != 0)
             l = plus(l, plus(times(SPREAD(), times(exactly(V(cw_sum)), top)), times(spread_gap(r, i, o), INVERSE_T())));
         if (o->z_loss != 0) l = plus(l, times(exactly(K(o->z_loss)), times(exactly(V(lse)), exactly(V(lse)))));
@@ -259,11 +268,12 @@ STEP(loss_value) {
 /* post a p - cw (b t + c), and the true class's entry from the others */
 STEP(loss_grad) {
     EACH_ROW {
-        const pair unit = UNIT(), own = times(unit, KEEP()), whole = times(unit, PULL());
+        const int plain = o->label_smoothing == 0 && o->z_loss == 0;
+        const pair unit = UNIT(), own = KEPT(unit), even = plain ? exactly(K(0)) : times(unit, SPREAD());
         const pair hard = times(own, exactly(V(tau))); /* what of `whole` belongs to the true class alone */
+        const pair whole = plain ? hard : times(unit, PULL());
         pair at_mark = minus(times(hard, exactly(V(pivot_rest))));
-        const pair even = times(unit, SPREAD());
-        if (o->label_smoothing != 0 || o->z_loss != 0) {
+        if (!plain) {
             const pair p = times(exactly(V(pivot_e)), PAIR(inverse));
             at_mark = plus(at_mark, times(p, plus(whole, minus(hard))));
             at_mark = plus(at_mark, minus(times(even, exactly(V(label_weight) * V(label_live)))));
