@@ -30,6 +30,11 @@ BLOCK = 4096
 #: Entries of a slice, the unit of work of a thread.
 SLICE = 1 << 16
 
+#: Exponentials of float64 rows are kept this much larger, so that sums of the smallest ones keep their digits.
+UP = 2.0**160
+#: Sums that overflow on the way are taken this much smaller.
+FAR = 2.0**-64
+
 Spots = list[tuple[tuple[Any, ...], int, int]]
 
 
@@ -140,6 +145,16 @@ def tree_sum(high: np.ndarray, low: np.ndarray | None = None, exact: bool = True
     low = np.where(np.isfinite(low), low, 0.0)
     s = total + low
     return s, np.where(np.isfinite(s), low - (s - total), 0.0)
+
+
+def exp_up(t: np.ndarray) -> np.ndarray:
+    """``UP * exp(t)`` for t <= 0, with all its digits."""
+    e = np.exp(t)
+    e *= UP
+    if np.any(t < -690.0):
+        deep = (t < -690.0) & (t > -1024.0)
+        e[deep] = np.exp(t[deep] + 652.0) * float.fromhex("0x1.4933f2d676e53p-781")  # UP exp(-652), exact to 2^-64
+    return e
 
 
 def sum_of(values: np.ndarray) -> Sum:
@@ -332,18 +347,17 @@ def _likelihood(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:
     value, grad, _ = get_loss(job.loss).twin(0.0, 0.0, 1.0, weight, weight, -x + 0.0, 0.0, 0.0, 0.0, 0.0)
     loss = np.where(dead, 0.0, rows.weight * value)
     grad = np.where(dead, 0.0, job.scale * rows.weight / job.temperature * np.where(rows.bad, np.nan, grad))
+    flat = np.where(dead, 0.0, np.where(rows.bad | (rows.weight != rows.weight), np.nan, 0.0))
     if "loss" in job.outputs:
         store(job.outputs["loss"], rows.at, loss)
     for first in range(0, rows.classes, BLOCK):
         columns = slice(first, min(first + BLOCK, rows.classes))
         mine = np.nonzero((label >= columns.start) & (label < columns.stop))[0]
-        part = np.zeros((n, columns.stop - first))
+        part = np.empty((n, columns.stop - first))
         for name in ("grad", "hess"):
             if name in job.outputs:
-                part[rows.bad] = np.nan
-                part[mine, label[mine] - first] = (
-                    grad[mine] if name == "grad" else np.where(rows.bad, np.nan, 0.0)[mine]
-                )
+                part[...] = flat[:, None]
+                part[mine, label[mine] - first] = (grad if name == "grad" else flat)[mine]
                 store(job.outputs[name], rows.at, part, columns)
     return {"loss": loss} if "loss" in job.totals else {}
 
@@ -351,7 +365,7 @@ def _likelihood(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:
 class _Chunk:
     """Some classes of some rows, class by row: what was loaded of them, and what has been made of it."""
 
-    __slots__ = ("columns", "e", "el", "mask", "p", "t", "tl", "v", "w", "x", "b", "soft")
+    __slots__ = ("columns", "e", "el", "mask", "p", "t", "tl", "v", "w", "x", "b", "s", "soft")
 
     columns: slice
     x: np.ndarray
@@ -364,6 +378,7 @@ class _Chunk:
     e: Any
     el: Any
     p: Any
+    s: Any
     soft: Any
     w: Any
 
@@ -376,6 +391,7 @@ class _Softmax:
         self.every = np.arange(rows.n)
         # float64 input leaves the error of x - max to show in the results, float32 input does not
         self.exact = job.compute == np.float64
+        self.up = UP if self.exact else 1.0
         self.order: Literal["C", "F"] = "F" if rows.classes >= 256 else "C"
         self.ranges = [slice(c, min(c + BLOCK, rows.classes)) for c in range(0, rows.classes, BLOCK)]
         self.kept: _Chunk | None = None
@@ -407,7 +423,7 @@ class _Softmax:
             return self.kept
         job, chunk = self.job, _Chunk()
         chunk.columns = columns
-        chunk.mask = chunk.b = chunk.v = chunk.t = chunk.e = chunk.p = chunk.w = chunk.soft = None
+        chunk.mask = chunk.b = chunk.v = chunk.t = chunk.e = chunk.p = chunk.s = chunk.w = chunk.soft = None
         chunk.x = self._array(job.logits, columns)
         if job.where is not None:
             chunk.mask = self._array(job.where, columns, bool)
@@ -484,6 +500,8 @@ class _Softmax:
                 infinities += np.count_nonzero(chunk.x == np.inf, axis=0)
             if chunk.mask is not None:
                 self.unmasked += np.count_nonzero(chunk.mask, axis=0)
+            if chunk.b is not None and np.abs(chunk.b).max() > 2.0**600:  # already as large as may be
+                self.up = 1.0
             if ranked:
                 soft = self._array(given(job.target), chunk.columns)
                 if chunk.mask is not None:
@@ -499,7 +517,7 @@ class _Softmax:
         self.nan = self.shift_by != self.shift_by
 
     def shifted(self, chunk: _Chunk) -> None:
-        """``t + tl = (x - max) / T`` and ``e + el`` its exponential."""
+        """``t + tl = (x - max) / T`` and ``e + el`` its exponential, ``up`` times as large."""
         if chunk.e is not None:
             return
         x, m, T = chunk.x, self.shift_by, self.job.temperature
@@ -518,14 +536,14 @@ class _Softmax:
         if self.limit.any():
             np.copyto(t, np.where(x == np.inf, 0.0, -np.inf), where=self.limit & ~self.nan)
         chunk.t, chunk.tl = t, tl
-        chunk.e = np.exp(t)
+        chunk.e = np.exp(t) if self.up == 1 else exp_up(t)
         chunk.el = None if tl is None else chunk.e * tl
 
     def _exponentials(self) -> None:
         """The sum of the others in two parts, and what follows from it."""
         job, n = self.job, self.n
         rest, low = np.zeros(n), np.zeros(n)
-        lead, lead_b = np.ones(n), np.ones(n)
+        lead, lead_b = np.full(n, self.up), np.ones(n)
         self.total, total_low = np.zeros(n), np.zeros(n)
         self.second = np.full(n, -np.inf)
         self.true_x, self.true_t, self.true_tl = np.full(n, np.nan), np.full(n, np.nan), np.zeros(n)
@@ -569,10 +587,11 @@ class _Softmax:
         if job.b is not None:
             # rest + (b - 1), so that the logarithm of a sum near 1 keeps its digits
             above, lost = two_sum(lead_b, np.full(1, -1.0))
+            low += self.up * lost
+            rest, lost = two_sum(rest, self.up * above)
             low += lost
-            rest, lost = two_sum(rest, above)
-            low += lost
-        self.rest, self.rest_low = two_sum(rest, low)
+        rest, rest_low = two_sum(rest, low)
+        self.rest, self.rest_low = rest / self.up, rest_low / self.up
         whole, lost = two_sum(np.where(self.empty, 0.0, 1.0), self.rest)
         self.whole, low = two_sum(whole, lost + self.rest_low)
         inverse = 1.0 / self.whole
@@ -589,7 +608,8 @@ class _Softmax:
             )
         else:
             self.log_rest = np.log1p(self.rest) + self.rest_low / (1.0 + self.rest)
-        self.others = self.rest * self.inverse + (self.rest * self.inverse_low + self.rest_low * self.inverse)
+        self.others_up = rest * self.inverse + (rest * self.inverse_low + rest_low * self.inverse)
+        self.others = self.others_up / self.up
         z = self.shift_by / job.temperature
         lse, low = two_sum(z, self.log_rest)
         if job.temperature != 1:
@@ -599,13 +619,14 @@ class _Softmax:
         lse = np.where(self.limit & ~self.nan, np.inf, lse)
         self.lse = np.where(self.empty | ((self.top == -np.inf) & ~self.rows.bad), -np.inf, lse)
         if self.true is not None and job.loss in ALONG:
-            self.true_p = self.probability(self.true_e, self.true_el if self.exact else None)
+            self.true_p = self.probability(self.true_e, self.true_el if self.exact else None) / self.up
             self.true_q = np.where(self.true == self.leader, self.others, 1.0 - self.true_p)
             self.true_a = self.above(self.true_t, self.true_tl)
-        self.lead_p = self.probability(lead, None)
+        self.lead_p = self.probability(lead, None) / self.up
         self.lead_v = self.pivot(self.lead_v)
 
     def probability(self, e: np.ndarray, el: np.ndarray | None) -> np.ndarray:
+        """p, ``up`` times as large."""
         if not self.exact:
             return e * self.inverse
         low = e * self.inverse_low
@@ -622,10 +643,17 @@ class _Softmax:
     def entries(self, chunk: _Chunk) -> np.ndarray:
         """p of every class."""
         if chunk.p is None:
-            chunk.p = self.probability(chunk.e, chunk.el)
-            if chunk.b is not None:
-                chunk.p *= chunk.b
+            scaled = self.scaled(chunk)
+            chunk.p = scaled if self.up == 1 else scaled * (1.0 / self.up)
         return chunk.p
+
+    def scaled(self, chunk: _Chunk) -> np.ndarray:
+        """p of every class, ``up`` times as large."""
+        if chunk.s is None:
+            chunk.s = self.probability(chunk.e, chunk.el)
+            if chunk.b is not None:
+                chunk.s *= chunk.b
+        return chunk.s
 
     def complement(self, chunk: _Chunk) -> np.ndarray:
         """1 - p of every class: only at the largest can it be small, and there it is the share of the others."""
@@ -639,13 +667,22 @@ class _Softmax:
 
     def mean_of(self, make: Callable[[_Chunk], np.ndarray], lead: np.ndarray) -> np.ndarray:
         """``sum p (u - lead)``: what a mean under p lies above the pivot."""
-        high, low = np.zeros(self.n), np.zeros(self.n)
-        for chunk in self.chunks():
-            p = self.entries(chunk)
-            s, sl = tree_sum(np.where(p == 0, 0.0, p * (make(chunk) - lead)))
-            high, lost = two_sum(high, s)
-            low += lost + sl
-        return high + low
+        return self.weighted(lambda chunk: make(chunk) - lead)
+
+    def weighted(self, make: Callable[[_Chunk], np.ndarray]) -> np.ndarray:
+        """``sum p u``, of the classes that are not out of reach."""
+        total = self.sum_of(lambda c: np.where(self.entries(c) == 0, 0.0, self.scaled(c) * make(c)))
+        if self.up == 1:
+            return total
+        total /= self.up
+        if not np.isfinite(total).all():  # it may have been too much for what is scaled
+            total = np.where(np.isfinite(total), total, self.sum_of(lambda c: _mul0(self.entries(c), make(c))))
+        return total
+
+    def far(self, chunk: _Chunk) -> np.ndarray:
+        """``(max - x) / T``, `FAR` times as large."""
+        gap = (self.shift_by * FAR - chunk.x * FAR) / self.job.temperature
+        return np.where(self.limit, np.where(chunk.x == np.inf, 0.0, np.inf), gap) if self.limit.any() else gap
 
     def sum_of(self, make: Callable[[_Chunk], np.ndarray]) -> np.ndarray:
         high, low = np.zeros(self.n), np.zeros(self.n)
@@ -661,7 +698,8 @@ def do_softmax(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:
     s, out, T = _Softmax(job, rows), job.outputs, job.temperature
     n, hard = rows.n, rows.label is not None and not s.soft
     dead = rows.ignored | s.empty | (rows.weight == 0)
-    factor = job.scale * rows.weight / T
+    # a NaN among the weights of a row's classes makes it NaN, whatever they meet
+    factor = np.where(s.total == s.total, job.scale * rows.weight / T, np.nan)
     twin = get_loss(job.loss).twin
     kk = 2.0 * job.z_loss
     k = kk * s.lse if kk else 0.0
@@ -743,8 +781,18 @@ def do_softmax(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:
         if kk:
             loss = loss + job.z_loss * (s.lse * s.lse)
         # a NaN row whose weights are all 0 is NaN, a zero-weight class of infinite loss is not
-        loss = np.where(s.nan, np.nan, loss)
-        give("loss", finish(rows.weight * loss))
+        loss = rows.weight * np.where(s.nan, np.nan, loss)
+        if not np.isfinite(loss).all() and not quadratic:
+            if hard:
+                far = np.zeros(n)
+                for chunk in s.chunks():
+                    s.take(s.far(chunk), chunk, rows.label, far)
+                far = _mul0(true_w, far + FAR * s.log_rest)
+            else:
+                far = s.sum_of(lambda c: _mul0(c.w, s.far(c) + FAR * s.log_rest))
+            far = rows.weight * (far + job.z_loss * (FAR * s.lse * s.lse if kk else 0.0)) / FAR
+            loss = np.where(np.isfinite(loss) | s.nan, loss, far)
+        give("loss", finish(loss))
     if "lse" in out:
         give("lse", s.lse)
     if "sign" in out:
@@ -755,7 +803,7 @@ def do_softmax(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:
     if "correct" in out:
         give("correct", (s.leader == s.true) & ~rows.ignored & ~s.nan & ~s.empty)
     if "entropy" in out:
-        spread_out = s.sum_of(lambda c: np.where(s.entries(c) == 0, 0.0, -s.entries(c) * c.t))
+        spread_out = s.weighted(lambda c: -c.t)
         give("entropy", np.where(s.empty, 0.0, s.log_rest + spread_out))
     if "margin" in out:
         margin = s.true_x - np.where(s.true == s.leader, s.second, s.top)
@@ -765,7 +813,7 @@ def do_softmax(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:
         give("rank", np.where(rows.ignored, 0.0, rank))
     if "grad_temperature" in out or "grad_temperature" in job.totals:
         below = lambda c: -c.t * T  # noqa: E731
-        mean = s.sum_of(lambda c: _mul0(s.entries(c), below(c)))
+        mean = s.weighted(below)
         if hard:
             change = _mul0(true_w, mean + s.true_t * T)
         else:
@@ -774,7 +822,7 @@ def do_softmax(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:
             change = change - k * (s.shift_by - mean)
         give("grad_temperature", finish(np.where(s.nan, np.nan, factor / T * change)))
     if "row_jvp" in out:
-        give("row_jvp", np.where(s.empty, 0.0, s.sum_of(lambda c: _mul0(s.entries(c), c.v))))
+        give("row_jvp", np.where(s.empty, 0.0, s.weighted(lambda c: c.v)))
 
     # -- one number a class
     if not any(
