@@ -679,6 +679,12 @@ class _Softmax:
             total = np.where(np.isfinite(total), total, self.sum_of(lambda c: _mul0(self.entries(c), make(c))))
         return total
 
+    def far_true(self) -> np.ndarray:
+        far = np.zeros(self.n)
+        for chunk in self.chunks():
+            self.take(self.far(chunk), chunk, self.true, far)
+        return far
+
     def far(self, chunk: _Chunk) -> np.ndarray:
         """``(max - x) / T``, `FAR` times as large."""
         gap = (self.shift_by * FAR - chunk.x * FAR) / self.job.temperature
@@ -784,10 +790,7 @@ def do_softmax(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:
         loss = rows.weight * np.where(s.nan, np.nan, loss)
         if not np.isfinite(loss).all() and not quadratic:
             if hard:
-                far = np.zeros(n)
-                for chunk in s.chunks():
-                    s.take(s.far(chunk), chunk, rows.label, far)
-                far = _mul0(true_w, far + FAR * s.log_rest)
+                far = _mul0(true_w, s.far_true() + FAR * s.log_rest)
             else:
                 far = s.sum_of(lambda c: _mul0(c.w, s.far(c) + FAR * s.log_rest))
             far = rows.weight * (far + job.z_loss * (FAR * s.lse * s.lse if kk else 0.0)) / FAR
@@ -812,15 +815,22 @@ def do_softmax(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:
         rank = s.sum_of(lambda c: (c.x > s.true_x).astype(np.float64))
         give("rank", np.where(rows.ignored, 0.0, rank))
     if "grad_temperature" in out or "grad_temperature" in job.totals:
-        below = lambda c: -c.t * T  # noqa: E731
-        mean = s.weighted(below)
-        if hard:
-            change = _mul0(true_w, mean + s.true_t * T)
-        else:
-            change = _mul0(s.total, mean) - s.sum_of(lambda c: _mul0(c.w, below(c)))
-        if kk:
-            change = change - k * (s.shift_by - mean)
-        give("grad_temperature", finish(np.where(s.nan, np.nan, factor / T * change)))
+
+        def cooling(below: Callable[[_Chunk], np.ndarray], at_true: np.ndarray, scale: float) -> np.ndarray:
+            mean = s.weighted(below)
+            if hard:
+                change = _mul0(true_w, mean - at_true)
+            else:
+                change = _mul0(s.total, mean) - s.sum_of(lambda c: _mul0(c.w, below(c)))
+            if kk:
+                change = change - k * (s.shift_by * scale - mean)
+            return factor / T * change / scale
+
+        change = cooling(lambda c: -c.t * T, -s.true_t * T, 1.0)
+        if not np.isfinite(change).all():
+            far = cooling(lambda c: s.far(c) * T, s.far_true() * T, FAR)
+            change = np.where(np.isfinite(change), change, far)
+        give("grad_temperature", finish(np.where(s.nan, np.nan, change)))
     if "row_jvp" in out:
         give("row_jvp", np.where(s.empty, 0.0, s.weighted(lambda c: c.v)))
 
@@ -865,13 +875,12 @@ def do_softmax(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:
             made["log_proba"] = np.where(s.empty, -np.inf, 0.0 - s.above(chunk.t, chunk.tl))
         if "grad_target" in out:
             cw = 1.0 if job.class_weight is None else job.class_weight[chunk.columns, None]
-            made["grad_target"] = finish(
-                np.where(
-                    s.nan,
-                    np.nan,
-                    _mul0(job.scale * rows.weight * cw * (1.0 - job.label_smoothing), s.above(chunk.t, chunk.tl)),
-                )
-            )
+            unit = job.scale * rows.weight * cw * (1.0 - job.label_smoothing)
+            slope_t = _mul0(unit, s.above(chunk.t, chunk.tl))
+            if not np.isfinite(slope_t).all():
+                far = _mul0(unit, s.far(chunk) + FAR * s.log_rest) / FAR
+                slope_t = np.where(np.isfinite(slope_t), slope_t, far)
+            made["grad_target"] = finish(np.where(s.nan, np.nan, slope_t))
         if along:
             v = middle(chunk.v, s.lead_v, mean_v)
             d: Any = 0.0
