@@ -13,7 +13,7 @@ Hessian's diagonal. The row's loss is the sum of the parts. Elementwise, in floa
 from __future__ import annotations
 
 from lossfast._loss import Parameter, row_function, row_loss
-from lossfast._words import mul0
+from lossfast._words import mul0, where
 
 _LOSS_OUTPUTS = ("hess", "proba", "log_proba", "lse", "pred", "correct", "entropy", "margin", "rank")
 _TEMPERATURE = Parameter(1.0, "finite and > 0")
@@ -223,12 +223,13 @@ def quadratic_softmax_loss(p, q, t, w, total, a, k, kk, d, u):
     """
     miss = _miss(p, q, t)
     value = 0.5 * total * (miss * miss)
-    return value, total * mul0(p, d), total * mul0(p, q * d + p * q - p * u)
+    near = d + p
+    return value, total * mul0(p, d), total * mul0(p, where(p < 0.5, near - p * (near + u), q * near - p * u))
 
 
 def _miss(p, q, t):
-    """``p - t``, without cancellation where t is 0 or 1."""
-    return p * (1.0 - t) - t * q
+    """``p - t``, from q where that has the digits."""
+    return where(p < 0.5, p - t, (1.0 - t) - q)
 
 
 def spread(p, q, t):

@@ -32,6 +32,8 @@ SLICE = 1 << 16
 
 #: Exponentials of float64 rows are kept this much larger, so that sums of the smallest ones keep their digits.
 UP = 2.0**160
+#: Deviations from the mean that are all tiny are kept this much larger, so that their squares keep theirs.
+LIFT = 2.0**300
 #: Sums that overflow on the way are taken this much smaller.
 FAR = 2.0**-64
 
@@ -106,14 +108,17 @@ def two_sum(a: Any, b: Any) -> tuple[Any, Any]:
     return s, np.where(lost == lost, lost, 0.0)
 
 
+def split(a: Any) -> tuple[Any, Any]:
+    """Two halves, whose products are exact."""
+    high = 134217729.0 * a
+    high = high - (high - a)
+    return high, a - high
+
+
 def two_product(a: Any, b: Any) -> tuple[Any, Any]:
     """``a * b`` rounded, and what the rounding lost (0 where splitting overflows)."""
     product = a * b
-    high = 134217729.0 * a
-    a1 = high - (high - a)
-    high = 134217729.0 * b
-    b1 = high - (high - b)
-    a2, b2 = a - a1, b - b1
+    (a1, a2), (b1, b2) = split(a), split(b)
     lost = a2 * b2 - (((product - a1 * b1) - a2 * b1) - a1 * b2)
     return product, np.where(np.isfinite(lost), lost, 0.0)
 
@@ -392,6 +397,7 @@ class _Softmax:
         # float64 input leaves the error of x - max to show in the results, float32 input does not
         self.exact = job.compute == np.float64
         self.up = UP if self.exact else 1.0
+        self.fine = self.exact and job.loss == "quadratic_softmax_loss"  # p occurs squared there
         self.order: Literal["C", "F"] = "F" if rows.classes >= 256 else "C"
         self.ranges = [slice(c, min(c + BLOCK, rows.classes)) for c in range(0, rows.classes, BLOCK)]
         self.kept: _Chunk | None = None
@@ -608,7 +614,8 @@ class _Softmax:
             )
         else:
             self.log_rest = np.log1p(self.rest) + self.rest_low / (1.0 + self.rest)
-        self.others_up = rest * self.inverse + (rest * self.inverse_low + rest_low * self.inverse)
+        others, lost = two_product(rest, self.inverse) if self.fine else (rest * self.inverse, 0.0)
+        self.others_up = others + (lost + (rest * self.inverse_low + rest_low * self.inverse))
         self.others = self.others_up / self.up
         z = self.shift_by / job.temperature
         lse, low = two_sum(z, self.log_rest)
@@ -629,6 +636,16 @@ class _Softmax:
         """p, ``up`` times as large."""
         if not self.exact:
             return e * self.inverse
+        if self.fine:
+            high, low = split(e)
+            inverse, inverse_low = split(self.inverse)
+            if el is not None:
+                low += el
+            low *= self.inverse
+            low += high * (inverse_low + self.inverse_low)
+            high *= inverse
+            high += low
+            return high
         low = e * self.inverse_low
         if el is not None:
             low += el * self.inverse
@@ -727,13 +744,32 @@ def do_softmax(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:
         if name in job.totals:
             totals[name] = values
 
-    # -- deviations from means under p
+    # -- deviations from means under p, `lift` times as large
+    lift: Any = 1.0
+    if quadratic:
+        sure = (rows.label == s.leader) if hard else (s.lead_soft == 1)
+        if not hard:
+            sure &= s.total == (1.0 if job.class_weight is None else job.class_weight[s.leader])
+        sure &= s.others < 0.25 / LIFT
+        if sure.any():
+            lift = np.where(sure, LIFT, 1.0)
+
+    def lifted(chunk: _Chunk) -> tuple[np.ndarray, np.ndarray]:
+        if isinstance(lift, float):
+            return s.entries(chunk), s.complement(chunk)
+        q = s.complement(chunk) * lift
+        s.put(q, chunk, s.leader, s.others_up * (lift / s.up))
+        return s.scaled(chunk) * (lift / s.up), q
+
+    def lifted_true() -> tuple[np.ndarray, np.ndarray]:
+        return s.true_p * lift, np.where(rows.label == s.leader, s.others_up * (lift / s.up), s.true_q)
+
     def spreads(chunk: _Chunk) -> tuple[np.ndarray, np.ndarray]:
-        p, q = s.entries(chunk), s.complement(chunk)
+        p, q = lifted(chunk)
         if not hard:
             return spread(p, q, chunk.soft)
         d, u = spread(p, q, 0.0)
-        d1, u1 = spread(s.true_p, s.true_q, 1.0)
+        d1, u1 = spread(*lifted_true(), 1.0)
         return put_true(d, chunk, d1), put_true(u, chunk, u1)
 
     along = "hvp" in out
@@ -746,13 +782,13 @@ def do_softmax(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:
     uv: Any = 0.0
     if quadratic and ("grad" in out or "hess" in out or along):
         lead_t = np.where(rows.label == s.leader, 1.0, 0.0) if hard else s.lead_soft
-        lead_d, lead_u = spread(s.lead_p, s.others, lead_t)
+        lead_d, lead_u = spread(s.lead_p * lift, s.others_up * (lift / s.up), lead_t)
         lead_d, lead_u = s.pivot(lead_d), s.pivot(lead_u)
         mean_d = s.mean_of(lambda c: spreads(c)[0], lead_d)
         mean_u = s.mean_of(lambda c: spreads(c)[1], lead_u)
         if along:
             uv = s.sum_of(
-                lambda c: s.entries(c) * middle(spreads(c)[1], lead_u, mean_u) * middle(c.v, s.lead_v, mean_v)
+                lambda c: s.entries(c) * (middle(spreads(c)[1], lead_u, mean_u) / lift) * middle(c.v, s.lead_v, mean_v)
             )
 
     def parts(chunk: _Chunk, which: int) -> np.ndarray:
@@ -760,11 +796,16 @@ def do_softmax(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:
         p = s.entries(chunk)
         need_q = quadratic or not hard or which == 2
         q = s.complement(chunk) if need_q else 0.0
+        squared = quadratic and which == 0
+        if squared:
+            p, q = lifted(chunk)
         d: Any = 0.0
         u: Any = 0.0
         if quadratic and which:
             d, u = spreads(chunk)
             d, u = middle(d, lead_d, mean_d), middle(u, lead_u, mean_u)
+            if which == 2:
+                d, u = d / lift, u / lift
         a = s.above(chunk.t, chunk.tl) if which == 0 and not quadratic else 0.0
         if not hard:
             return twin(p, q, chunk.soft, chunk.w, s.total, a, k, kk, d, u)[which]
@@ -775,7 +816,8 @@ def do_softmax(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:
             at, place = s.mine(chunk, rows.label)
             true_d, true_u = np.zeros(n), np.zeros(n)
             true_d[at], true_u[at] = d[place, at], u[place, at]
-        true = twin(s.true_p, s.true_q, 1.0, true_w, s.total, s.true_a, k, kk, true_d, true_u)[which]
+        true_p, true_q = lifted_true() if squared else (s.true_p, s.true_q)
+        true = twin(true_p, true_q, 1.0, true_w, s.total, s.true_a, k, kk, true_d, true_u)[which]
         return put_true(values, chunk, true)
 
     # -- one number a row
@@ -787,7 +829,7 @@ def do_softmax(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:
         if kk:
             loss = loss + job.z_loss * (s.lse * s.lse)
         # a NaN row whose weights are all 0 is NaN, a zero-weight class of infinite loss is not
-        loss = rows.weight * np.where(s.nan, np.nan, loss)
+        loss = rows.weight * np.where(s.nan, np.nan, loss) / lift / lift
         if not np.isfinite(loss).all() and not quadratic:
             if hard:
                 far = _mul0(true_w, s.far_true() + FAR * s.log_rest)
@@ -866,7 +908,7 @@ def do_softmax(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:
         p = s.entries(chunk)
         made: dict[str, np.ndarray] = {}
         if "grad" in out:
-            made["grad"] = finish(factor * parts(chunk, 1))
+            made["grad"] = finish(factor / lift * parts(chunk, 1))
         if "hess" in out:
             made["hess"] = finish(factor / T * parts(chunk, 2))
         if "proba" in out:
@@ -887,7 +929,7 @@ def do_softmax(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:
             u: Any = 0.0
             if quadratic:
                 d, u = spreads(chunk)
-                d, u = middle(d, lead_d, mean_d), middle(u, lead_u, mean_u)
+                d, u = middle(d, lead_d, mean_d) / lift, middle(u, lead_u, mean_u) / lift
             made["hvp"] = finish(factor / T * ALONG[job.loss](p, s.total, v, s.lead_v + mean_v, k, kk, d, u, uv))
         if "newton_step" in out:
             made["newton_step"] = finish(0.0 - _ratio(slope(chunk) - _mul0(p, pull), divisor(chunk)))
