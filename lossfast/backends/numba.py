@@ -27,6 +27,7 @@ from lossfast._loss import get_loss
 from lossfast._reduction import Sum
 from lossfast.backends.numpy import (
     FAR,
+    LIFT,
     UP,
     Rows,
     enter_arithmetic,
@@ -155,8 +156,25 @@ def pointwise(job: PointwiseJob) -> dict[str, Sum]:
 # --------------------------------------------------------------------------------------------------- row kernels
 
 # What is kept of a row, in the columns of one array.
-LEAD, TOP, SHIFT, NAN, EMPTY, REST, REST_LOW, INVERSE, INVERSE_LOW, LOG_REST, OTHERS, LSE, LEAD_P, SEEN = range(14)
-_STATE = 14
+(
+    LEAD,
+    TOP,
+    SHIFT,
+    NAN,
+    EMPTY,
+    REST,
+    REST_LOW,
+    INVERSE,
+    INVERSE_LOW,
+    LOG_REST,
+    OTHERS,
+    OTHERS_UP,
+    LSE,
+    LEAD_P,
+    SEEN,
+    LIFTED,
+) = range(16)
+_STATE = 16
 
 _LOG2E, _LN2_HIGH, _LN2_LOW = 1.4426950408889634, 0.6931471805598903, 5.497923018708371e-14
 _DOWN = 1.0 / UP
@@ -233,7 +251,7 @@ def _states(x, masked, mask, bad, exact, temperature, t, tl, e, el, s):
         empty = seen == 0
         nan = nan or infinities > 1 or bad[i] or (top == -np.inf and not empty)
         shift = 0.0 if empty or nan else top
-        s[i, LEAD], s[i, TOP], s[i, SHIFT], s[i, SEEN] = lead, top, shift, seen
+        s[i, LEAD], s[i, TOP], s[i, SHIFT], s[i, SEEN], s[i, LIFTED] = lead, top, shift, seen, 1.0
         s[i, NAN], s[i, EMPTY] = 1.0 if nan else 0.0, 1.0 if empty else 0.0
         if nan or shift == np.inf:
             for c in range(classes):
@@ -309,7 +327,10 @@ def _states(x, masked, mask, bad, exact, temperature, t, tl, e, el, s):
         lost = (z - (lse - back)) + (log_rest - back) + z_low
         s[i, REST], s[i, REST_LOW], s[i, INVERSE], s[i, INVERSE_LOW] = rest, low, inverse, inverse_low
         s[i, LOG_REST], s[i, LSE] = log_rest, lse + lost if abs(lost) < np.inf else lse
-        s[i, OTHERS] = (rest_up * inverse + (rest_up * inverse_low + low_up * inverse)) * _DOWN
+        others = rest_up * inverse
+        lost = _lost_in_product(others, rest_up, inverse)
+        s[i, OTHERS_UP] = others + (lost + (rest_up * inverse_low + low_up * inverse))
+        s[i, OTHERS] = s[i, OTHERS_UP] * _DOWN
         s[i, LEAD_P] = inverse + inverse_low
 
 
@@ -320,13 +341,21 @@ def _probability(e, el, inverse, inverse_low):
 
 
 @_compile
-def _probabilities(e, el, s, up, p, q):
+def _probabilities(e, el, s, fine, up, p, q):
     """p, and ``1 - p`` with its digits; the former `UP` times as large too."""
     rows, classes = e.shape
     for i in range(rows):
         inverse, inverse_low = s[i, INVERSE], s[i, INVERSE_LOW]
+        if fine:  # where p occurs squared: rounded but once
+            inverse_high, more = _split(inverse)
+            more += inverse_low
+            for c in range(classes):
+                high, low = _split(e[i, c])
+                up[i, c] = high * inverse_high + (high * more + (low + el[i, c]) * inverse)
+        else:
+            for c in range(classes):
+                up[i, c] = _probability(e[i, c], el[i, c], inverse, inverse_low)
         for c in range(classes):
-            up[i, c] = _probability(e[i, c], el[i, c], inverse, inverse_low)
             p[i, c] = up[i, c] * _DOWN
             q[i, c] = 1.0 - p[i, c]
         if classes:
@@ -372,7 +401,15 @@ def _labelled(e, el, t, tl, s, label, dead, weight, total, factor, temperature, 
             hess[i, lead] = f * h1
 
 
-def _softly(p, q, t, tl, s, soft, w, d, u, dead, weight, total, factor, temperature, z_loss, want, loss, grad, hess):
+@register_jitable
+def _lifted(up, s, lift, i, c):
+    """p and 1 - p of a row whose deviations are tiny, `LIFT` times as large."""
+    return up[i, c] * (lift * _DOWN), s[i, OTHERS_UP] * (lift * _DOWN) if c == int(s[i, LEAD]) else lift
+
+
+def _softly(
+    p, q, up, t, tl, s, soft, w, d, u, dead, weight, total, factor, temperature, z_loss, want, loss, grad, hess
+):
     """Loss, gradient and Hessian with a weight for every class."""
     rows, classes = p.shape
     kk = 2.0 * z_loss
@@ -385,12 +422,15 @@ def _softly(p, q, t, tl, s, soft, w, d, u, dead, weight, total, factor, temperat
                 hess[i, :] = 0.0
             continue
         k = kk * s[i, LSE] if kk != 0.0 else 0.0
-        f, log_rest, all_w = factor[i], s[i, LOG_REST], total[i]
+        f, log_rest, all_w, lift = factor[i], s[i, LOG_REST], total[i], s[i, LIFTED]
         high = low = 0.0
         if want & 1:
             for c in range(classes):
                 a = (log_rest - t[i, c]) - tl[i, c]
-                v, g, h = twin(p[i, c], q[i, c], soft[i, c], w[i, c], all_w, a, k, kk, 0.0, 0.0)
+                r, left = p[i, c], q[i, c]
+                if lift != 1.0:
+                    r, left = _lifted(up, s, lift, i, c)
+                v, g, h = twin(r, left, soft[i, c], w[i, c], all_w, a, k, kk, 0.0, 0.0)
                 sum_ = high + v
                 back = sum_ - high
                 lost = (high - (sum_ - back)) + (v - back)
@@ -399,14 +439,14 @@ def _softly(p, q, t, tl, s, soft, w, d, u, dead, weight, total, factor, temperat
             high += low
             if kk != 0.0:
                 high += z_loss * (s[i, LSE] * s[i, LSE])
-            loss[i] = weight[i] * high if s[i, NAN] == 0.0 else np.nan
+            loss[i] = weight[i] * high / lift / lift if s[i, NAN] == 0.0 else np.nan
         if want & 2:
             for c in range(classes):
                 v, g, h = twin(p[i, c], q[i, c], soft[i, c], w[i, c], all_w, 0.0, k, kk, d[i, c], u[i, c])
-                grad[i, c] = f * g
+                grad[i, c] = f / lift * g
         if want & 4:
             for c in range(classes):
-                v, g, h = twin(p[i, c], q[i, c], soft[i, c], w[i, c], all_w, 0.0, k, kk, d[i, c], u[i, c])
+                v, g, h = twin(p[i, c], q[i, c], soft[i, c], w[i, c], all_w, 0.0, k, kk, d[i, c] / lift, u[i, c] / lift)
                 hess[i, c] = f / temperature * h
 
 
@@ -429,8 +469,16 @@ def _totals(a, out):
         out[i] = _total(a, i)
 
 
-def _spreads(p, q, soft, d, u):
+def _spreads(p, q, up, s, soft, total, alone, d, u):
+    """Deviations, `LIFTED` times as large: where they are tiny as the likeliest class has all the weight."""
     for i in range(p.shape[0]):
+        lead = int(s[i, LEAD])
+        if s[i, OTHERS] < 0.25 / LIFT and soft[i, lead] == 1.0 and total[i] == alone[lead]:
+            s[i, LIFTED] = LIFT
+            for c in range(p.shape[1]):
+                r, left = _lifted(up, s, LIFT, i, c)
+                d[i, c], u[i, c] = twin(r, left, soft[i, c])
+            continue
         for c in range(p.shape[1]):
             d[i, c], u[i, c] = twin(p[i, c], q[i, c], soft[i, c])
 
@@ -441,42 +489,49 @@ def _times(a, b):
 
 
 @register_jitable
-def _mean(p, up, u, i, work):
-    """``sum p u`` of row i, of the classes that are not out of reach."""
-    for c in range(p.shape[1]):
-        work[i, c] = up[i, c] * u[i, c] if p[i, c] != 0.0 else 0.0
-    mean = _total(work, i) * _DOWN
-    if not abs(mean) < np.inf:  # it may have been too much for what is scaled
+def _mean(p, up, u, pivot, i):
+    """``sum p (u - pivot)`` of row i, of the classes that are not out of reach."""
+    mean = 0.0
+    for terms, down in ((up, _DOWN), (p, 1.0)):  # it may be too much for what is scaled
+        high = low = 0.0
         for c in range(p.shape[1]):
-            work[i, c] = _times(p[i, c], u[i, c])
-        mean = _total(work, i)
+            term = terms[i, c] * (u[i, c] - pivot) if p[i, c] != 0.0 else 0.0
+            sum_ = high + term
+            back = sum_ - high
+            lost = (high - (sum_ - back)) + (term - back)
+            low += lost if abs(lost) < np.inf else 0.0
+            high = sum_
+        mean = (high + low) * down
+        if abs(mean) < np.inf:
+            break
     return mean
 
 
 @_compile
-def _centre(p, up, s, u, mean, work):
+def _centre(p, up, s, u, mean):
     """Take the mean under p off every row, relative to the value of a class that has most of the weight."""
     for i in range(p.shape[0]):
         pivot = u[i, int(s[i, LEAD])] if s[i, LEAD_P] > 0.5 else 0.0
-        for c in range(p.shape[1]):
-            u[i, c] -= pivot
-        above = _mean(p, up, u, i, work)
+        above = _mean(p, up, u, pivot, i)
         mean[i] = pivot + above
+        back = mean[i] - pivot
+        low = (pivot - (mean[i] - back)) + (above - back)
         for c in range(p.shape[1]):
-            u[i, c] -= above
+            u[i, c] = (u[i, c] - mean[i]) - low
 
 
 def _along(p, s, total, factor, temperature, z_loss, v, pv, d, u, dead, work, out):
     """The Hessian times v, which has been centred."""
     kk = 2.0 * z_loss
     for i in range(p.shape[0]):
-        k = kk * s[i, LSE] if kk != 0.0 else 0.0
+        k, lift = kk * s[i, LSE] if kk != 0.0 else 0.0, s[i, LIFTED]
         for c in range(p.shape[1]):
-            work[i, c] = p[i, c] * v[i, c] * u[i, c] if p[i, c] != 0.0 else 0.0
+            work[i, c] = p[i, c] * v[i, c] * (u[i, c] / lift) if p[i, c] != 0.0 else 0.0
         uv = _total(work, i)
         f = factor[i] / temperature
         for c in range(p.shape[1]):
-            out[i, c] = 0.0 if dead[i] else f * twin(p[i, c], total[i], v[i, c], pv[i], k, kk, d[i, c], u[i, c], uv)
+            y = twin(p[i, c], total[i], v[i, c], pv[i], k, kk, d[i, c] / lift, u[i, c] / lift, uv)
+            out[i, c] = 0.0 if dead[i] else f * y
 
 
 @register_jitable
@@ -526,7 +581,7 @@ def _temperature_slope(p, up, x, t, s, w, factor, temperature, z_loss, dead, gap
                 break
             for c in range(p.shape[1]):
                 gap[i, c] = -t[i, c] * temperature if far == 1.0 else s[i, SHIFT] * far - x[i, c] * far
-            mean = _mean(p, up, gap, i, work)
+            mean = _mean(p, up, gap, 0.0, i)
             for c in range(p.shape[1]):
                 # of w (mean - gap) the sum: a class with all the weight loses nothing
                 work[i, c] = _times(w[i, c], mean - gap[i, c])
@@ -552,9 +607,9 @@ def _ranking(x, s, true, ignored, margin, rank):
 
 
 @_compile
-def _entropies(p, up, t, s, work, out):
+def _entropies(p, up, t, s, out):
     for i in range(p.shape[0]):
-        out[i] = s[i, LOG_REST] - _mean(p, up, t, i, work)
+        out[i] = s[i, LOG_REST] - _mean(p, up, t, 0.0, i)
 
 
 @_compile
@@ -612,7 +667,7 @@ def _rows(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:
     q: Any = None
     if wanted - _WITHOUT_P or job.target is not None or job.loss == "quadratic_softmax_loss" or job.label_smoothing > 0:
         work, up, p, q = np.empty(shape), np.empty(shape), np.empty(shape), np.empty(shape)
-        _probabilities(e, el, s, up, p, q)
+        _probabilities(e, el, s, job.loss == "quadratic_softmax_loss", up, p, q)
 
     if "lse" in out:
         give("lse", s[:, LSE])
@@ -624,7 +679,7 @@ def _rows(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:
         give("proba", p)
     if "entropy" in out:
         entropy = np.empty(n)
-        _entropies(p, up, t, s, work, entropy)
+        _entropies(p, up, t, s, entropy)
         give("entropy", entropy)
     if "log_proba" in out:
         logs = np.empty(shape)
@@ -645,7 +700,7 @@ def _rows(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:
                 give("vjp", (v - _mul0(p, _totals_of_v[:, None])) / T)
             mean_v = np.empty(n)
             if wanted - {"vjp"} or job.loss != "log_softmax":
-                _centre(p, up, s, v, mean_v, work)
+                _centre(p, up, s, v, mean_v)
         if job.loss == "softmax":
             for name in ("vjp", "jvp"):
                 if name in out:
@@ -706,15 +761,35 @@ def _losses(job: RowwiseJob, rows: Rows, wanted: set[str], give: Callable[[str, 
     else:
         if quadratic:
             d, u, mean = np.empty(shape), np.empty(shape), np.empty(n)
-            _bind(_spreads, spread)(p, q, soft, d, u)
-            _centre(p, up, s, d, mean, work)
-            _centre(p, up, s, u, mean, work)
+            alone = np.ones(shape[1]) if job.class_weight is None else job.class_weight
+            _bind(_spreads, spread)(p, q, up, s, soft, total, alone, d, u)
+            _centre(p, up, s, d, mean)
+            _centre(p, up, s, u, mean)
         else:
             d = u = p  # cross-entropy has no use for them
         if want:
             kernel = _bind(_softly, get_loss(job.loss).twin)
             kernel(
-                p, q, t, tl, s, soft, w, d, u, dead, rows.weight, total, factor, T, job.z_loss, want, loss, grad, hess
+                p,
+                q,
+                up,
+                t,
+                tl,
+                s,
+                soft,
+                w,
+                d,
+                u,
+                dead,
+                rows.weight,
+                total,
+                factor,
+                T,
+                job.z_loss,
+                want,
+                loss,
+                grad,
+                hess,
             )
     if "loss" in wanted:
         if not (quadratic or np.isfinite(loss).all()):

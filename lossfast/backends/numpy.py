@@ -773,7 +773,12 @@ def do_softmax(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:
         return put_true(d, chunk, d1), put_true(u, chunk, u1)
 
     along = "hvp" in out
-    middle = lambda values, lead, mean: (values - lead) - mean  # noqa: E731
+
+    def middle(values: np.ndarray, lead: np.ndarray, mean: np.ndarray) -> np.ndarray:
+        """Deviations from a mean that lies ``mean`` above ``lead``, rounded but once."""
+        high, low = two_sum(lead, mean)
+        return (values - high) - low
+
     mean_v: Any = None
     if job.v is not None and job.v.ndim == job.logits.ndim:
         mean_v = s.mean_of(lambda c: c.v, s.lead_v)
