@@ -30,6 +30,7 @@ from lossfast.backends.numpy import (
     LIFT,
     UP,
     Rows,
+    derivative_units,
     enter_arithmetic,
     given,
     leave_arithmetic,
@@ -402,15 +403,18 @@ def _labelled(e, el, t, tl, s, label, dead, weight, total, factor, temperature, 
 
 
 @register_jitable
+def _times(a, b):
+    return 0.0 if a == 0.0 else a * b
+
+
+@register_jitable
 def _lifted(up, s, lift, i, c):
     """p and 1 - p of a row whose deviations are tiny, `LIFT` times as large."""
     return up[i, c] * (lift * _DOWN), s[i, OTHERS_UP] * (lift * _DOWN) if c == int(s[i, LEAD]) else lift
 
 
-def _softly(
-    p, q, up, t, tl, s, soft, w, d, u, dead, weight, total, factor, temperature, z_loss, want, loss, grad, hess
-):
-    """Loss, gradient and Hessian with a weight for every class."""
+def _softly(p, q, up, t, tl, s, soft, w, d, u, dead, weight, total, share, units, z_loss, want, loss, grad, hess):
+    """Loss, gradient and Hessian with a weight for every class; ``share`` is of the total what the units have not."""
     rows, classes = p.shape
     kk = 2.0 * z_loss
     for i in range(rows):
@@ -422,7 +426,7 @@ def _softly(
                 hess[i, :] = 0.0
             continue
         k = kk * s[i, LSE] if kk != 0.0 else 0.0
-        f, log_rest, all_w, lift = factor[i], s[i, LOG_REST], total[i], s[i, LIFTED]
+        log_rest, all_w, lift = s[i, LOG_REST], share[i], s[i, LIFTED]
         high = low = 0.0
         if want & 1:
             for c in range(classes):
@@ -430,7 +434,7 @@ def _softly(
                 r, left = p[i, c], q[i, c]
                 if lift != 1.0:
                     r, left = _lifted(up, s, lift, i, c)
-                v, g, h = twin(r, left, soft[i, c], w[i, c], all_w, a, k, kk, 0.0, 0.0)
+                v, g, h = twin(r, left, soft[i, c], w[i, c], total[i], a, k, kk, 0.0, 0.0)
                 sum_ = high + v
                 back = sum_ - high
                 lost = (high - (sum_ - back)) + (v - back)
@@ -441,18 +445,20 @@ def _softly(
                 high += z_loss * (s[i, LSE] * s[i, LSE])
             loss[i] = weight[i] * high / lift / lift if s[i, NAN] == 0.0 else np.nan
         if want & 2:
+            f, f_low = units[0, i] / lift, units[1, i] / lift
             for c in range(classes):
                 v, g, h = twin(p[i, c], q[i, c], soft[i, c], w[i, c], all_w, 0.0, k, kk, d[i, c], u[i, c])
-                grad[i, c] = f / lift * g
+                grad[i, c] = f * g + _times(f_low, g)
         if want & 4:
+            f, f_low = units[2, i], units[3, i]
             for c in range(classes):
                 v, g, h = twin(p[i, c], q[i, c], soft[i, c], w[i, c], all_w, 0.0, k, kk, d[i, c] / lift, u[i, c] / lift)
-                hess[i, c] = f / temperature * h
+                hess[i, c] = f * h + _times(f_low, h)
 
 
 @register_jitable
-def _total(a, i):
-    """Sum of a row in two parts, added up."""
+def _total_pair(a, i):
+    """Sum of a row in two parts."""
     high = low = 0.0
     for c in range(a.shape[1]):
         sum_ = high + a[i, c]
@@ -460,13 +466,19 @@ def _total(a, i):
         lost = (high - (sum_ - back)) + (a[i, c] - back)
         low += lost if abs(lost) < np.inf else 0.0
         high = sum_
-    return high + low
+    total = high + low
+    return total, low - (total - high) if abs(total) < np.inf else 0.0
+
+
+@register_jitable
+def _total(a, i):
+    return _total_pair(a, i)[0]
 
 
 @_compile
-def _totals(a, out):
+def _totals(a, out, lost):
     for i in range(len(a)):
-        out[i] = _total(a, i)
+        out[i], lost[i] = _total_pair(a, i)
 
 
 def _spreads(p, q, up, s, soft, total, alone, d, u):
@@ -481,11 +493,6 @@ def _spreads(p, q, up, s, soft, total, alone, d, u):
             continue
         for c in range(p.shape[1]):
             d[i, c], u[i, c] = twin(p[i, c], q[i, c], soft[i, c])
-
-
-@register_jitable
-def _times(a, b):
-    return 0.0 if a == 0.0 else a * b
 
 
 @register_jitable
@@ -520,7 +527,7 @@ def _centre(p, up, s, u, mean):
             u[i, c] = (u[i, c] - mean[i]) - low
 
 
-def _along(p, s, total, factor, temperature, z_loss, v, pv, d, u, dead, work, out):
+def _along(p, s, share, units, z_loss, v, pv, d, u, dead, work, out):
     """The Hessian times v, which has been centred."""
     kk = 2.0 * z_loss
     for i in range(p.shape[0]):
@@ -528,10 +535,10 @@ def _along(p, s, total, factor, temperature, z_loss, v, pv, d, u, dead, work, ou
         for c in range(p.shape[1]):
             work[i, c] = p[i, c] * v[i, c] * (u[i, c] / lift) if p[i, c] != 0.0 else 0.0
         uv = _total(work, i)
-        f = factor[i] / temperature
+        f, f_low = units[2, i], units[3, i]
         for c in range(p.shape[1]):
-            y = twin(p[i, c], total[i], v[i, c], pv[i], k, kk, d[i, c] / lift, u[i, c] / lift, uv)
-            out[i, c] = 0.0 if dead[i] else f * y
+            y = twin(p[i, c], share[i], v[i, c], pv[i], k, kk, d[i, c] / lift, u[i, c] / lift, uv)
+            out[i, c] = 0.0 if dead[i] else f * y + _times(f_low, y)
 
 
 @register_jitable
@@ -696,7 +703,7 @@ def _rows(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:
                 np.copyto(v, 0.0, where=~mask)
             if "vjp" in out and job.loss == "log_softmax":
                 _totals_of_v = np.empty(n)
-                _totals(v, _totals_of_v)
+                _totals(v, _totals_of_v, np.empty(n))
                 give("vjp", (v - _mul0(p, _totals_of_v[:, None])) / T)
             mean_v = np.empty(n)
             if wanted - {"vjp"} or job.loss != "log_softmax":
@@ -723,7 +730,6 @@ def _losses(job: RowwiseJob, rows: Rows, wanted: set[str], give: Callable[[str, 
     n, T, label = rows.n, job.temperature, rows.label
     shape, nan = x.shape, s[:, NAN] != 0
     dead = rows.ignored | (s[:, EMPTY] != 0) | (rows.weight == 0)
-    factor = job.scale * rows.weight / T
     quadratic = job.loss == "quadratic_softmax_loss"
     hard = label is not None and not quadratic and job.label_smoothing == 0
     every = np.arange(n)
@@ -744,10 +750,20 @@ def _losses(job: RowwiseJob, rows: Rows, wanted: set[str], give: Callable[[str, 
             soft += share if job.where is None else np.where(mask, share, 0.0)
         w = soft if job.class_weight is None else soft * job.class_weight
     if rows.label is not None and job.label_smoothing == 0:
-        total = np.ones(n) if job.class_weight is None else job.class_weight[label]
+        total, total_low = np.ones(n) if job.class_weight is None else job.class_weight[label], np.zeros(n)
     else:
         total = np.empty(n)
-        _totals(w, total)
+        total_low = np.empty(n)
+        _totals(w, total, total_low)
+    # a NaN among the weights of a row's classes makes it NaN, whatever they meet
+    factor = np.where(total == total, job.scale * rows.weight / T, np.nan)
+    if quadratic:
+        share = np.ones(n)
+        each = (derivative_units(job, rows.weight, total, total_low, power) for power in (1, 2))
+        units = np.array([part for pair in each for part in pair])
+    else:
+        share = total
+        units = np.array([factor, np.zeros(n), factor / T, np.zeros(n)])
 
     loss = np.empty(n)
     grad = np.empty(shape) if not {"grad", "newton_step"}.isdisjoint(wanted) else _NONE
@@ -769,44 +785,13 @@ def _losses(job: RowwiseJob, rows: Rows, wanted: set[str], give: Callable[[str, 
             d = u = p  # cross-entropy has no use for them
         if want:
             kernel = _bind(_softly, get_loss(job.loss).twin)
-            kernel(
-                p,
-                q,
-                up,
-                t,
-                tl,
-                s,
-                soft,
-                w,
-                d,
-                u,
-                dead,
-                rows.weight,
-                total,
-                factor,
-                T,
-                job.z_loss,
-                want,
-                loss,
-                grad,
-                hess,
-            )
+            targets = (soft, w, d, u, dead, rows.weight, total, share, units, job.z_loss)
+            kernel(p, q, up, t, tl, s, *targets, want, loss, grad, hess)
     if "loss" in wanted:
         if not (quadratic or np.isfinite(loss).all()):
             some = _NONE if hard else w
-            _far_losses(
-                x,
-                s,
-                every if label is None else label,
-                some,
-                total,
-                rows.weight,
-                T,
-                job.z_loss,
-                dead,
-                np.empty(shape),
-                loss,
-            )
+            y, spare = every if label is None else label, np.empty(shape)
+            _far_losses(x, s, y, some, total, rows.weight, T, job.z_loss, dead, spare, loss)
         give("loss", loss)
     if "grad" in wanted:
         give("grad", grad)
@@ -838,7 +823,7 @@ def _losses(job: RowwiseJob, rows: Rows, wanted: set[str], give: Callable[[str, 
         if d is _NONE:
             d = u = p
         kernel = _bind(_along, ALONG[job.loss])
-        kernel(p, s, total, factor, T, job.z_loss, v, mean_v, d, u, dead, work, result)
+        kernel(p, s, share, units, job.z_loss, v, mean_v, d, u, dead, work, result)
         give("hvp", result)
     if "newton_step" in wanted:
         result = np.empty(shape)

@@ -123,6 +123,19 @@ def two_product(a: Any, b: Any) -> tuple[Any, Any]:
     return product, np.where(np.isfinite(lost), lost, 0.0)
 
 
+def derivative_units(job: RowwiseJob, weight: np.ndarray, total: Any, total_low: Any, power: int) -> tuple[Any, Any]:
+    """``scale weight total / T^power`` of every row in two parts: the factor of the quadratic cost's derivatives."""
+    unit, low = two_product(job.scale, weight)
+    whole, lost = two_product(unit, total)
+    low = lost + (unit * total_low + low * total)
+    T = np.full(1, job.temperature)
+    for _ in range(power if job.temperature != 1 else 0):
+        quotient = whole / T
+        product, lost = two_product(quotient, T)
+        whole, low = quotient, (((whole - product) - lost) + low) / T
+    return whole, np.where(np.isfinite(low), low, 0.0)
+
+
 def tree_sum(high: np.ndarray, low: np.ndarray | None = None, exact: bool = True) -> tuple[np.ndarray, Any]:
     """Sum over the first axis in two parts, by halving: its shape depends on the axis's length alone."""
     n = len(high)
@@ -587,9 +600,10 @@ class _Softmax:
                 s, sl = tree_sum(chunk.w)
                 self.total, lost = two_sum(self.total, s)
                 total_low += lost + sl
-        self.total = self.total + np.where(np.isfinite(total_low), total_low, 0.0)
+        self.total, self.total_low = two_sum(self.total, np.where(np.isfinite(total_low), total_low, 0.0))
         if job.labels is not None and not self.soft:
             self.total = np.ones(n) if job.class_weight is None else job.class_weight[self.rows.label]
+            self.total_low = np.zeros(n)
         if job.b is not None:
             # rest + (b - 1), so that the logarithm of a sum near 1 keeps its digits
             above, lost = two_sum(lead_b, np.full(1, -1.0))
@@ -729,6 +743,7 @@ def do_softmax(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:
     quadratic = job.loss == "quadratic_softmax_loss"
     is_loss = job.loss in ALONG
     true_w = s.total if hard else 0.0
+    share: Any = 1.0 if quadratic else s.total  # of the total in what the twin makes of a class
     totals: dict[str, np.ndarray] = {}
 
     def put_true(values: np.ndarray, chunk: _Chunk, what: np.ndarray) -> np.ndarray:
@@ -737,6 +752,13 @@ def do_softmax(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:
 
     def finish(values: np.ndarray) -> np.ndarray:
         return np.where(dead, 0.0, values)
+
+    def weigh(values: np.ndarray, power: int, down: Any = 1.0) -> np.ndarray:
+        """Of derivatives; the quadratic cost's come without the row's total, so as to round it with the rest."""
+        if not quadratic:
+            return finish((factor if power == 1 else factor / T) * values)
+        high, low = derivative_units(job, rows.weight, s.total, s.total_low, power)
+        return finish(high / down * values + low / down * values)
 
     def give(name: str, values: np.ndarray) -> None:
         if name in out:
@@ -798,6 +820,7 @@ def do_softmax(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:
 
     def parts(chunk: _Chunk, which: int) -> np.ndarray:
         """What the twin makes of every class: 0 its share in the loss, 1 the gradient, 2 the Hessian."""
+        total = share if which else s.total
         p = s.entries(chunk)
         need_q = quadratic or not hard or which == 2
         q = s.complement(chunk) if need_q else 0.0
@@ -813,8 +836,8 @@ def do_softmax(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:
                 d, u = d / lift, u / lift
         a = s.above(chunk.t, chunk.tl) if which == 0 and not quadratic else 0.0
         if not hard:
-            return twin(p, q, chunk.soft, chunk.w, s.total, a, k, kk, d, u)[which]
-        values = twin(p, q, 0.0, 0.0, s.total, a, k, kk, d, u)[which]
+            return twin(p, q, chunk.soft, chunk.w, total, a, k, kk, d, u)[which]
+        values = twin(p, q, 0.0, 0.0, total, a, k, kk, d, u)[which]
         true_d: Any = 0.0
         true_u: Any = 0.0
         if quadratic and which:
@@ -822,7 +845,7 @@ def do_softmax(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:
             true_d, true_u = np.zeros(n), np.zeros(n)
             true_d[at], true_u[at] = d[place, at], u[place, at]
         true_p, true_q = lifted_true() if squared else (s.true_p, s.true_q)
-        true = twin(true_p, true_q, 1.0, true_w, s.total, s.true_a, k, kk, true_d, true_u)[which]
+        true = twin(true_p, true_q, 1.0, true_w, total, s.true_a, k, kk, true_d, true_u)[which]
         return put_true(values, chunk, true)
 
     # -- one number a row
@@ -913,9 +936,9 @@ def do_softmax(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:
         p = s.entries(chunk)
         made: dict[str, np.ndarray] = {}
         if "grad" in out:
-            made["grad"] = finish(factor / lift * parts(chunk, 1))
+            made["grad"] = weigh(parts(chunk, 1), 1, lift)
         if "hess" in out:
-            made["hess"] = finish(factor / T * parts(chunk, 2))
+            made["hess"] = weigh(parts(chunk, 2), 2)
         if "proba" in out:
             made["proba"] = p
         if "log_proba" in out:
@@ -935,7 +958,7 @@ def do_softmax(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:
             if quadratic:
                 d, u = spreads(chunk)
                 d, u = middle(d, lead_d, mean_d) / lift, middle(u, lead_u, mean_u) / lift
-            made["hvp"] = finish(factor / T * ALONG[job.loss](p, s.total, v, s.lead_v + mean_v, k, kk, d, u, uv))
+            made["hvp"] = weigh(ALONG[job.loss](p, share, v, s.lead_v + mean_v, k, kk, d, u, uv), 2)
         if "newton_step" in out:
             made["newton_step"] = finish(0.0 - _ratio(slope(chunk) - _mul0(p, pull), divisor(chunk)))
         for name in ("vjp", "jvp"):
