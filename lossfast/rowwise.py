@@ -224,7 +224,7 @@ def quadratic_softmax_loss(p, q, t, w, total, a, k, kk, d, u):
     miss = _miss(p, q, t)
     value = 0.5 * total * (miss * miss)
     near = d + p
-    return value, total * mul0(p, d), total * mul0(p, where(p < 0.5, near - p * (near + u), q * near - p * u))
+    return value, total * mul0(p, d), total * mul0(p, where(p < 0.5, d + p * ((1.0 - near) - u), q * near - p * u))
 
 
 def _miss(p, q, t):
