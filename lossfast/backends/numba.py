@@ -35,8 +35,10 @@ from lossfast.backends.numpy import (
     given,
     leave_arithmetic,
     load,
+    pair_product,
     run_pointwise,
     run_rows,
+    split,
     store,
     sum_of,
     weigh_pointwise,
@@ -61,6 +63,7 @@ def _where(condition, a, b):
     return lambda condition, a, b: a if condition else b
 
 
+_split, _pair_product = register_jitable(split), register_jitable(pair_product)
 for _word in (*_words.WORDS, _rowwise._miss):
     register_jitable(_word)
 
@@ -181,13 +184,6 @@ _LOG2E, _LN2_HIGH, _LN2_LOW = 1.4426950408889634, 0.6931471805598903, 5.49792301
 _DOWN = 1.0 / UP
 _UP_BITS = 1023 + math.frexp(UP)[1] - 1  # what the exponent of UP is kept as
 _ROUND = 6755399441055744.0  # adding and taking off 1.5 * 2^52 rounds to an integer
-
-
-@register_jitable
-def _split(a):
-    high = 134217729.0 * a
-    high = high - (high - a)
-    return high, a - high
 
 
 @register_jitable
@@ -448,12 +444,12 @@ def _softly(p, q, up, t, tl, s, soft, w, d, u, dead, weight, total, share, units
             f, f_low = units[0, i] / lift, units[1, i] / lift
             for c in range(classes):
                 v, g, h = twin(p[i, c], q[i, c], soft[i, c], w[i, c], all_w, 0.0, k, kk, d[i, c], u[i, c])
-                grad[i, c] = f * g + _times(f_low, g)
+                grad[i, c] = f * g if f_low == 0.0 else _pair_product(g, f, f_low)
         if want & 4:
             f, f_low = units[2, i], units[3, i]
             for c in range(classes):
                 v, g, h = twin(p[i, c], q[i, c], soft[i, c], w[i, c], all_w, 0.0, k, kk, d[i, c] / lift, u[i, c] / lift)
-                hess[i, c] = f * h + _times(f_low, h)
+                hess[i, c] = f * h if f_low == 0.0 else _pair_product(h, f, f_low)
 
 
 @register_jitable
@@ -538,7 +534,7 @@ def _along(p, s, share, units, z_loss, v, pv, d, u, dead, work, out):
         f, f_low = units[2, i], units[3, i]
         for c in range(p.shape[1]):
             y = twin(p[i, c], share[i], v[i, c], pv[i], k, kk, d[i, c] / lift, u[i, c] / lift, uv)
-            out[i, c] = 0.0 if dead[i] else f * y + _times(f_low, y)
+            out[i, c] = 0.0 if dead[i] else f * y if f_low == 0.0 else _pair_product(y, f, f_low)
 
 
 @register_jitable

@@ -123,6 +123,42 @@ def two_product(a: Any, b: Any) -> tuple[Any, Any]:
     return product, np.where(np.isfinite(lost), lost, 0.0)
 
 
+#: ln 2 in two parts, of which the first has 41 bits; and what makes an exponent of UP's that of a double.
+LN2_HIGH, LN2_LOW, UP_BITS = 0.6931471805598903, 5.497923018708371e-14, 1023 + math.frexp(UP)[1] - 1
+#: Of Taylor's series of the exponential, from r^13 down to r^2.
+TAYLOR = tuple(1.0 / math.factorial(n) for n in range(13, 1, -1))
+
+
+def exp_pair(t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """``UP * exp(t)`` for t <= 0 in two parts, to 2^-55 relative."""
+    within = t > -800.0
+    t = np.where(within, t, 0.0)
+    k = np.rint(t * (1.0 / math.log(2.0)))
+    high = t - k * LN2_HIGH
+    low = k * LN2_LOW
+    r = high - low
+    low = (high - r) - low
+    square = np.full_like(r, TAYLOR[0])
+    for factor in TAYLOR[1:]:
+        square *= r
+        square += factor
+    square *= r * r
+    w = r + square
+    e = 1.0 + w
+    low += (w - (e - 1.0)) + ((r - w) + square)
+    scale = ((k.astype(np.int64) + UP_BITS) << 52).view(np.float64)
+    scale *= within
+    e *= scale
+    low *= scale
+    return e, low
+
+
+def pair_product(a: np.ndarray, high: np.ndarray, low: np.ndarray) -> np.ndarray:
+    """``a (high + low)``, rounded but once."""
+    (a1, a2), (b1, b2) = split(a), split(high)
+    return a1 * b1 + (a2 * b1 + a * (b2 + low))
+
+
 def derivative_units(job: RowwiseJob, weight: np.ndarray, total: Any, total_low: Any, power: int) -> tuple[Any, Any]:
     """``scale weight total / T^power`` of every row in two parts: the factor of the quadratic cost's derivatives."""
     unit, low = two_product(job.scale, weight)
@@ -555,6 +591,10 @@ class _Softmax:
         if self.limit.any():
             np.copyto(t, np.where(x == np.inf, 0.0, -np.inf), where=self.limit & ~self.nan)
         chunk.t, chunk.tl = t, tl
+        if self.fine:
+            chunk.e, chunk.el = exp_pair(t)
+            chunk.el += chunk.e * tl
+            return
         chunk.e = np.exp(t) if self.up == 1 else exp_up(t)
         chunk.el = None if tl is None else chunk.e * tl
 
@@ -758,7 +798,8 @@ def do_softmax(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:
         if not quadratic:
             return finish((factor if power == 1 else factor / T) * values)
         high, low = derivative_units(job, rows.weight, s.total, s.total_low, power)
-        return finish(high / down * values + low / down * values)
+        high, low = high / down, low / down
+        return finish(pair_product(values, high, low) if low.any() else high * values)
 
     def give(name: str, values: np.ndarray) -> None:
         if name in out:
