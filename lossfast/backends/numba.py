@@ -404,9 +404,23 @@ def _times(a, b):
 
 
 @register_jitable
-def _lifted(up, s, lift, i, c):
-    """p and 1 - p of a row whose deviations are tiny, `LIFT` times as large."""
-    return up[i, c] * (lift * _DOWN), s[i, OTHERS_UP] * (lift * _DOWN) if c == int(s[i, LEAD]) else lift
+def _lift_row(p, q, up, s, lift, i):
+    """p and 1 - p of a row, ``lift`` times as large."""
+    lead = int(s[i, LEAD])
+    for c in range(p.shape[1]):
+        p[i, c] = up[i, c] * (lift * _DOWN)
+        q[i, c] = lift - p[i, c]
+    q[i, lead] = s[i, OTHERS_UP] * (lift * _DOWN)
+
+
+@register_jitable
+def _scale(a, i, high, low):
+    if low == 0.0:
+        for c in range(a.shape[1]):
+            a[i, c] *= high
+    else:
+        for c in range(a.shape[1]):
+            a[i, c] = _pair_product(a[i, c], high, low)
 
 
 def _softly(p, q, up, t, tl, s, soft, w, d, u, dead, weight, total, share, units, z_loss, want, loss, grad, hess):
@@ -425,12 +439,11 @@ def _softly(p, q, up, t, tl, s, soft, w, d, u, dead, weight, total, share, units
         log_rest, all_w, lift = s[i, LOG_REST], share[i], s[i, LIFTED]
         high = low = 0.0
         if want & 1:
+            if lift != 1.0:
+                _lift_row(p, q, up, s, lift, i)
             for c in range(classes):
                 a = (log_rest - t[i, c]) - tl[i, c]
-                r, left = p[i, c], q[i, c]
-                if lift != 1.0:
-                    r, left = _lifted(up, s, lift, i, c)
-                v, g, h = twin(r, left, soft[i, c], w[i, c], total[i], a, k, kk, 0.0, 0.0)
+                v, g, h = twin(p[i, c], q[i, c], soft[i, c], w[i, c], total[i], a, k, kk, 0.0, 0.0)
                 sum_ = high + v
                 back = sum_ - high
                 lost = (high - (sum_ - back)) + (v - back)
@@ -440,16 +453,18 @@ def _softly(p, q, up, t, tl, s, soft, w, d, u, dead, weight, total, share, units
             if kk != 0.0:
                 high += z_loss * (s[i, LSE] * s[i, LSE])
             loss[i] = weight[i] * high / lift / lift if s[i, NAN] == 0.0 else np.nan
+            if lift != 1.0:
+                _lift_row(p, q, up, s, 1.0, i)
         if want & 2:
-            f, f_low = units[0, i] / lift, units[1, i] / lift
             for c in range(classes):
                 v, g, h = twin(p[i, c], q[i, c], soft[i, c], w[i, c], all_w, 0.0, k, kk, d[i, c], u[i, c])
-                grad[i, c] = f * g if f_low == 0.0 else _pair_product(g, f, f_low)
+                grad[i, c] = g
+            _scale(grad, i, units[0, i] / lift, units[1, i] / lift)
         if want & 4:
-            f, f_low = units[2, i], units[3, i]
             for c in range(classes):
                 v, g, h = twin(p[i, c], q[i, c], soft[i, c], w[i, c], all_w, 0.0, k, kk, d[i, c] / lift, u[i, c] / lift)
-                hess[i, c] = f * h if f_low == 0.0 else _pair_product(h, f, f_low)
+                hess[i, c] = h
+            _scale(hess, i, units[2, i], units[3, i])
 
 
 @register_jitable
@@ -483,39 +498,32 @@ def _spreads(p, q, up, s, soft, total, alone, d, u):
         lead = int(s[i, LEAD])
         if s[i, OTHERS] < 0.25 / LIFT and soft[i, lead] == 1.0 and total[i] == alone[lead]:
             s[i, LIFTED] = LIFT
-            for c in range(p.shape[1]):
-                r, left = _lifted(up, s, LIFT, i, c)
-                d[i, c], u[i, c] = twin(r, left, soft[i, c])
-            continue
+            _lift_row(p, q, up, s, LIFT, i)
         for c in range(p.shape[1]):
             d[i, c], u[i, c] = twin(p[i, c], q[i, c], soft[i, c])
+        if s[i, LIFTED] != 1.0:
+            _lift_row(p, q, up, s, 1.0, i)
 
 
 @register_jitable
-def _mean(p, up, u, pivot, i):
+def _mean(p, up, u, pivot, i, work):
     """``sum p (u - pivot)`` of row i, of the classes that are not out of reach."""
-    mean = 0.0
-    for terms, down in ((up, _DOWN), (p, 1.0)):  # it may be too much for what is scaled
-        high = low = 0.0
+    for c in range(p.shape[1]):
+        work[i, c] = up[i, c] * (u[i, c] - pivot) if p[i, c] != 0.0 else 0.0
+    mean = _total(work, i) * _DOWN
+    if not abs(mean) < np.inf:  # it may have been too much for what is scaled
         for c in range(p.shape[1]):
-            term = terms[i, c] * (u[i, c] - pivot) if p[i, c] != 0.0 else 0.0
-            sum_ = high + term
-            back = sum_ - high
-            lost = (high - (sum_ - back)) + (term - back)
-            low += lost if abs(lost) < np.inf else 0.0
-            high = sum_
-        mean = (high + low) * down
-        if abs(mean) < np.inf:
-            break
+            work[i, c] = _times(p[i, c], u[i, c] - pivot)
+        mean = _total(work, i)
     return mean
 
 
 @_compile
-def _centre(p, up, s, u, mean):
+def _centre(p, up, s, u, mean, work):
     """Take the mean under p off every row, relative to the value of a class that has most of the weight."""
     for i in range(p.shape[0]):
         pivot = u[i, int(s[i, LEAD])] if s[i, LEAD_P] > 0.5 else 0.0
-        above = _mean(p, up, u, pivot, i)
+        above = _mean(p, up, u, pivot, i, work)
         mean[i] = pivot + above
         back = mean[i] - pivot
         low = (pivot - (mean[i] - back)) + (above - back)
@@ -531,10 +539,11 @@ def _along(p, s, share, units, z_loss, v, pv, d, u, dead, work, out):
         for c in range(p.shape[1]):
             work[i, c] = p[i, c] * v[i, c] * (u[i, c] / lift) if p[i, c] != 0.0 else 0.0
         uv = _total(work, i)
-        f, f_low = units[2, i], units[3, i]
         for c in range(p.shape[1]):
-            y = twin(p[i, c], share[i], v[i, c], pv[i], k, kk, d[i, c] / lift, u[i, c] / lift, uv)
-            out[i, c] = 0.0 if dead[i] else f * y if f_low == 0.0 else _pair_product(y, f, f_low)
+            out[i, c] = twin(p[i, c], share[i], v[i, c], pv[i], k, kk, d[i, c] / lift, u[i, c] / lift, uv)
+        _scale(out, i, units[2, i], units[3, i])
+        if dead[i]:
+            out[i, :] = 0.0
 
 
 @register_jitable
@@ -584,7 +593,7 @@ def _temperature_slope(p, up, x, t, s, w, factor, temperature, z_loss, dead, gap
                 break
             for c in range(p.shape[1]):
                 gap[i, c] = -t[i, c] * temperature if far == 1.0 else s[i, SHIFT] * far - x[i, c] * far
-            mean = _mean(p, up, gap, 0.0, i)
+            mean = _mean(p, up, gap, 0.0, i, work)
             for c in range(p.shape[1]):
                 # of w (mean - gap) the sum: a class with all the weight loses nothing
                 work[i, c] = _times(w[i, c], mean - gap[i, c])
@@ -610,9 +619,9 @@ def _ranking(x, s, true, ignored, margin, rank):
 
 
 @_compile
-def _entropies(p, up, t, s, out):
+def _entropies(p, up, t, s, work, out):
     for i in range(p.shape[0]):
-        out[i] = s[i, LOG_REST] - _mean(p, up, t, 0.0, i)
+        out[i] = s[i, LOG_REST] - _mean(p, up, t, 0.0, i, work)
 
 
 @_compile
@@ -682,7 +691,7 @@ def _rows(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:
         give("proba", p)
     if "entropy" in out:
         entropy = np.empty(n)
-        _entropies(p, up, t, s, entropy)
+        _entropies(p, up, t, s, work, entropy)
         give("entropy", entropy)
     if "log_proba" in out:
         logs = np.empty(shape)
@@ -703,7 +712,7 @@ def _rows(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:
                 give("vjp", (v - _mul0(p, _totals_of_v[:, None])) / T)
             mean_v = np.empty(n)
             if wanted - {"vjp"} or job.loss != "log_softmax":
-                _centre(p, up, s, v, mean_v)
+                _centre(p, up, s, v, mean_v, work)
         if job.loss == "softmax":
             for name in ("vjp", "jvp"):
                 if name in out:
@@ -775,8 +784,8 @@ def _losses(job: RowwiseJob, rows: Rows, wanted: set[str], give: Callable[[str, 
             d, u, mean = np.empty(shape), np.empty(shape), np.empty(n)
             alone = np.ones(shape[1]) if job.class_weight is None else job.class_weight
             _bind(_spreads, spread)(p, q, up, s, soft, total, alone, d, u)
-            _centre(p, up, s, d, mean)
-            _centre(p, up, s, u, mean)
+            _centre(p, up, s, d, mean, work)
+            _centre(p, up, s, u, mean, work)
         else:
             d = u = p  # cross-entropy has no use for them
         if want:
