@@ -30,7 +30,6 @@ from lossfast.backends.numpy import (
     LIFT,
     UP,
     Rows,
-    derivative_units,
     enter_arithmetic,
     given,
     leave_arithmetic,
@@ -415,12 +414,31 @@ def _lift_row(p, q, up, s, lift, i):
 
 @register_jitable
 def _scale(a, i, high, low):
-    if low == 0.0:
-        for c in range(a.shape[1]):
-            a[i, c] *= high
-    else:
-        for c in range(a.shape[1]):
-            a[i, c] = _pair_product(a[i, c], high, low)
+    for c in range(a.shape[1]):
+        a[i, c] = _pair_product(a[i, c], high, low) if low != 0.0 else a[i, c] * high
+
+
+@_compile
+def _units(scale, weight, total, total_low, temperature, quadratic, share, units):
+    """Factors of gradient and second derivatives, each in two parts; ``share`` is of the total what they lack."""
+    for i in range(len(total)):
+        high, low = scale * weight[i], 0.0
+        share[i] = 1.0 if quadratic else total[i]
+        if quadratic:
+            low = _lost_in_product(high, scale, weight[i])
+            product = high * total[i]
+            low = _lost_in_product(product, high, total[i]) + (high * total_low[i] + low * total[i])
+            high = product
+        elif total[i] != total[i]:  # a NaN among the weights of a row's classes makes it NaN, whatever they meet
+            high = np.nan
+        for power in range(2):
+            if temperature != 1.0:
+                quotient = high / temperature
+                product = quotient * temperature
+                if quadratic:
+                    low = (((high - product) - _lost_in_product(product, quotient, temperature)) + low) / temperature
+                high = quotient
+            units[2 * power, i], units[2 * power + 1, i] = high, low if abs(low) < np.inf else 0.0
 
 
 def _softly(p, q, up, t, tl, s, soft, w, d, u, dead, weight, total, share, units, z_loss, want, loss, grad, hess):
@@ -456,15 +474,21 @@ def _softly(p, q, up, t, tl, s, soft, w, d, u, dead, weight, total, share, units
             if lift != 1.0:
                 _lift_row(p, q, up, s, 1.0, i)
         if want & 2:
+            f_low = units[1, i] / lift
+            f = units[0, i] / lift if f_low == 0.0 else 1.0
             for c in range(classes):
                 v, g, h = twin(p[i, c], q[i, c], soft[i, c], w[i, c], all_w, 0.0, k, kk, d[i, c], u[i, c])
-                grad[i, c] = g
-            _scale(grad, i, units[0, i] / lift, units[1, i] / lift)
+                grad[i, c] = f * g
+            if f_low != 0.0:
+                _scale(grad, i, units[0, i] / lift, f_low)
         if want & 4:
+            f_low = units[3, i]
+            f = units[2, i] if f_low == 0.0 else 1.0
             for c in range(classes):
                 v, g, h = twin(p[i, c], q[i, c], soft[i, c], w[i, c], all_w, 0.0, k, kk, d[i, c] / lift, u[i, c] / lift)
-                hess[i, c] = h
-            _scale(hess, i, units[2, i], units[3, i])
+                hess[i, c] = f * h
+            if f_low != 0.0:
+                _scale(hess, i, units[2, i], f_low)
 
 
 @register_jitable
@@ -760,15 +784,9 @@ def _losses(job: RowwiseJob, rows: Rows, wanted: set[str], give: Callable[[str, 
         total = np.empty(n)
         total_low = np.empty(n)
         _totals(w, total, total_low)
-    # a NaN among the weights of a row's classes makes it NaN, whatever they meet
-    factor = np.where(total == total, job.scale * rows.weight / T, np.nan)
-    if quadratic:
-        share = np.ones(n)
-        each = (derivative_units(job, rows.weight, total, total_low, power) for power in (1, 2))
-        units = np.array([part for pair in each for part in pair])
-    else:
-        share = total
-        units = np.array([factor, np.zeros(n), factor / T, np.zeros(n)])
+    share, units = np.empty(n), np.empty((4, n))
+    _units(job.scale, rows.weight, total, total_low, T, quadratic, share, units)
+    factor = units[0]
 
     loss = np.empty(n)
     grad = np.empty(shape) if not {"grad", "newton_step"}.isdisjoint(wanted) else _NONE

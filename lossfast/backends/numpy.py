@@ -783,7 +783,7 @@ def do_softmax(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:
     quadratic = job.loss == "quadratic_softmax_loss"
     is_loss = job.loss in ALONG
     true_w = s.total if hard else 0.0
-    share: Any = 1.0 if quadratic else s.total  # of the total in what the twin makes of a class
+    share: Any = 1.0 if s.fine else s.total  # of the total in what the twin makes of a class
     totals: dict[str, np.ndarray] = {}
 
     def put_true(values: np.ndarray, chunk: _Chunk, what: np.ndarray) -> np.ndarray:
@@ -794,9 +794,9 @@ def do_softmax(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:
         return np.where(dead, 0.0, values)
 
     def weigh(values: np.ndarray, power: int, down: Any = 1.0) -> np.ndarray:
-        """Of derivatives; the quadratic cost's come without the row's total, so as to round it with the rest."""
-        if not quadratic:
-            return finish((factor if power == 1 else factor / T) * values)
+        """Of derivatives; fine ones come without the row's total, so as to round it with the rest."""
+        if not s.fine:
+            return finish((factor if power == 1 else factor / T) / down * values)
         high, low = derivative_units(job, rows.weight, s.total, s.total_low, power)
         high, low = high / down, low / down
         return finish(pair_product(values, high, low) if low.any() else high * values)
