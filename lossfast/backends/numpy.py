@@ -131,7 +131,7 @@ TAYLOR = tuple(1.0 / math.factorial(n) for n in range(13, 1, -1))
 
 def exp_pair(t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """``UP * exp(t)`` for t <= 0 in two parts, to 2^-55 relative."""
-    within = t > -800.0
+    within = ~(t <= -800.0)  # or NaN
     t = np.where(within, t, 0.0)
     k = np.rint(t * (1.0 / math.log(2.0)))
     high = t - k * LN2_HIGH
