@@ -11,12 +11,12 @@ KERNELS   := lossfast/kernels
 GENERATED := $(patsubst %.pyx,%.c,$(wildcard $(KERNELS)/*.pyx)) $(wildcard $(KERNELS)/*_api.h)
 SOURCES   := setup.py pyproject.toml $(filter-out $(GENERATED),$(wildcard $(KERNELS)/*.pyx $(KERNELS)/*.pxd $(KERNELS)/*.h $(KERNELS)/*.c))
 
-.PHONY: help run test test-all bench docs lint clean always
+.PHONY: help run test test-all aarch64 sanitize fuzz bench accuracy docs lint clean always
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(VENV)/.built $(VENV)/.demo  ## build, and run the demonstration on handwritten digits
 	$(PY) -m lossfast demo --output-dir demo-output
@@ -26,6 +26,12 @@ test: $(VENV)/.built $(VENV)/.test  ## the ordinary tests
 
 test-all: $(VENV)/.built $(VENV)/.test  ## the slow, exhaustive tests too
 	$(PY) -m pytest -m "" --timeout 3600 $(PYTEST)
+
+aarch64: $(VENV)/.built $(VENV)/.test  ## the kernels for AArch64, under emulation: digests of every result
+	PYTHON=$(abspath $(PY)) tests/aarch64.sh
+
+accuracy: $(VENV)/.built $(VENV)/.bench  ## measure every function's worst error, for docs/accuracy.json
+	$(PY) -m benchmarks.contract
 
 bench: $(VENV)/.built $(VENV)/.bench  ## benchmarks of the working tree (ASV=--quick: small ones)
 	$(PY) -m asv machine --yes --config benchmarks/asv.conf.json

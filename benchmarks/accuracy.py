@@ -1,4 +1,4 @@
-"""Worst error, in units in the last place (ULP), of every loss's value, gradient and Hessian.
+"""Worst error, in units in the last place (ULP), of what every loss gives: value, derivatives, and what rows offer.
 
 The inputs are fixed and the exact results committed (see `benchmarks.references`), so that the figures are the same in
 every run: a change is a change of the code. The contract bounds them by each loss's ``ulp`` on the compiled backend and
@@ -18,13 +18,21 @@ from . import common, references
 
 def results(loss: Any, given: references.Reference) -> dict[str, np.ndarray]:
     """What the library makes of the inputs, with the entries that the reference has."""
+    x, v = given["x"], given.get("v")
     if loss.kind in ("function", "row_function"):
-        made = {"value": loss(given["x"])}
+        made = {"value": loss(x)}
+        if "vjp" in given:
+            made["vjp"] = loss.vjp(x, v if made["value"].shape == x.shape else v[:, 0])
     else:
-        value, grad = loss.value_and_grad(given["x"], given["target"], reduction="none")
+        operands = x, given["target"]
+        value, grad = loss.value_and_grad(*operands, reduction="none")
         made = {"value": value, "grad": grad}
         if "hess" in given:
-            made["hess"] = loss.grad_and_hess(given["x"], given["target"], reduction="none")[1]
+            made["hess"] = loss.grad_and_hess(*operands, reduction="none")[1]
+        if "hvp" in given:
+            made["hvp"] = loss.hvp(*operands, v, reduction="none")
+        if rows := [name for name in ("proba", "log_proba", "entropy") if name in given]:
+            made |= loss.evaluate(*operands, want=rows, reduction="none")._asdict()
     if loss.kind not in common.POINTWISE_KINDS:
         columns = references.kept(given["x"].shape[1])
         made = {name: array[:, columns] if array.ndim == 2 else array for name, array in made.items()}
@@ -40,7 +48,7 @@ def worst_ulp(result: np.ndarray, given: references.Reference, output: str, boun
     limits = _limits(result.dtype)
     head, tail = given[output], given.get(f"{output}_tail", np.float64(0))
     wide = result.astype(np.float64)
-    exponent = np.maximum(np.frexp(head)[1] - 1, int(limits.minexp))
+    exponent = np.where(head == 0, int(limits.minexp), np.maximum(np.frexp(head)[1] - 1, int(limits.minexp)))
     unit = np.ldexp(1.0, exponent - int(limits.nmant))
     unit = np.maximum(unit, float(limits.eps) * given.get(f"{output}_terms", 0.0) / bound)
     with np.errstate(invalid="ignore"):
@@ -68,7 +76,7 @@ def measure(names: list[str], dtypes: tuple[str, ...]) -> common.Table:
                 continue
             sets = references.of(name, dtype)
             for variant in filter(common.available, common.VARIANTS):
-                for output in ("value", "grad", "hess"):
+                for output in references.OUTPUTS:
                     if output in sets[0]:
                         key = (output, name, dtype, variant)
                         common.attempt(table, key, _worst, loss, sets, output, variant)
@@ -99,6 +107,21 @@ class Ulp:
 
     def track_hess_ulp(self, table: common.Table, *key: str) -> float:
         return _tracked(table, "hess", *key)
+
+    def track_hvp_ulp(self, table: common.Table, *key: str) -> float:
+        return _tracked(table, "hvp", *key)
+
+    def track_vjp_ulp(self, table: common.Table, *key: str) -> float:
+        return _tracked(table, "vjp", *key)
+
+    def track_proba_ulp(self, table: common.Table, *key: str) -> float:
+        return _tracked(table, "proba", *key)
+
+    def track_log_proba_ulp(self, table: common.Table, *key: str) -> float:
+        return _tracked(table, "log_proba", *key)
+
+    def track_entropy_ulp(self, table: common.Table, *key: str) -> float:
+        return _tracked(table, "entropy", *key)
 
 
 def _tracked(table: common.Table, *key: str) -> float:

@@ -122,6 +122,8 @@ def operands(loss: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> tuple[n
         np.negative(np.abs(x, out=x), out=x)
     if loss.kind == "row_function":
         return (x.astype(dtype),)
+    if not loss.labelled:
+        return x.astype(dtype), (x + uniform).astype(dtype)
     labels = np.where(uniform[..., 0] < 0.7, x.argmax(-1), (uniform[..., -1] * shape[-1]).astype(np.intp))
     return x.astype(dtype), labels
 

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 import lossfast as lf
-from lossfast.rowwise import spread
+from lossfast.rowwise import ALONG, spread
 
 from . import common
 
@@ -33,8 +33,12 @@ ROWS = ((16, 10), (4, 1000))
 KEPT = 12
 ELEMENTS = {"float32": 160, "float64": 160, "float16": 60, "bfloat16": 60}
 
-#: For one loss and dtype. Names are ``x``, ``target``, and of each output ``value``, ``grad``, ``hess`` the exact
-#: result's head and tail (two doubles) and, where it is a difference, ``terms``: the sum of its terms' sizes.
+#: What there are references of; those beyond the first three not for half types, which show nothing more there.
+OUTPUTS = ("value", "grad", "hess", "hvp", "vjp", "proba", "log_proba", "entropy")
+
+#: For one loss and dtype. Names are ``x``, ``target``, ``v`` (the direction of ``hvp`` and ``vjp``), and of each of
+#: `OUTPUTS` the exact result's head and tail (two doubles) and, where it is a difference, ``terms``: the sum of its
+#: terms' sizes.
 Reference = dict[str, np.ndarray]
 
 
@@ -50,7 +54,7 @@ def inputs(loss: Any, dtype: str) -> list[dict[str, np.ndarray]]:
         found = {"x": x}
         if len(loss.operands) > 1:
             found["target"] = (np.arange(len(x)) // 3 % 2).astype(actual)
-        return [found]
+        return [found | _direction(x)]
     return [_rows(loss, rows, classes, actual) for rows, classes in ROWS]
 
 
@@ -81,10 +85,22 @@ def _rows(loss: Any, rows: int, classes: int, dtype: np.dtype[Any]) -> dict[str,
         logits = -np.abs(logits)
     logits = logits.astype(dtype)
     found = {"x": logits}
-    if loss.kind == "rowwise":
+    if loss.kind == "rowwise" and not loss.labelled:
+        # others: from nearly the same, whose divergence is 1e-12, to far away
+        apart = 10.0 ** np.linspace(-6, 1, rows)[:, None]
+        found["target"] = (logits.astype(np.float64) + apart * np.flip(normal)).astype(dtype)
+    elif loss.kind == "rowwise":
         wrong = np.arange(rows) * 7 % classes
         found["target"] = np.where(np.arange(rows) % 2 == 0, logits.astype(np.float64).argmax(1), wrong)
-    return found
+    return found | _direction(logits)
+
+
+def _direction(x: np.ndarray) -> dict[str, np.ndarray]:
+    """For wide dtypes, numbers of either sign, of which few bits are set: a product with one is rounded once."""
+    if x.dtype.itemsize < 4:
+        return {}
+    steps = np.floor(64 * _spread_evenly(x.size, 0.3819660112501051)) - 32
+    return {"v": (steps / 16).reshape(x.shape).astype(x.dtype)}
 
 
 def kept(classes: int) -> np.ndarray:
@@ -154,35 +170,65 @@ def _pointwise(loss: Any, arrays: dict[str, np.ndarray]) -> dict[str, list[Any]]
     offered = ["value"]
     if loss.kind == "pointwise":
         offered += [name for name in ("grad", "hess") if name in loss.outputs]
-    return {name: [(result[i], 0) for result in results] for i, name in enumerate(offered)}
+    found = {name: [(result[i], 0) for result in results] for i, name in enumerate(offered)}
+    if "v" in arrays:
+        along, order = ("hvp", 2) if loss.kind == "pointwise" else ("vjp", 1)
+        if along in loss.outputs:
+            pairs = zip(arrays["v"].tolist(), results, strict=True)
+            found[along] = [(v * result[order], 0) for v, result in pairs]
+    return found
+
+
+def _softmax(row: list[float]) -> tuple[list[Any], list[Any], Any]:
+    """The probabilities, minus their logarithms, and the log-sum-exp."""
+    from mpmath import exp, fsum, log, mpf
+
+    z = [mpf(entry) for entry in row]
+    top = max(z)
+    e = [exp(entry - top) for entry in z]
+    total = fsum(e)
+    lse = top + log(total)
+    return [entry / total for entry in e], [lse - entry for entry in z], lse
 
 
 def _softmax_rows(loss: Any, arrays: dict[str, np.ndarray]) -> dict[str, list[Any]]:
-    from mpmath import exp, fabs, fsum, log, mpf
+    from mpmath import fabs, fsum, mpf
 
     offered = ["value"] + [
         name for name in ("grad", "hess") if loss.kind == "rowwise" and name in ("grad", *loss.outputs)
     ]
     made: dict[str, list[Any]] = {name: [] for name in offered}
-    labels = arrays["target"].tolist() if "target" in arrays else itertools.repeat(None)
+    directions = arrays["v"].astype(np.float64).tolist() if "v" in arrays else itertools.repeat(None)
+    targets = arrays["target"].tolist() if "target" in arrays else itertools.repeat(None)
     columns = kept(arrays["x"].shape[1]).tolist()
     twin, spread_of, one, zero = exactly(loss.twin), exactly(spread), mpf(1), mpf(0)
-    for row, label in zip(arrays["x"].astype(np.float64).tolist(), labels, strict=False):
-        z = [mpf(entry) for entry in row]
-        top = max(z)
-        e = [exp(entry - top) for entry in z]
-        total = fsum(e)
-        lse = top + log(total)
-        p = [entry / total for entry in e]
-        a = [lse - entry for entry in z] if "proba" in loss.outputs or label is None else [-entry for entry in z]
-        if label is None:
-            if loss.outputs[0] == "lse":
-                made["value"].append((lse, 0))
-            else:
-                made["value"] += [(twin(p[c], a[c]), 0) for c in columns]
+    for row, target, v in zip(arrays["x"].astype(np.float64).tolist(), targets, directions, strict=False):
+        p, own, lse = _softmax(row)
+        a = own
+        if "proba" not in loss.outputs and target is not None:
+            a = [-mpf(entry) for entry in row]
+        pv, size = (
+            fsum(weight * f(u) for weight, u in zip(p, v, strict=True)) if v else zero for f in (mpf, fabs)
+        )  # the mean of the direction, and of its size
+        if target is None:
+            of_rows = loss.outputs[0] == "lse"
+            made["value"] += [(lse, 0)] if of_rows else [(twin(p[c], a[c]), 0) for c in columns]
+            if v and of_rows:
+                made.setdefault("vjp", []).extend((p[c] * v[0], 0) for c in columns)
+            elif v and loss.outputs[0] == "proba":
+                made.setdefault("vjp", []).extend((p[c] * (v[c] - pv), p[c] * (fabs(v[c]) + size)) for c in columns)
+            elif v:
+                every, sizes = fsum(v), fsum(map(fabs, v))
+                terms = [(v[c] - p[c] * every, fabs(v[c]) + p[c] * sizes) for c in columns]
+                made.setdefault("vjp", []).extend(terms)
             continue
-        t = [one if c == label else zero for c in range(len(z))]
-        spreads = [spread_of(p[c], 1 - p[c], t[c]) for c in range(len(z))]
+        if loss.labelled:
+            t = [one if c == target else zero for c in range(len(p))]
+            spreads = [spread_of(p[c], 1 - p[c], t[c]) for c in range(len(p))]
+        else:
+            t, b, _ = _softmax(target)
+            a = [other - mine for mine, other in zip(own, b, strict=True)]
+            spreads = [(entry, entry) for entry in a]
         means = [fsum(weight * s[i] for weight, s in zip(p, spreads, strict=True)) for i in range(2)]
         # The sizes of the terms whose difference a deviation from the mean is.
         sizes = [fsum(weight * fabs(s[i]) for weight, s in zip(p, spreads, strict=True)) for i in range(2)]
@@ -193,7 +239,7 @@ def _softmax_rows(loss: Any, arrays: dict[str, np.ndarray]) -> dict[str, list[An
         def deviations(c: int) -> Any:
             return (spreads[c][i] - means[i] for i in range(2))  # noqa: B023
 
-        made["value"].append((fsum(parts(c, zero, zero)[0] for c in range(len(z))), 0))
+        made["value"].append((fsum(parts(c, zero, zero)[0] for c in range(len(p))), 0))
         for c in columns:
             result, alone = parts(c, *deviations(c)), parts(c, zero, zero)
             # The size of the terms: twins are linear in the deviations, and each of those is a difference itself.
@@ -202,6 +248,21 @@ def _softmax_rows(loss: Any, arrays: dict[str, np.ndarray]) -> dict[str, list[An
             for i, name in enumerate(offered[1:], 1):
                 used = fsum(fabs(other[i] - alone[i]) for other in apart)
                 made[name].append((result[i], fabs(alone[i]) + used if used else 0))
+        if v and "proba" in loss.outputs:
+            made.setdefault("proba", []).extend((p[c], 0) for c in columns)
+            made.setdefault("log_proba", []).extend((-own[c], 0) for c in columns)
+            made.setdefault("entropy", []).append((fsum(p[c] * own[c] for c in range(len(p))), 0))
+        if v and loss.name in ALONG:
+            along, offs = exactly(ALONG[loss.name]), [spreads[c][1] - means[1] for c in range(len(p))]
+            uv = fsum(weight * (b - pv) * u for weight, b, u in zip(p, v, offs, strict=True))
+            around = [fabs(b) + size for b in v]
+            curved = fsum(w * s * (fabs(y[1]) + sizes[1]) for w, s, y in zip(p, around, spreads, strict=True))
+            for c in columns:
+                d = spreads[c][0] - means[0]
+                result = along(p[c], one, v[c] - pv, pv, zero, zero, d, offs[c], uv)
+                bend = fabs(spreads[c][0]) + sizes[0] + p[c]
+                terms = p[c] * (around[c] if loss.name == "cross_entropy" else around[c] * bend + curved)
+                made.setdefault("hvp", []).append((result, terms))
     return made
 
 

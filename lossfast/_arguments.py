@@ -483,37 +483,42 @@ def rowwise(
     ridge: float = 0.0,
 ) -> Call:
     """A call of a loss over a class axis."""
-    given = as_array("logits", operands[0])
+    name_x, name_t = loss.operands
+    given = as_array(name_x, operands[0])
     axis = options["axis"]
-    x = given if axis == -1 and given.ndim else _class_axis_last(given, axis, "logits")
+    x = given if axis == -1 and given.ndim else _class_axis_last(given, axis, name_x)
     classes, rows = x.shape[-1], x.shape[:-1]
     if classes == 0:
-        raise ValueError(f"logits of shape {given.shape} have no classes along axis {axis}")
+        raise ValueError(f"{name_x} of shape {given.shape} have no classes along axis {axis}")
     compute, none = _computes[x.dtype], options["reduction"] == "none"
     job = RowwiseJob(loss.name, compute, x, n_threads=_threads(options))
     for name in loss.parameters:
         setattr(job, name, options[name])
-    inputs: dict[str, Any] = {"logits": given, "targets": None}
-    weighted = _set_targets(job, loss, operands[1], given, axis, inputs)
-    job.ignore_index = options["ignore_index"]
+    inputs: dict[str, Any] = {name_x: given}
+    t = inputs[name_t] = as_array(name_t, operands[1])
+    if loss.labelled:
+        weighted = _set_targets(job, loss, t, given, axis)
+    else:
+        weighted = _set_others(job, loss, t, given, axis)
+    job.ignore_index = options.get("ignore_index")
     if weighted and job.ignore_index is None:
         weighted = False  # labels that cannot be ignored each count 1
-    if options["class_weight"] is not None:
+    if options.get("class_weight") is not None:
         w = _expect_shape("class_weight", as_array("class_weight", options["class_weight"]), (classes,), "the classes")
         inputs["class_weight"] = w
         job.class_weight = np.ascontiguousarray(w, FLOAT64)
         weighted = True
     if options["sample_weight"] is not None:
         w = as_array("sample_weight", options["sample_weight"])
-        inputs["sample_weight"] = job.sample_weight = _expect_shape("sample_weight", w, rows, "the rows of logits")
+        inputs["sample_weight"] = job.sample_weight = _expect_shape("sample_weight", w, rows, f"the rows of {name_x}")
         weighted = True
     if options["where"] is not None:
-        mask = _mask(options["where"], given.shape, "logits")
+        mask = _mask(options["where"], given.shape, name_x)
         inputs["where"] = mask
         job.where = np.moveaxis(mask, axis, -1)
         weighted = True
     if v is not None:
-        direction = _expect_shape("v", as_array("v", v), given.shape, "the logits")
+        direction = _expect_shape("v", as_array("v", v), given.shape, f"the elements of {name_x}")
         inputs["v"] = direction
         job.v = np.moveaxis(direction, axis, -1)
     job.ridge = ridge
@@ -543,12 +548,23 @@ def rowwise(
     return call
 
 
-def _set_targets(
-    job: RowwiseJob, loss: Any, targets: Any, logits: np.ndarray, axis: int, inputs: dict[str, Any]
-) -> bool:
+def _set_others(job: RowwiseJob, loss: Any, z: np.ndarray, logits: np.ndarray, axis: int) -> bool:
+    """Put the logits to compare with into the job; there are no labels."""
+    name_x, name_z = loss.operands
+    if z.dtype.kind in "iub":
+        raise TypeError(
+            f"{loss.name} takes two arrays of logits: {name_z} must be floating, of {name_x}'s shape {logits.shape}, "
+            f"got {z.dtype} of shape {z.shape}"
+        )
+    if z.shape != logits.shape:
+        raise ValueError(f"{name_z} has shape {z.shape} and {name_x} shape {logits.shape}: they must agree")
+    job.logits_q = z if axis == -1 else np.moveaxis(z, axis, -1)
+    return False
+
+
+def _set_targets(job: RowwiseJob, loss: Any, t: np.ndarray, logits: np.ndarray, axis: int) -> bool:
     """Put labels or soft labels into the job; return whether they are labels."""
     rows = job.logits.shape[:-1]
-    t = inputs["targets"] = as_array("targets", targets)
     integers = t.dtype.kind in "iub"
     if integers and t.shape == rows:
         job.labels = t

@@ -53,10 +53,10 @@ class PointwiseJob:
 class RowwiseJob:
     """One loss or function over a class axis, for every row, and whatever is wanted of it.
 
-    Exactly one of ``labels`` and ``target`` is given for a loss, neither for a function (``softmax``, ``log_softmax``,
-    ``logsumexp``). ``outputs`` maps names from `ROW_OUTPUTS` (arrays of the rows' shape) and `ENTRY_OUTPUTS` (arrays of
-    the logits' shape) to the arrays to fill. ``scale`` multiplies ``grad``, ``hess``, ``hvp``, ``grad_temperature`` and
-    ``grad_target`` (and, as part of g and H, enters ``newton_step``); never ``loss``.
+    Exactly one of ``labels``, ``target`` and ``logits_q`` is given for a loss, none for a function (``softmax``,
+    ``log_softmax``, ``logsumexp``). ``outputs`` maps names from `ROW_OUTPUTS` (arrays of the rows' shape) and
+    `ENTRY_OUTPUTS` (arrays of the logits' shape) to the arrays to fill. ``scale`` multiplies ``grad``, ``hess``,
+    ``hvp``, ``grad_temperature`` and ``grad_target`` (and, as part of g and H, enters ``newton_step``); never ``loss``.
     """
 
     loss: str
@@ -64,6 +64,9 @@ class RowwiseJob:
     logits: np.ndarray
     labels: np.ndarray | None = None  #: integer or bool, of the rows' shape
     target: np.ndarray | None = None  #: soft labels, of the logits' shape
+    logits_q: np.ndarray | None = (
+        None  #: other logits, of their shape, whose softmax that of the logits is compared with
+    )
     class_weight: np.ndarray | None = None  #: contiguous float64, shape (C,)
     sample_weight: np.ndarray | None = None
     where: np.ndarray | None = None  #: bool, of the logits' shape; a class masked out is as a logit of -inf

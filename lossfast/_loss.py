@@ -179,11 +179,14 @@ class Loss:
         What it can compute besides its value.
     ulp : float
         The error budget of value and gradient, in units in the last place of the result; `bound` has it for any output.
+    labelled : bool
+        Whether its targets may be integer labels, one a row.
     group : str
         Where the documentation has it: a key of `GROUPS`.
     """
 
     kind: ClassVar[str] = ""
+    labelled: ClassVar[bool] = False  # whether its targets may be labels, one a row
     operands: ClassVar[tuple[str, ...]] = ()  # the names of the positional arguments
     shared: ClassVar[tuple[str, ...]] = ()  # which of _arguments.OPTIONS it takes
     special: ClassVar[Mapping[str, tuple[Any, Callable[[str, Any], Any]]]] = {}  # and where its rule for one differs
@@ -540,7 +543,8 @@ class _Reducing(Loss):
               largest of them);
             - ``"margin"``: the true class's logit less the largest of the others; ``"rank"``: how many classes score
               above the true one;
-            - ``"grad_temperature"``, ``"grad_target"``: the value's derivatives in the temperature and the soft labels.
+            - ``"grad_temperature"``, ``"grad_target"``: the value's derivatives in the temperature and in the second
+              argument (soft labels, or other logits).
 
             Everything the object offers, if not given.
         out, grad_out, hess_out : ndarray, optional
@@ -600,8 +604,9 @@ class RowLoss(_Reducing):
     """A loss between each row of logits and its label or soft labels."""
 
     kind = "rowwise"
+    labelled = True
     operands = ("logits", "targets")
-    shared = (
+    shared: ClassVar[tuple[str, ...]] = (
         *("class_weight", "sample_weight", "ignore_index", "where", "axis"),
         *("reduction", "denominator", "empty", "check", "n_threads"),
     )
@@ -635,6 +640,23 @@ class RowLoss(_Reducing):
         buffers = _NO_BUFFERS if out is None else {"newton_step": out}
         ridge = RIDGE.check("ridge", ridge)
         return self._run(("newton_step",), (x, target), options, buffers, ridge=ridge)["newton_step"]
+
+
+class RowComparison(RowLoss):
+    """A loss between each row of logits and the same row of others."""
+
+    labelled = False
+    operands = ("z_p", "z_q")
+    shared = ("sample_weight", "where", "axis", "reduction", "denominator", "empty", "check", "n_threads")
+    texts: ClassVar = {
+        "sample_weight": ("array_like, optional", "A weight for each row. Nothing of a row that weighs 0 is used."),
+        "where": (
+            OPTION_TEXTS["where"][0],
+            "A mask of classes, broadcastable to the arguments' shape: where it is False, there is no such class in "
+            "either.",
+        ),
+        "check": ("bool, default True", "For losses with labels, whether those are checked; logits never are."),
+    }
 
 
 class PointwiseFunction(Loss):
@@ -921,6 +943,13 @@ def row_loss(
     labels are accepted. ``outputs`` are the names a job for it may ask for besides ``loss`` and ``grad``.
     """
     return _declare(RowLoss, parameters, ulp=ulp, soft=soft, outputs=("grad", *outputs))
+
+
+def row_comparison(
+    *, parameters: Mapping[str, Parameter] | None = None, ulp: Any, outputs: tuple[str, ...] = ()
+) -> Decorator:
+    """Make the decorated twin a public loss between two arrays of logits, `row_loss` in all else."""
+    return _declare(RowComparison, parameters, ulp=ulp, outputs=("grad", *outputs))
 
 
 def row_function(*, parameters: Mapping[str, Parameter] | None = None, ulp: Any, outputs: tuple[str, ...]) -> Decorator:

@@ -7,6 +7,8 @@ listed in `WORDS`, known to the compiler. A twin built from these words alone th
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 
@@ -52,5 +54,19 @@ def softplus(x):
     return where(x > 0.0, x, 0.0) + np.log1p(np.exp(-np.abs(x)))
 
 
+#: The reciprocals of 3!, 4! ...: as many as a t up to 1 needs for 80 bits, which is more than any float has.
+_FACTORIALS = tuple(1.0 / math.factorial(n) for n in range(3, 26))
+
+
+def growth(t):
+    """``exp(t) - 1 - t``, with full relative accuracy, from its series where it is small."""
+    near = np.abs(t) < 1.0
+    r = where(near, t, 0.0)
+    series = 0.0 * r
+    for factor in _FACTORIALS[::-1]:
+        series = series * r + factor
+    return where(near, r * r * (0.5 + r * series), np.expm1(t) - t)
+
+
 #: Every word but `where`: compositions that a compiler can take as they stand.
-WORDS = (mul0, keep_nan, sign, difference, sigmoid, sigmoid_slope, softplus)
+WORDS = (mul0, keep_nan, sign, difference, sigmoid, sigmoid_slope, softplus, growth)

@@ -161,7 +161,9 @@ def _eval_arguments(parser: Parser) -> None:
     names = [name for name in lf.losses() if lf.get_loss(name).kind in ("pointwise", "rowwise")]
     parser.add_argument("loss", metavar="LOSS", choices=names, help="one of " + ", ".join(names))
     parser.add_argument("logits", metavar="LOGITS", help="logits, or predictions")
-    parser.add_argument("targets", metavar="TARGETS", help="integer labels, soft labels, or what was to be predicted")
+    parser.add_argument(
+        "targets", metavar="TARGETS", help="integer labels, soft labels, other logits, or what was to be predicted"
+    )
 
     group = parser.add_argument_group(
         "options of the loss (one that is not given keeps its default, see `lossfast ls`)"
@@ -267,7 +269,7 @@ class _Evaluation:
 
         self.args = args
         loss = lf.get_loss(args.loss)
-        self.rowwise = loss.kind == "rowwise"
+        self.rowwise, self.labelled = loss.kind == "rowwise", loss.labelled
         self.loss = loss.bind(**self._options(loss))
         self.reduction = getattr(args, "reduction", "mean")
         if self.reduction == "none" and not (args.out or args.grad_out):
@@ -283,7 +285,7 @@ class _Evaluation:
             role: io.open(
                 file,
                 header=args.csv_header,
-                integer=self.rowwise and role == "targets",
+                integer=self.labelled and role == "targets",
                 again=self.two_passes and role != "logits",
             )
             for role, file in files.items()

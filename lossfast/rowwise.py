@@ -6,14 +6,16 @@ A backend brings each row to its softmax state: the largest logit, the sum of th
   goes to 1);
 - ``a = lse - z >= 0``, minus the log-probability.
 
+Where a second softmax stands in the targets' place, ``t`` is its probability and ``a`` the logarithm of ``p / t``.
+
 A loss's twin makes of these the part that one class has in the loss and, in that class's logit, the gradient and the
 Hessian's diagonal. The row's loss is the sum of the parts. Elementwise, in float64, in the words of `lossfast._words`.
 """
 
 from __future__ import annotations
 
-from lossfast._loss import Parameter, row_function, row_loss
-from lossfast._words import mul0, where
+from lossfast._loss import Parameter, row_comparison, row_function, row_loss
+from lossfast._words import growth, mul0, where
 
 _LOSS_OUTPUTS = ("hess", "proba", "log_proba", "lse", "pred", "correct", "entropy", "margin", "rank")
 _TEMPERATURE = Parameter(1.0, "finite and > 0")
@@ -227,6 +229,88 @@ def quadratic_softmax_loss(p, q, t, w, total, a, k, kk, d, u):
     return value, total * mul0(p, d), total * mul0(p, where(p < 0.5, d + p * ((1.0 - near) - u), q * near - p * u))
 
 
+@row_comparison(
+    parameters={"temperature": _TEMPERATURE},
+    ulp=2,
+    outputs=("hess", "proba", "log_proba", "lse", "entropy", "grad_temperature", "grad_target", "hvp"),
+)
+def kl_div_from_logits(p, q, t, w, total, a, k, kk, d, u):
+    r"""Kullback-Leibler divergence of the softmax of one array of logits from that of another.
+
+    .. math:: \ell = s \sum_c p_c\,(\log p_c - \log q_c), \qquad p = \mathrm{softmax}(z_p / T), \quad
+        q = \mathrm{softmax}(z_q / T)
+
+    with :math:`s` the row's sample weight and :math:`T` the temperature. With :math:`D` the divergence and
+    :math:`a_c = \log p_c - \log q_c`,
+
+    .. math:: \frac{\partial\ell}{\partial z_{p,c}} = \frac{s}{T}\,p_c\,(a_c - D), \qquad
+        \frac{\partial^2\ell}{\partial z_{p,c}^2} =
+        \frac{s}{T^2}\,p_c\,\bigl[(1 - 2 p_c)(a_c - D) + 1 - p_c\bigr], \qquad
+        \frac{\partial\ell}{\partial z_{q,c}} = \frac{s}{T}\,(q_c - p_c).
+
+    The last is ``evaluate``'s ``grad_target``: what moves a student :math:`z_q` towards a teacher :math:`z_p`. The sum
+    is taken as that of :math:`p_c\,\varphi(-a_c)`, :math:`\varphi(x) = e^x - 1 - x`, whose terms are all at least 0: so
+    the divergence is never negative, 0 for equal arguments, and keeps its digits however small it is, where the terms
+    of the definition would cancel. Everything is computed in double.
+
+    Where :math:`p_c = 0` a class adds 0, whatever :math:`q_c`. Where :math:`q_c = 0 < p_c` (:math:`z_{q,c}` is -inf and
+    :math:`z_{p,c}` is not) the divergence is +inf; its gradient is then the limit: +inf at such classes, -inf at the
+    others that can be in p, 0 at the rest, and 0 everywhere if p has one class alone. Second derivatives and the
+    derivative in the temperature are NaN there. An infinite logit makes its softmax one-hot.
+
+    Parameters
+    ----------
+    z_p : array_like of float, shape (..., C)
+        Unnormalised log-probabilities. float64, float32, float16 and bfloat16 are taken as they are, everything else as
+        float64. -inf is a class that cannot be.
+    z_q : array_like of float, shape (..., C)
+        Unnormalised log-probabilities of z_p's shape, of any floating dtype.
+    temperature : float, default 1.0
+        Divides both logits; above 0. For distillation the loss is often multiplied by its square.
+
+    Returns
+    -------
+    float or ndarray
+        The reduced divergence as a float; with ``reduction="none"`` one divergence a row.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit, there are no classes, or a parameter is out of its domain.
+    TypeError
+        If an argument is complex, object, masked or not an array, or z_q is of integers: labels are no logits.
+
+    See Also
+    --------
+    cross_entropy : with soft labels, the same less the labels' own entropy.
+
+    Notes
+    -----
+    ``torch.nn.functional.kl_div(log_q, log_p, log_target=True, reduction="batchmean")`` with ``log_p`` and ``log_q``
+    from ``log_softmax``, ``optax.losses.kl_divergence(log_q, p)``, ``scipy.special.rel_entr(p, q).sum(-1)``. These add
+    terms of both signs: at a divergence of 5e-7 no digit is left in float32.
+
+    References
+    ----------
+    .. [1] S. Kullback and R. A. Leibler, "On information and sufficiency", *Ann. Math. Statist.* 22 (1951) 79-86.
+    .. [2] G. Hinton, O. Vinyals and J. Dean, "Distilling the knowledge in a neural network", 2015 (temperature).
+
+    Examples
+    --------
+    >>> import lossfast as lf
+    >>> teacher, student = [[2.0, 0.0], [0.0, 0.0]], [[2.0, 1e-9], [0.0, 1.0]]
+    >>> lf.kl_div_from_logits(teacher, student, reduction="none")
+    array([5.24967927e-20, 1.20114507e-01])
+    >>> lf.kl_div_from_logits.evaluate(teacher, student, want="grad_target", reduction="sum").grad_target
+    array([[-1.04993585e-10,  1.04993585e-10],
+           [-2.31058579e-01,  2.31058579e-01]])
+    """
+    # p (e^-a - 1 + a); from t itself where that is much the greater, or p nothing
+    far = where(p == 0.0, 1.0, where(a < -2.0, 1.0, 0.0)) == 1.0
+    value = where(far, (t - p) + mul0(p, a), p * growth(where(far, 0.0 * p, 0.0 - a)))
+    return value, mul0(p, d), mul0(p, (q - p) * d + q)
+
+
 def _miss(p, q, t):
     """``p - t``, from q where that has the digits."""
     return where(p < 0.5, p - t, (1.0 - t) - q)
@@ -248,8 +332,17 @@ def quadratic_along(p, total, v, pv, k, kk, d, u, uv):
     return total * mul0(p, v * d + p * v - uv)
 
 
+def divergence_along(p, total, v, pv, k, kk, d, u, uv):
+    """One entry of the divergence's Hessian times v; ``uv`` is the covariance of ``u`` and ``v`` under p."""
+    return mul0(p, v * d + v - uv)
+
+
 #: The Hessian times a vector, for the losses that offer it.
-ALONG = {"cross_entropy": cross_entropy_along, "quadratic_softmax_loss": quadratic_along}
+ALONG = {
+    "cross_entropy": cross_entropy_along,
+    "quadratic_softmax_loss": quadratic_along,
+    "kl_div_from_logits": divergence_along,
+}
 
 
 @row_function(ulp=2, outputs=("proba", "vjp", "jvp"))

@@ -143,6 +143,8 @@ def _arguments(loss: Any, dtype: np.dtype[Any]) -> tuple[np.ndarray, ...]:
     logits = logits.astype(dtype)
     if loss.kind == "row_function":
         return (logits,)
+    if not loss.labelled:
+        return logits, (logits + random.normal(size=logits.shape)).astype(dtype)
     return logits, np.where(random.random(ROWS) < 0.7, logits.argmax(1), random.integers(0, CLASSES, ROWS))
 
 
@@ -168,28 +170,40 @@ def _reference(loss: Any, x: np.ndarray, target: np.ndarray | None = None) -> Ex
         return _row_reference(loss, x, target)
 
 
-def _row_reference(loss: Any, z: np.ndarray, labels: np.ndarray | None) -> Exact:
+def _softmax(z: np.ndarray) -> tuple[np.ndarray, ...]:
+    """p, 1 - p, and the two terms of -log p: from the normaliser down to the largest logit, from that to each."""
     rows, others = np.arange(len(z)), 1 - np.eye(z.shape[1], dtype=z.dtype)
     largest = z.argmax(1)
-    top = z[rows, largest][:, None]
-    e = np.exp(z - top)
+    below = z[rows, largest][:, None] - z
+    e = np.exp(-below)
     rest = e @ others  # of each class, the sum of all others: 1 - p without cancellation
     total = e.sum(1, keepdims=True)
-    log_total = np.log1p(rest[rows, largest])[:, None]
-    p, q, a = e / total, rest / total, log_total + (top - z)
-    if labels is None:
+    return e / total, rest / total, np.log1p(rest[rows, largest])[:, None], below
+
+
+def _row_reference(loss: Any, z: np.ndarray, target: np.ndarray | None) -> Exact:
+    p, q, log_total, below = _softmax(z)
+    a = log_total + below
+    if target is None:
+        top = z.max(1, keepdims=True)
         return {"value": ((top + log_total)[:, 0] if loss.outputs[0] == "lse" else loss.twin(p, a), 0)}
     if "proba" not in loss.outputs:
         a = -z
-    t = (np.arange(z.shape[1]) == labels[:, None]).astype(z.dtype)
+    if loss.labelled:
+        t = (np.arange(z.shape[1]) == target[:, None]).astype(z.dtype)
+        spreads = spread(p, q, t)
+    else:
+        t, _, other_total, other_below = _softmax(target.astype(z.dtype))
+        a = (other_below - below) + (other_total - log_total)
+        spreads = a, a
 
     def twin(deviations: Any) -> Any:
         one, zero = z.dtype.type(1), z.dtype.type(0)
         return loss.twin(p, q, t, t, one, a, zero, zero, *deviations)
 
     # from the mean under p, difference by difference; and the sizes of what such a deviation is the difference of
-    value, grad, _ = twin(((x[:, :, None] - x[:, None, :]) * p[:, None, :]).sum(-1) for x in spread(p, q, t))
-    sizes = (abs(x) + (p * abs(x)).sum(1, keepdims=True) for x in spread(p, q, t))
+    value, grad, _ = twin(((x[:, :, None] - x[:, None, :]) * p[:, None, :]).sum(-1) for x in spreads)
+    sizes = (abs(x) + (p * abs(x)).sum(1, keepdims=True) for x in spreads)
     return {"value": (value.sum(1), 0), "grad": (grad, abs(twin(sizes)[1]))}
 
 

@@ -119,6 +119,9 @@ def exact_row(job, row):
         all_v, size = mp.fsum(v), mp.fsum(abs(u) for u in v)
         out["vjp"] = ([(v[c] - p[c] * all_v) / T for c in range(C)], [(abs(v[c]) + p[c] * size) / T for c in range(C)])
         out["jvp"] = ([(v[c] - pv) / T for c in range(C)], [size_v[c] / T for c in range(C)])
+    if job.logits_q is not None:
+        del out["pred"]  # nothing to compare it with
+        return {**out, **compared_rows(job, row, classes, p, a, v, pv, size_v)}
     if job.labels is None and job.target is None:
         return out
     hard = job.labels is not None
@@ -195,6 +198,42 @@ def exact_row(job, row):
         pull = (z2 - a2) * G / den
         size = [(max(abs(grad[c]), grad_size[c]) + abs(pull * p[c])) / abs(D[c]) for c in range(C)]
         out["newton_step"] = ([-(grad[c] - pull * p[c]) / D[c] for c in range(C)], [2 * max(size)] * C)
+    return out
+
+
+def compared_rows(job, row, classes, p, a, v, pv, size_v):
+    """What `exact_row` says of the outputs that take two softmaxes, p with ``a = -log p``, and that of ``logits_q``."""
+    C, T = len(p), exact(job.temperature)
+    s, sw = exact(job.scale), mp.mpf(1) if job.sample_weight is None else exact(job.sample_weight[row])
+    x, y = ([exact(u) for u in array[row]] for array in (job.logits, job.logits_q))
+    most_x, most_y = (max(z[c] for c in classes) for z in (x, y))
+    e = [mp.exp((y[c] - most_y) / T) if c in classes else mp.mpf(0) for c in range(C)]
+    total = mp.fsum(e)
+    q = [u / total for u in e]
+    b = [mp.log(total) + (most_y - y[c]) / T if c in classes else mp.mpf(0) for c in range(C)]
+    r = [b[c] - a[c] if c in classes else mp.mpf(0) for c in range(C)]  # log p - log q
+    D, size = mp.fsum(p[c] * r[c] for c in classes), mp.fsum(p[c] * abs(r[c]) for c in classes)
+    f, f2 = s * sw / T, s * sw / T**2
+    d, abs_d = [u - D for u in r], [abs(u) + size for u in r]
+    out = {
+        "loss": (sw * D, 0),
+        "grad": ([f * p[c] * d[c] for c in range(C)], [abs(f) * p[c] * abs_d[c] for c in range(C)]),
+        "grad_target": ([f * (q[c] - p[c]) for c in range(C)], [abs(f) * max(p[c], q[c]) * size for c in range(C)]),
+        "hess": (
+            [f2 * p[c] * ((1 - 2 * p[c]) * d[c] + 1 - p[c]) for c in range(C)],
+            [abs(f2) * p[c] * (abs_d[c] + 1 - p[c]) for c in range(C)],
+        ),
+    }
+    terms = [p[c] * d[c] * (most_x - x[c]) for c in classes] + [(q[c] - p[c]) * (most_y - y[c]) for c in classes]
+    sizes = [p[c] * abs_d[c] * (most_x - x[c]) for c in classes] + [abs(u) for u in terms[len(classes) :]]
+    out["grad_temperature"] = (f2 * mp.fsum(terms), abs(f2) * mp.fsum(sizes))
+    if v:
+        w = [v[c] - pv for c in range(C)]
+        along, size = (mp.fsum(p[c] * u[c] * g[c] for c in range(C)) for u, g in ((d, w), (abs_d, size_v)))
+        out["hvp"] = (
+            [f2 * p[c] * (w[c] * (1 + d[c]) - along) for c in range(C)],
+            [abs(f2) * p[c] * (size_v[c] * (1 + abs_d[c]) + size) for c in range(C)],
+        )
     return out
 
 
@@ -281,7 +320,7 @@ def twin_pointwise(loss, x, t, q, parameters):
 def twin_row(loss, x, targets=None, parameters=(), class_weight=None):
     """The value of a row by the loss's twin (of a function over rows: all its values), from exact logits.
 
-    ``targets``: the label or a list of exact soft labels. The derivatives in the twin are not used.
+    ``targets``: the label, or a list of exact soft labels or of other logits. The derivatives in the twin are not used.
     """
     options = dict(parameters)
     T = exact(options.get("temperature", 1))
@@ -300,6 +339,16 @@ def twin_row(loss, x, targets=None, parameters=(), class_weight=None):
     if "proba" not in loss.outputs:  # it is given log-probabilities
         a = [-u for u in x]
     n = len(z)
+    if not loss.labelled:
+        y = [u / T for u in targets]
+        f = [mp.exp(u - max(y)) for u in y]
+        t, one, zero = [u / mp.fsum(f) for u in f], Number(1), Number(0)
+        ratio = [mp.log(p[c]) - mp.log(t[c]) for c in range(n)]
+        parts = (
+            loss.twin(*map(Number, (p[c], q[c], t[c])), one, one, Number(ratio[c]), zero, zero, zero, zero)
+            for c in range(n)
+        )
+        return [mp.fsum(_number(part[0]) for part in parts)]
     t = [mp.mpf(c == targets) for c in range(n)] if isinstance(targets, int) else targets
     eps, zl = exact(options.get("label_smoothing", 0)), exact(options.get("z_loss", 0))
     t = [(1 - eps) * u + eps / n for u in t]

@@ -73,6 +73,7 @@ def families(C, dtype, rng):
 LOSS_ROWS = ("loss", "lse", "pred", "correct", "entropy", "margin", "rank")
 CE_OUTPUTS = (*LOSS_ROWS, "grad", "hess", "proba", "log_proba", "grad_temperature", "grad_target", "hvp", "newton_step")
 QUADRATIC_OUTPUTS = (*LOSS_ROWS, "grad", "hess", "hvp", "proba")
+KL_OUTPUTS = ("loss", "lse", "entropy", "grad", "hess", "proba", "log_proba", "grad_temperature", "grad_target", "hvp")
 TASKS = {
     "labels": ("cross_entropy", CE_OUTPUTS, {}),
     "labels, weighted": ("cross_entropy", CE_OUTPUTS, {"cw": 1, "sw": 1, "scale": 0.37}),
@@ -87,6 +88,8 @@ TASKS = {
     ),
     "quadratic": ("quadratic_softmax_loss", QUADRATIC_OUTPUTS, {"cw": 1, "temperature": 1.5}),
     "quadratic, soft": ("quadratic_softmax_loss", QUADRATIC_OUTPUTS, {"soft": 1}),
+    "divergence": ("kl_div_from_logits", KL_OUTPUTS, {"others": 1, "sw": 1, "scale": 0.37}),
+    "divergence, temperature": ("kl_div_from_logits", KL_OUTPUTS, {"others": 1, "temperature": 0.7}),
     "softmax": ("softmax", ("proba", "vjp", "jvp"), {"temperature": 0.9}),
     "log_softmax": ("log_softmax", ("log_proba", "vjp", "jvp"), {}),
     "logsumexp": ("logsumexp", ("lse", "sign", "proba", "row_jvp"), {}),
@@ -104,7 +107,10 @@ def make(task, C, dtype, rng, masked=False):
         options["where"] = rng.random(logits.shape) < 0.7
         options["where"][:, 0] = True
     if loss not in ("softmax", "log_softmax", "logsumexp"):
-        if options.pop("soft", 0):
+        if options.pop("others", 0):
+            apart = 10.0 ** np.arange(-6, 3)[:, None]
+            options["logits_q"] = (logits + apart * families(C, dtype, rng)[::-1][0] / 4).astype(dtype)
+        elif options.pop("soft", 0):
             options["target"] = rng.dirichlet(np.ones(C), n).astype(dtype)
             if masked and C > 1:
                 options["target"][~options["where"]] = 0

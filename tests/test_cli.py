@@ -202,6 +202,8 @@ CASES = (
     ("cross_entropy", "labels", ("--ignore-index", "2", "--check", "false"), {"ignore_index": 2, "check": False}),
     ("quadratic_softmax_loss", "labels", (), {}),
     ("nll_loss", "labels", WEIGHTS, {"sample_weight": "weight"}),
+    ("kl_div_from_logits", "soft", (*WEIGHTS, "--temperature", "2"), {"sample_weight": "weight", "temperature": 2}),
+    ("kl_div_from_logits", "soft", ("--where", "where.npy"), {"where": "where"}),
     ("binary_cross_entropy_with_logits", "soft", ("--pos-weight", "3"), {"pos_weight": 3}),
     ("binary_cross_entropy_with_logits", "soft", WEIGHTS, {"sample_weight": "weight"}),
     ("huber_loss", "target", ("--delta", "0.5"), {"delta": 0.5}),

@@ -34,10 +34,12 @@ LOSSES = [loss for loss in REGISTRY.values() if loss.kind in ("pointwise", "roww
 POINTWISE = [loss for loss in LOSSES if loss.kind == "pointwise"]
 ROWWISE = [loss for loss in LOSSES if loss.kind == "rowwise"]
 SOFTMAX = [loss for loss in ROWWISE if "proba" in loss.outputs]
+LABELLED = [loss for loss in ROWWISE if loss.labelled]
 
 each_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
 each_loss = pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.name)
 each_row_loss = pytest.mark.parametrize("loss", ROWWISE, ids=lambda loss: loss.name)
+each_labelled = pytest.mark.parametrize("loss", LABELLED, ids=lambda loss: loss.name)
 each_softmax = pytest.mark.parametrize(
     "loss", SOFTMAX + [loss for loss in REGISTRY.values() if loss.kind == "row_function"], ids=lambda loss: loss.name
 )
@@ -215,8 +217,9 @@ def test_03_a_row_masked_out_whole_is_0(dtype):
     x = np.array([[NAN, INF, -INF], [1, 2, 3]], dtype)
     where = np.array([[False] * 3, [True] * 3])
     for loss in SOFTMAX:
-        value, grad = loss.value_and_grad(x, [0, 0], where=where, reduction="none")
-        assert value[0] == 0 and not grad[0].any() and loss(x, [0, 0], where=where) == float(loss(x[1:], [0]))
+        target = np.array([0, 0]) if loss.labelled else np.ones((2, 3), dtype)
+        value, grad = loss.value_and_grad(x, target, where=where, reduction="none")
+        assert value[0] == 0 and not grad[0].any() and loss(x, target, where=where) == float(loss(x[1:], target[1:]))
     assert not lf.softmax(x, where=where)[0].any() and lf.logsumexp(x, where=where)[0] == -INF
 
 
@@ -311,7 +314,7 @@ def test_10_what_counts_for_nothing_is_not_read(loss, dtype, nothing):
     bad[1], bad[3, 2] = nothing, nothing
     weight, where = np.array([1.0, 0, 2, 1, 1]), np.ones(x.shape, bool)
     where[3, 2] = False
-    targets = [np.abs(x)] if loss.kind == "pointwise" else [np.array([0, 1, 2, 3, 0])]
+    targets = [np.array([0, 1, 2, 3, 0]) if loss.labelled else np.abs(x)]
     if getattr(loss, "soft", False):
         targets.append(np.random.default_rng(1).dirichlet(np.ones(4), 5).astype(dtype))
         targets[-1][3, 2] = 0
@@ -326,7 +329,11 @@ def test_10_what_counts_for_nothing_is_not_read(loss, dtype, nothing):
         for clean, spoilt in zip(*outcomes, strict=True):
             assert np.array_equal(clean, spoilt) and np.isfinite(clean).all()
         assert not outcomes[1][1][1].any() and outcomes[1][1][3, 2] == 0
-    if loss.kind == "rowwise":
+    if loss.kind == "rowwise" and not loss.labelled:  # nor in the other logits
+        options = {"sample_weight": weight, "where": where}
+        clean, spoilt = (loss.value_and_grad(x[::-1], values, **options) for values in (x, bad))
+        assert clean[0] == spoilt[0] and np.array_equal(clean[1], spoilt[1]) and np.isfinite(clean[1]).all()
+    if loss.labelled:
         labels = np.array([0, -100, 2, 3, 0])
         clean, spoilt = (loss.value_and_grad(values, labels, where=where) for values in (x, bad))
         assert clean[0] == spoilt[0] and np.array_equal(clean[1], spoilt[1])
@@ -361,7 +368,7 @@ def test_11_zeros_of_both_signs_give_functions_the_same(loss, dtype):
 def test_11_zeros_of_both_signs_give_the_same(loss, dtype):
     zeros = np.zeros((4, 4), dtype)
     zeros[::2, ::2] = -0.0
-    target = np.zeros(4, int) if loss.kind == "rowwise" else np.where(np.eye(4), -0.0, 0.0).astype(dtype)
+    target = np.zeros(4, int) if loss.labelled else np.where(np.eye(4), -0.0, 0.0).astype(dtype)
     plain = loss.value_and_grad(np.zeros((4, 4), dtype), np.abs(target), reduction="none")
     signed = loss.value_and_grad(zeros, target, reduction="none")
     for a, b in zip(plain, signed, strict=True):
@@ -371,7 +378,7 @@ def test_11_zeros_of_both_signs_give_the_same(loss, dtype):
 # ------------------------------------------------------------------------------------------------------ labels
 
 
-@each_row_loss
+@each_labelled
 @pytest.mark.parametrize("shape", [(1000, 4), (300, 100), (8, 2, 3, 4)], ids=str)
 @pytest.mark.parametrize("dtype", ["i1", "i8", ">i4", "u8"])
 def test_12_labels_out_of_range(loss, shape, dtype):
@@ -428,14 +435,14 @@ def test_12_labels_that_another_thread_changes_meanwhile(variant):
     assert done.returncode == 0 and done.stdout == "whole\n", (done.returncode, done.stderr)
 
 
-@each_row_loss
+@each_labelled
 def test_12_the_first_beyond_the_classes_is_out_of_range(loss):
     with pytest.raises(IndexError, match=r"target 4 at row 1 is out of bounds for 4 classes \(1 such row\)"):
         loss(np.ones((2, 4)), [3, 4])
     assert np.isnan(loss(np.ones((2, 4)), [3, 4], reduction="none", check=False)).tolist() == [False, True]
 
 
-@each_row_loss
+@each_labelled
 def test_13_labels_of_any_integer_dtype(loss):
     x = np.random.default_rng(2).normal(size=(6, 2))
     expected = loss.value_and_grad(x, np.array([0, 1, 1, 0, 1, 0]))
@@ -449,10 +456,10 @@ def test_13_labels_of_any_integer_dtype(loss):
 @each_loss
 def test_14_nothing_to_take_the_mean_of(loss):
     x = np.ones((3, 4))
-    target = np.ones((3, 4)) if loss.kind == "pointwise" else np.zeros(3, int)
+    target = np.zeros(3, int) if loss.labelled else np.ones((3, 4))
     empty = [((x[:0], target[:0]), {})]
     empty += [((x, target), options) for options in ({"sample_weight": np.zeros(3)}, {"where": np.zeros(4, bool)})]
-    if loss.kind == "rowwise":
+    if loss.labelled:
         empty.append(((x, np.full(3, -100)), {}))
     for operands, options in empty:
         value, grad = loss.value_and_grad(*operands, **options)
@@ -504,12 +511,15 @@ def test_15_soft_labels_are_taken_as_they_stand(loss, dtype):
 
 @each_row_loss
 def test_16_lengths_of_0_and_1(loss):
-    assert loss(np.empty((0, 3)), np.empty(0, int), reduction="none").shape == (0,)
-    assert loss.grad(np.empty((2, 0, 3)), np.empty((2, 0), int)).shape == (2, 0, 3)
+    def targets(*shape):
+        return np.zeros(shape[:-1], int) if loss.labelled else np.zeros(shape)
+
+    assert loss(np.empty((0, 3)), targets(0, 3), reduction="none").shape == (0,)
+    assert loss.grad(np.empty((2, 0, 3)), targets(2, 0, 3)).shape == (2, 0, 3)
     with pytest.raises(ValueError, match=r"\(3, 0\) have no classes"):
-        loss(np.empty((3, 0)), np.zeros(3, int))
+        loss(np.empty((3, 0)), targets(3, 0))
     if "proba" in loss.outputs:
-        value, grad = loss.value_and_grad([[5.0], [-1e300]], [0, 0], reduction="none")
+        value, grad = loss.value_and_grad([[5.0], [-1e300]], targets(2, 1), reduction="none")
         assert not value.any() and not grad.any() and not np.signbit(value).any()
 
 
@@ -545,7 +555,7 @@ def test_16_wide_rows_by_strides_of_0():
 @each_loss
 def test_17_wrong_operands_are_refused_before_anything_is_written(loss):
     x = np.ones((4, 3))
-    target = np.ones((4, 3)) if loss.kind == "pointwise" else np.zeros(4, int)
+    target = np.zeros(4, int) if loss.labelled else np.ones((4, 3))
     frozen = np.ones((4, 3))
     frozen.flags.writeable = False
     grad_out = np.full((4, 3), 7.0)
@@ -649,7 +659,7 @@ for dtype in (np.float32, np.float64, np.float16):
                     continue
                 if loss.kind == "rowwise" and C == 0:
                     continue
-                target = put[4](np.minimum([0, C - 1, C // 2], C - 1) if loss.kind == "rowwise" else np.abs(x))
+                target = put[4](np.minimum([0, C - 1, C // 2], C - 1) if loss.labelled else np.abs(x))
                 value, slope = loss.value_and_grad(gx, target, sample_weight=w, grad_out=grad)
                 plain = loss.value_and_grad(x, target.copy(), sample_weight=w.copy())
                 assert np.array_equal(slope, plain[1]) and (value == plain[0] or C == 0)
@@ -1005,7 +1015,7 @@ OUTSIDE = {
 @pytest.mark.parametrize("loss", list(REGISTRY.values()), ids=lambda loss: loss.name)
 def test_26_parameters_outside_their_domain(loss):
     x = np.ones((3, 4))
-    operands = {"pointwise": (x, x), "rowwise": (x, np.zeros(3, int))}.get(loss.kind, (x,))
+    operands = (x, np.zeros(3, int)) if loss.labelled else (x, x)[: len(loss.operands)]
     wrong = [(name, value) for name, p in loss.parameters.items() for value in OUTSIDE[p.domain]]
     if len(operands) == 2:
         wrong += [("reduction", "average"), ("empty", "none"), ("denominator", NAN)]

@@ -37,9 +37,9 @@ def every(variant):
 
 def operands(loss):
     """Arguments for any object."""
-    if loss.kind == "pointwise":
-        return PRED, TARGET
-    return (LOGITS, LABELS) if loss.kind == "rowwise" else (LOGITS,)
+    if loss.kind in ("pointwise", "rowwise"):
+        return (LOGITS, LABELS) if loss.labelled else (PRED, TARGET)
+    return (LOGITS,)
 
 
 def close(a, b):
@@ -213,6 +213,11 @@ def test_merging_keeps_what_a_double_loses():
 def test_any_class_axis(loss, axis):
     x = RANDOM.normal(size=(2, 3, 4))
     last = np.moveaxis(x, axis, -1)
+    if not loss.labelled:
+        y = RANDOM.normal(size=x.shape)
+        grad = loss.grad(x, y, axis=axis)
+        assert np.array_equal(grad, np.moveaxis(loss.grad(last, np.moveaxis(y, axis, -1)), -1, axis))
+        return
     labels = RANDOM.integers(last.shape[-1], size=last.shape[:-1])
     where = RANDOM.random(x.shape) < 0.8
     for options in ({}, {"where": where}):
@@ -534,7 +539,7 @@ def test_second_order():
 
 # -------------------------------------------------------------------------------------------------------- errors
 
-CE = "cross_entropy"
+CE, KL = "cross_entropy", "kl_div_from_logits"
 REFUSED = [
     (CE, (None, LABELS), {}, TypeError, "logits is None"),
     (CE, (LOGITS, None), {}, TypeError, "targets is None"),
@@ -577,6 +582,17 @@ REFUSED = [
     (CE, (LOGITS, LABELS), {"weight": [1]}, TypeError, "no option 'weight'; its options are .*class_weight"),
     (CE, (LOGITS, SOFT * 2), {"check": "distribution"}, ValueError, "row 0 are not a distribution: .* sums to 2"),
     (CE, (LOGITS, SOFT - np.eye(6, 4)), {"check": "distribution"}, ValueError, "not a distribution: the row holds -"),
+    (KL, (LOGITS, LABELS), {}, TypeError, r"two arrays of logits: z_q must be floating, of z_p's shape \(6, 4\)"),
+    (KL, (LOGITS, LABELS[:, None] == np.arange(4)), {}, TypeError, "two arrays of logits.*got bool"),
+    (KL, (LOGITS, LOGITS[:5]), {}, ValueError, r"z_q has shape \(5, 4\) and z_p shape \(6, 4\)"),
+    (KL, (LOGITS, LOGITS[:, 0]), {}, ValueError, r"z_q has shape \(6,\) and z_p shape \(6, 4\)"),
+    (KL, (None, LOGITS), {}, TypeError, "z_p is None"),
+    (KL, (LOGITS, None), {}, TypeError, "z_q is None"),
+    (KL, (LOGITS[:, :0], LOGITS[:, :0]), {}, ValueError, r"z_p of shape \(6, 0\) have no classes"),
+    (KL, (LOGITS, LOGITS), {"axis": 2}, ValueError, r"axis 2 is out of range for z_p of shape \(6, 4\)"),
+    (KL, (LOGITS, LOGITS), {"temperature": -1}, ValueError, "temperature must be finite and > 0, got -1"),
+    (KL, (LOGITS, LOGITS), {"class_weight": np.ones(4)}, TypeError, "no option 'class_weight'"),
+    (KL, (LOGITS, LOGITS), {"ignore_index": 0}, TypeError, "no option 'ignore_index'"),
     ("huber_loss", (PRED, TARGET), {"delta": 0}, ValueError, "delta must be > 0, got 0"),
     ("huber_loss", (PRED, TARGET), {"delta": math.nan}, ValueError, "got nan"),
     ("smooth_l1_loss", (PRED, TARGET), {"beta": -0.5}, ValueError, "beta must be >= 0, got -0.5"),
@@ -593,7 +609,7 @@ def test_what_is_refused(name, arguments, options, error, message):
         lf.get_loss(name)(*arguments, **options)
 
 
-@pytest.mark.parametrize("loss", [pytest.param(loss, id=loss.name) for loss in ROWWISE])
+@pytest.mark.parametrize("loss", [pytest.param(loss, id=loss.name) for loss in ROWWISE if loss.labelled])
 @pytest.mark.parametrize(
     ("labels", "message"),
     [

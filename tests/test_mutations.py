@@ -16,7 +16,7 @@ from variants import COMPILED
 ROOT = Path(__file__).parents[1]
 KERNELS = ROOT / "lossfast" / "kernels"
 #: The quickest to notice come first.
-TESTS = [f"tests/test_{name}.py" for name in ("families", "sums", "exhaustive", "faults", "registry")]
+TESTS = [f"tests/test_{name}.py" for name in ("families", "sums", "exhaustive", "faults", "divergence", "registry")]
 
 pytestmark = pytest.mark.skipif(not COMPILED or not (ROOT / "setup.py").exists(), reason="nothing to build here")
 
@@ -37,7 +37,36 @@ MUTATIONS = {
         "shift = where(lt(far, r_abs(m * inverse_t)), m, K(0));",
         "shift = r_fma(far, K(0), m);",
     ),
-    "exponentials without their second part": ("rowstages.h", "real low = r_fma(y.w, s, s - hi);", "real low = K(0);"),
+    "exponentials without their second part": (
+        "rowwise.h",
+        "return (pair){hi, r_fma(y.w, s, s - hi)};",
+        "return (pair){hi, K(0)};",
+    ),
+    "a divergence from normalisers as they are": (
+        "rowwise.h",
+        "SET_PAIR(b, plus(PAIR(b), exactly(r_fma(K(0.5) * balance, balance, -balance))));",
+        "(void)balance;",
+    ),
+    "a divergence without the series": (
+        "rowwise.h",
+        "const mask near = le(r_abs(t), K(1));",
+        "const mask near = le(r_abs(t), K(0));",
+    ),
+    "a divergence's slope from no pivot": (
+        "rowwise.h",
+        "const mask leads = both(lt(K(0.5), p), lt(r_abs(t.hi), K(INFINITY)));",
+        "const mask leads = lt(K(2), p);",
+    ),
+    "a divergence that is 0 where q is": (
+        "rowstages.h",
+        "where(both(not_(impossible), eq(zy, K(-INFINITY))), K(INFINITY),",
+        "where(both(not_(impossible), eq(zy, K(-INFINITY))), K(0),",
+    ),
+    "no limit of the other logits": (
+        "rowwise.pyx",
+        "w.other_limit[lane] = o.limit[lane]",
+        "w.other_limit[lane] = 0",
+    ),
     "a row's sum in the dtype itself": (
         "real.h",
         "        a->s[part] += r_double(x, part);\n#endif\n    }\n#if LF_DTYPE == 32\n    a->c += lo;",

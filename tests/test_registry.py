@@ -114,7 +114,9 @@ KNOWN_POINTWISE = {
     *("l1_loss", "mse_loss", "smooth_l1_loss", "huber_loss", "binary_cross_entropy_with_logits"),
     *("sigmoid", "log_sigmoid"),
 }
-KNOWN_ROWS = {"cross_entropy", "quadratic_softmax_loss", "softmax", "log_softmax", "logsumexp"}
+KNOWN_ROWS = {
+    *("cross_entropy", "quadratic_softmax_loss", "kl_div_from_logits", "softmax", "log_softmax", "logsumexp"),
+}
 
 
 class Misses:
@@ -186,6 +188,15 @@ def rows_of(C, dtype):
     return x.astype(dtype), labels
 
 
+def others_of(x):
+    """Logits to compare with: near and far, shifted, more or less sure, and nearly the same."""
+    random = np.random.default_rng(x.size)
+    y = x.astype(np.float64) + random.normal(size=x.shape) * np.array([1, 10, 250, 1, 1, 1e-2, 1e-5, 1e-4])[:, None]
+    y[3] -= 1e3
+    y[4] /= 30
+    return y.astype(x.dtype)
+
+
 @functools.cache
 def row_truth(loss, dtype):
     """For every setting: options, logits, targets, and for each row exact results and their scales."""
@@ -196,6 +207,10 @@ def row_truth(loss, dtype):
             found.append((options, x, None, [function_row(loss, x, row, options) for row in range(len(x))]))
             continue
         weight = np.linspace(0.5, 2, C)
+        if not loss.labelled:
+            others = others_of(x)
+            found.append((options, x, others, [loss_row(loss, x, others, row, options) for row in range(len(x))]))
+            continue
         given = [(labels, {}), (labels, {"class_weight": weight})]
         if loss.soft:
             soft = np.random.default_rng(7).dirichlet(np.ones(C), len(x)).astype(dtype)
@@ -238,7 +253,8 @@ def known_scales(loss, x, row, results, names, targets=None, options=None, v=Non
         return scales
     targets = np.empty(0) if targets is None else targets
     hard = targets.dtype.kind == "i"
-    given = {"labels" if hard else "target": targets if targets.size else None}
+    name = "labels" if hard else "target" if loss.kind == "row_function" or loss.labelled else "logits_q"
+    given = {name: targets if targets.size else None}
     job = RowwiseJob(loss.name, x.dtype, x, v=v, **given, **(options or {}))
     for name, (expected, scale) in exact_row(job, row).items():
         ours = names.get(name, name)
@@ -327,15 +343,18 @@ def check_random_rows(dtype, variants, data):
     spread = data.draw(st.sampled_from([1e-3, 1.0, 30.0, 800.0, 1e5]))
     x = data.draw(hnp.arrays(dtype, (1, C), elements=any_floats(dtype, 1))) * dtype(spread)
     x += dtype(data.draw(st.sampled_from([0, 0, 100, -5000])))
-    y = data.draw(st.integers(0, C - 1))
+    y = np.array([data.draw(st.integers(0, C - 1))])
     names = {"value": "loss", "grad": "grad"} if loss.kind == "rowwise" else {"value": loss.outputs[0]}
-    labels = np.array([y]) if loss.kind == "rowwise" else None
-    job = RowwiseJob(loss.name, x.dtype, x, labels=labels)
+    if loss.kind == "rowwise" and not loss.labelled:
+        apart = data.draw(st.sampled_from([1e-6, 1e-2, 1.0, 100.0]))
+        y = x + data.draw(hnp.arrays(dtype, (1, C), elements=any_floats(dtype, 1))) * dtype(apart)
+    given = {"labels" if loss.labelled else "logits_q": y} if loss.kind == "rowwise" else {}
+    job = RowwiseJob(loss.name, x.dtype, x, **given)
     known = exact_row(job, 0)
     for variant in variants:
         misses = Misses(variant.ulp(loss), dtype)
         with variant.chosen():
-            got = loss.value_and_grad(x, [y], reduction="none") if loss.kind == "rowwise" else (loss(x),)
+            got = loss.value_and_grad(x, y, reduction="none") if loss.kind == "rowwise" else (loss(x),)
         for result, (ours, theirs) in zip(got, names.items(), strict=True):
             true, scale = known[theirs]
             true, scale = (list(u) if isinstance(u, list) else [u] for u in (true, scale))
@@ -392,7 +411,11 @@ WEIGHTS = {"rowwise": ("none", "sample", "class", "both"), "pointwise": ("none",
 def combinations(loss):
     """(reduction, weight, masked, class axis), all of them."""
     axes = (-1, 0, 1) if loss.kind == "rowwise" else (None,)
-    weights = WEIGHTS[loss.kind] if loss.extra or loss.kind == "rowwise" else WEIGHTS[loss.kind][:3]
+    weights = WEIGHTS[loss.kind]
+    if loss.kind == "rowwise" and "class_weight" not in loss.shared:
+        weights = weights[:2]
+    elif loss.kind == "pointwise" and not loss.extra:
+        weights = weights[:3]
     return list(itertools.product(REDUCTIONS, weights, (False, True), axes))
 
 
@@ -412,7 +435,10 @@ def example(loss, weight, masked, axis, soft=False, dtype=np.float64):
     else:
         last = [n for a, n in enumerate(shape) if a != axis % 3]
         C = shape[axis]
-        if soft:
+        if not loss.labelled:
+            soft = True
+            target = (2 * random.normal(size=shape)).astype(np.float32).astype(dtype)
+        elif soft:
             target = random.dirichlet(np.ones(C), last).astype(np.float32).astype(dtype)
             target = np.moveaxis(target, -1, axis)
         else:
@@ -467,6 +493,9 @@ def expected_rows(loss, x, target, options, sample, where):
     here = here | gone[..., None]
     t = np.moveaxis(target, axis, -1) if target.ndim == z.ndim else np.arange(C) == target[..., None]
     t = t.astype(np.longdouble)
+    if not loss.labelled:
+        e = np.exp(np.where(here, t, -np.inf))
+        t = e / e.sum(-1, keepdims=True)
     e = np.exp(z - z.max(-1, keepdims=True))
     p = e / e.sum(-1, keepdims=True)
     q = (e @ (1 - np.eye(C, dtype=z.dtype))) / e.sum(-1, keepdims=True)
@@ -474,6 +503,9 @@ def expected_rows(loss, x, target, options, sample, where):
     w = t * options.get("class_weight", np.ones(C))
     total = w.sum(-1, keepdims=True)
     misses = p - t, 2 * p - t
+    if not loss.labelled:
+        a = np.log(p / t, where=here, out=np.zeros(z.shape, z.dtype))
+        misses = a, a
     d, u = (m - (p * m).sum(-1, keepdims=True) for m in misses)
     zero = np.longdouble(0)
     value, grad, _ = loss.twin(p, q, t, w, total, a, zero, zero, d, u)
@@ -592,10 +624,8 @@ def test_zero_strides_give_the_same_bits(variant, loss, dtype):
     with variant.chosen():
         for shape in ((5, 7), (5, 3, 7)):
             x = np.broadcast_to(row, shape)
-            target = np.broadcast_to(
-                dtype(0.5) if loss.kind == "pointwise" else np.int64(2), shape[: x.ndim - (loss.kind == "rowwise")]
-            )
-            weight = np.broadcast_to(dtype(0.7), target.shape)
+            target = np.broadcast_to(np.int64(2), shape[:-1]) if loss.labelled else np.broadcast_to(dtype(0.5), shape)
+            weight = np.broadcast_to(dtype(0.7), shape[:-1] if loss.kind == "rowwise" else shape)
             for reduction in REDUCTIONS:
                 one = loss.value_and_grad(x, target, reduction=reduction, sample_weight=weight)
                 two = loss.value_and_grad(x.copy(), target.copy(), reduction=reduction, sample_weight=weight.copy())
@@ -644,10 +674,10 @@ def large(loss, shape, dtype):
     """Operands big enough for threads, with everything optional given."""
     random = np.random.default_rng(5)
     x = (4 * random.normal(size=shape)).astype(dtype)
-    if loss.kind == "rowwise":
+    if loss.labelled:
         target = random.integers(shape[-1], size=shape[:-1])
         options = {"class_weight": random.uniform(0.5, 2, shape[-1])}
-    elif loss.kind == "pointwise":
+    elif loss.kind in ("pointwise", "rowwise"):
         target, options = random.random(shape).astype(dtype), {}
     else:
         return (x,), {}
@@ -778,10 +808,13 @@ def special_rows(loss, seed):
         if "b" in loss.shared and random.random() < 0.5:
             options["b"] = random.choice([0.0, 1, 2], shape)
         return (x,), options
-    if random.random() < 0.3:
+    if random.random() < 0.3 and loss.labelled:
         options["class_weight"] = random.choice([0, 1, 2, 0.5], shape[1])
     if random.random() < 0.3:
         options["sample_weight"] = random.choice([0, 1, 2], 3)
+    if not loss.labelled:
+        same = random.random(shape) < 0.7
+        return (x, np.where(same, x, random.choice(SPECIAL, shape))), options
     if loss.soft and random.random() < 0.4:
         return (x, random.dirichlet(np.ones(shape[1]), 3) * (random.random(shape) < 0.6)), options
     return (x, np.where(random.random(3) < 0.15, -100, random.integers(shape[1], size=3))), options

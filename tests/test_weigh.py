@@ -25,6 +25,7 @@ CASES = (
     ("cross_entropy", SOFT.T, {"axis": 0, "sample_weight": ROW_WEIGHT}),
     ("nll_loss", LABELS, {"class_weight": CLASS_WEIGHT}),
     ("quadratic_softmax_loss", LABELS, {"sample_weight": ROW_WEIGHT}),
+    ("kl_div_from_logits", SOFT, {"sample_weight": ROW_WEIGHT, "where": MASK}),
     ("binary_cross_entropy_with_logits", SOFT, {"pos_weight": 3.0}),
     ("mse_loss", SOFT, {"where": MASK}),
     ("huber_loss", SOFT, {"where": MASK, "sample_weight": ROW_WEIGHT, "delta": 0.5}),

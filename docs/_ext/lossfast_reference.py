@@ -104,8 +104,9 @@ def accuracy(loss: Any) -> str:
     others = max(loss.ulp, selftest.OTHERS_ULP)
     return (
         f"Results of the compiled backend are within **{loss.ulp} ULP** (units in the last place of the result) of "
-        f"what exact arithmetic makes of the same input, those of the other backends within {others}. :doc:`/design` "
-        "says what this covers; ``lossfast check`` measures it on your machine.\n"
+        f"what exact arithmetic makes of the same input ({loss.bound('hess')} for Hessians and directions), "
+        f"those of the other backends within {others}. :doc:`/accuracy` says what this covers and what was measured; "
+        "``lossfast check`` measures it on your machine.\n"
     )
 
 

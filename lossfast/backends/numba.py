@@ -870,7 +870,7 @@ _NO_MASK = np.empty((0, 0), dtype=bool)
 
 def rowwise(job: RowwiseJob) -> dict[str, Sum]:
     """Fill the job's outputs; its totals as `Sum`s."""
-    # one class of a row, factors of exponentials and rows wider than a block are NumPy's
-    if job.loss == "nll_loss" or job.b is not None or not 0 < job.logits.shape[-1] <= BLOCK:
+    # one class of a row, factors of exponentials, two softmaxes and rows wider than a block are NumPy's
+    if job.loss == "nll_loss" or job.b is not None or job.logits_q is not None or not 0 < job.logits.shape[-1] <= BLOCK:
         return numpy_rowwise(job)
     return run_rows(job, BLOCK, _rows, _sum_of)

@@ -7,6 +7,8 @@ same blocks (`run_pointwise`, `run_rows`) with its own arithmetic.
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
@@ -378,7 +380,8 @@ def run_rows(
 
 def rowwise(job: RowwiseJob) -> dict[str, Sum]:
     """Fill the job's outputs; its totals as `Sum`s."""
-    return run_rows(job, BLOCK, _likelihood if job.loss == "nll_loss" else do_softmax)
+    special = {"nll_loss": _likelihood, "kl_div_from_logits": _divergence}
+    return run_rows(job, BLOCK, special.get(job.loss, do_softmax))
 
 
 def _likelihood(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:
@@ -419,7 +422,7 @@ def _likelihood(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:
 class _Chunk:
     """Some classes of some rows, class by row: what was loaded of them, and what has been made of it."""
 
-    __slots__ = ("columns", "e", "el", "mask", "p", "t", "tl", "v", "w", "x", "b", "s", "soft")
+    __slots__ = ("columns", "e", "el", "mask", "other", "p", "t", "tl", "v", "w", "x", "b", "s", "soft")
 
     columns: slice
     x: np.ndarray
@@ -435,16 +438,18 @@ class _Chunk:
     s: Any
     soft: Any
     w: Any
+    other: Any  # the same classes of the other logits
 
 
 class _Softmax:
     """The softmax state of some rows. Wide rows go by in chunks, over which each pass below carries its sums."""
 
-    def __init__(self, job: RowwiseJob, rows: Rows) -> None:
+    def __init__(self, job: RowwiseJob, rows: Rows, other: _Softmax | None = None) -> None:
         self.job, self.rows, self.n, self.classes = job, rows, rows.n, rows.classes
+        self.other = other
         self.every = np.arange(rows.n)
-        # float64 input leaves the error of x - max to show in the results, float32 input does not
-        self.exact = job.compute == np.float64
+        # float64 input leaves the error of x - max to show in the results, as a comparison does; float32 does not
+        self.exact = job.compute == np.float64 or job.logits_q is not None
         self.up = UP if self.exact else 1.0
         self.fine = self.exact and job.loss == "quadratic_softmax_loss"  # p occurs squared there
         self.order: Literal["C", "F"] = "F" if rows.classes >= 256 else "C"
@@ -460,8 +465,10 @@ class _Softmax:
     # ---- chunks
 
     def chunks(self) -> Iterator[_Chunk]:
-        for columns in self.ranges:
+        others: Any = itertools.repeat(None) if self.other is None else self.other.chunks()
+        for columns, other in zip(self.ranges, others, strict=False):
             chunk = self._open(columns)
+            chunk.other = other
             if self.ready:
                 self.shifted(chunk)
                 if self.soft:
@@ -770,9 +777,115 @@ class _Softmax:
         return high + low
 
 
-def do_softmax(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:
+#: What only both softmaxes together give, of those that are compared.
+_COMPARED = ("loss", "grad", "hess", "hvp", "grad_target", "grad_temperature")
+
+
+def _divergence(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:
+    """kl_div_from_logits: p is the softmax of the logits, q that of the others, ``a = log p - log q``."""
+    other = _Softmax(dataclasses.replace(job, logits=given(job.logits_q), v=None, outputs={}), rows)
+    s, out, T = _Softmax(job, rows, other), job.outputs, job.temperature
+    do_softmax(
+        dataclasses.replace(
+            job, totals=(), outputs={name: out[name] for name in out if name not in _COMPARED}, logits_q=None
+        ),
+        rows,
+        s,
+    )
+    twin, factor = get_loss(job.loss).twin, job.scale * rows.weight / T
+    dead, nan = s.empty | (rows.weight == 0), s.nan | other.nan
+    between: Any = (other.log_rest - s.log_rest, 0.0)
+    balanced = between
+    wanted = {*out, *job.totals}
+    totals: dict[str, np.ndarray] = {}
+
+    def give(name: str, values: np.ndarray, columns: slice | None = None) -> None:
+        values = np.where(dead, 0.0, np.where(nan, np.nan, values))
+        if name in out:
+            store(out[name], rows.at, values.T, columns)
+        if name in job.totals:
+            totals[name] = values
+
+    def there(chunk: _Chunk, softmax: _Softmax) -> np.ndarray:
+        """Which classes can be at all: in a row that has become its limit at an infinity, that class alone."""
+        return np.where(softmax.limit, chunk.x == np.inf, chunk.x != -np.inf)
+
+    def ratio(chunk: _Chunk, between: Any = between) -> np.ndarray:
+        a, low = two_sum(chunk.t, -chunk.other.t)
+        a, lost = two_sum(a, between[0])
+        return a + ((lost + low) + ((chunk.tl - chunk.other.tl) + between[1]))
+
+    def difference(chunk: _Chunk) -> np.ndarray:
+        """q - p, with its digits where they are nearly equal."""
+        p, q, a = s.entries(chunk), other.entries(chunk.other), ratio(chunk, balanced)
+        far = (p == 0) | (a < -2)
+        return np.where(far, q - p, p * np.expm1(-np.where(far, 0.0, a)))
+
+    def parts(chunk: _Chunk, which: int, d: Any) -> np.ndarray:
+        p, q = s.entries(chunk), other.entries(chunk.other)
+        left = s.complement(chunk) if which == 2 else 0.0
+        a = 0.0 if which else ratio(chunk, balanced)
+        return twin(p, left, q, 1.0, 1.0, a, 0.0, 0.0, d, d)[which]
+
+    if not wanted.isdisjoint(("loss", "grad_target", "grad_temperature")):
+        # log p and log q have the errors of both normalisers, which the sum of q - p, 0 if it were exact, takes out
+        balanced = two_sum(between[0], np.log1p(s.sum_of(difference)))
+    if "loss" in wanted:
+        lost = lambda c: there(c, s) & ~there(c.other, other)  # noqa: E731
+        give("loss", rows.weight * s.sum_of(lambda c: np.where(lost(c), np.inf, parts(c, 0, 0.0))))
+    if "grad_target" in wanted:
+        for chunk in s.chunks():
+            give("grad_target", factor * difference(chunk), chunk.columns)
+    if wanted.isdisjoint(("grad", "hess", "hvp", "grad_temperature")):
+        return totals
+
+    lead = np.zeros(s.n)
+    for chunk in s.chunks():
+        s.take(ratio(chunk), chunk, s.leader, lead)
+    lead = s.pivot(np.where(np.isfinite(lead), lead, 0.0))
+    count = s.sum_of(lambda c: there(c, s).astype(np.float64))
+    mean = s.sum_of(
+        lambda c: np.where(there(c, s), np.where(ratio(c) == np.inf, np.inf, _mul0(s.entries(c), ratio(c) - lead)), 0.0)
+    )
+    infinite = mean == np.inf
+
+    def deviation(chunk: _Chunk, wild: float) -> np.ndarray:
+        """a from its mean; where that is infinite, ``wild`` where a is (0 in a class by itself), else ``-wild``."""
+        a, w = ratio(chunk), np.where(count == 1, 0.0, wild)
+        return np.where(infinite, np.where(a == np.inf, w, -w), (a - lead) - mean)
+
+    def entries(chunk: _Chunk, d: np.ndarray, values: np.ndarray) -> np.ndarray:
+        return np.where(there(chunk, s), np.where(infinite, d, values), 0.0)
+
+    if "grad_temperature" in wanted:
+        slope = s.sum_of(
+            lambda c: (
+                _mul0(np.where(there(c, s), s.entries(c) * deviation(c, np.nan), 0.0), -c.t * T)
+                + _mul0(difference(c), -c.other.t * T)
+            )
+        )
+        give("grad_temperature", factor / T * np.where(infinite, np.nan, slope))
+    along: Any = 0.0
+    if "hvp" in out:
+        mean_v = s.mean_of(lambda c: c.v, s.lead_v)
+        v = lambda c: (c.v - s.lead_v) - mean_v  # noqa: E731
+        along = s.sum_of(lambda c: np.where(there(c, s), s.entries(c) * deviation(c, np.nan) * v(c), 0.0))
+    for chunk in s.chunks():
+        if "grad" in out:
+            d = deviation(chunk, np.inf)
+            give("grad", factor * entries(chunk, d, parts(chunk, 1, d)), chunk.columns)
+        d = deviation(chunk, np.nan)
+        if "hess" in out:
+            give("hess", factor / T * entries(chunk, d, parts(chunk, 2, d)), chunk.columns)
+        if "hvp" in out:
+            made = ALONG[job.loss](s.entries(chunk), 1.0, v(chunk), mean_v, 0.0, 0.0, d, d, along)
+            give("hvp", factor / T * entries(chunk, d, made), chunk.columns)
+    return totals
+
+
+def do_softmax(job: RowwiseJob, rows: Rows, state: _Softmax | None = None) -> dict[str, np.ndarray]:
     """All of softmax, its logarithm and normaliser, and the losses on them, for some rows."""
-    s, out, T = _Softmax(job, rows), job.outputs, job.temperature
+    s, out, T = state or _Softmax(job, rows), job.outputs, job.temperature
     n, hard = rows.n, rows.label is not None and not s.soft
     dead = rows.ignored | s.empty | (rows.weight == 0)
     # a NaN among the weights of a row's classes makes it NaN, whatever they meet

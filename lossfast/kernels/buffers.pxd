@@ -49,6 +49,17 @@ cdef extern from "tables.h" nogil:
         double pivot_lo[16]
         double lead_target[16]
         double inverse[16]
+        double inverse_lo[16]
+        double top[16]
+        double top_lo[16]
+        double other_max[16]
+        double other_top[16]
+        double other_top_lo[16]
+        double other_shift[16]
+        double other_exponent[16]
+        double other_inverse[16]
+        double other_inverse_lo[16]
+        double lead_other[16]
         double lse[16]
         double sign[16]
         double tau[16]
@@ -59,6 +70,7 @@ cdef extern from "tables.h" nogil:
         ptrdiff_t n
         ptrdiff_t first
         const void *x
+        const void *y
         const void *t
         const void *v
         const void *cw

@@ -41,7 +41,7 @@ INLINE exponential r_exp_parts(real t, real tail) {
     return (exponential){w, k};
 }
 
-/* e^t for any t: subnormals kept, 0 far below, infinity far above. */
+/* e^t for any t: subnormals kept, 0 far below, infinity far above. 1.02 ULP, at -5.8571; float64 0.98, at -4.4629. */
 INLINE real r_exp(real t) {
     const real low = K(LF_DTYPE == 32 ? -104.0 : -746.0), high = K(LF_DTYPE == 32 ? 89.0 : 710.0);
     const exponential x = r_exp_parts(r_min(high, r_max(low, t)), K(0));
@@ -49,7 +49,7 @@ INLINE real r_exp(real t) {
     return r_fma(x.w, s, s) * r_pow2(x.k - half);
 }
 
-/* e^t - 1 with full relative accuracy */
+/* e^t - 1 with full relative accuracy, for any t: 1.47 ULP, at 0.38437; float64 1.83, at 0.36937 (without fma 1.59, 1.96). */
 INLINE real r_expm1(real t) {
     const real low = K(-60), high = K(LF_DTYPE == 32 ? 89.0 : 710.0);
     const exponential x = r_exp_parts(r_min(high, r_max(low, t)), K(0));
@@ -58,7 +58,8 @@ INLINE real r_expm1(real t) {
     return where(eq(x.k, K(0)), x.w, y);
 }
 
-/* e^t - 1 - t >= 0 with full relative accuracy: t^2 P(t) for |t| <= 1, whose P(0) is 1/2 exactly, and beyond from e^t in two parts. */
+/* e^t - 1 - t >= 0 with full relative accuracy, for any t: t^2 P(t) for |t| <= 1, whose P(0) is 1/2 exactly, and beyond from
+   e^t in two parts. 1.95 ULP, at 16.983; float64 1.78, at -0.79833 (without fma 2.00, 2.07). */
 INLINE real r_phi(real t) {
     static const scalar c[] = LF_PHI;
     const real low = K(-60), high = K(LF_DTYPE == 32 ? 89.0 : 710.0);
@@ -71,7 +72,8 @@ INLINE real r_phi(real t) {
 }
 
 /* e^-a in two parts, for a >= 0 (lo is not normalised where e^-a is subnormal), and 1 - e^-a with full relative accuracy.
-   The first part alone is within 1.01 ULP, at a = 59.92188; float64 0.97, at 113.9856. */
+   The first part alone is within 1.02 ULP, at a = 5.8571; float64 0.98, at 4.4611; the rest of 1 within 0.95, at 0.38277;
+   float64 1.13, at 0.35364. */
 typedef struct { real hi, lo, left; } decay;
 INLINE decay r_exp_negative(real a) {
     const real floor_ = K(LF_DTYPE == 32 ? -104.0 : -746.0), lift = K(LF_DTYPE == 32 ? 64 : 128);
@@ -104,14 +106,14 @@ INLINE pair r_log_parts(real h, real rest, real n, real add) {
 }
 
 /* log(1 + x + lo) for x >= 0 (an infinite x gives infinity, a NaN NaN), |lo| below a unit in the last place of x. Measured
-   with lo = 0: 0.86 ULP, at x = 0.40986720; float64 0.84, at 0.40681440. */
+   with lo = 0: 0.84 ULP, at x = 0.41332; float64 0.85, at 0.41079 (without fma 0.87, 0.86). */
 INLINE real r_log1p(real x, real lo) {
     const real h = K(1) + x;
     const real rest = where(lt(x, K(1)), x - (h - K(1)), K(1) - (h - x)) + lo;
     return where(lt(x, K(INFINITY)), r_log_parts(h, rest, K(0), K(0)).hi, x);
 }
 
-/* log x for any x: of 0 -infinity, of what is below 0 NaN */
+/* log x for any x: of 0 -infinity, of what is below 0 NaN. 0.85 ULP, at 1.41332; float64 0.85, at 1.41389. */
 INLINE real r_log(real x) {
     const mask tiny = lt(x, K(LF_DTYPE == 32 ? FLT_MIN : DBL_MIN));
     const real up = K(LF_DTYPE == 32 ? 0x1p24 : 0x1p53), h = where(tiny, x * up, x);

@@ -105,6 +105,7 @@ INLINE dreal KD(double c) { return c - (dreal){0}; }
 
 INLINE real r_load(const scalar *p) { real x; memcpy(&x, p, sizeof x); return x; }
 INLINE void r_store(scalar *p, real x) { memcpy(p, &x, sizeof x); }
+INLINE scalar r_load_one(const scalar *p) { scalar x; memcpy(&x, p, sizeof x); return x; } /* at any address */
 
 /* The first n (< LF_LANES, may be <= 0) lanes from memory, the rest `fill`: never reads past the n-th. */
 INLINE real r_load_part(const scalar *p, ptrdiff_t n, scalar fill) {
@@ -113,7 +114,7 @@ INLINE real r_load_part(const scalar *p, ptrdiff_t n, scalar fill) {
     return (real)I512(mask_loadu)(K(fill), live, p);
 #else
     scalar lanes[LF_LANES];
-    for (int i = 0; i < LF_LANES; i++) lanes[i] = i < n ? p[i] : fill;
+    for (int i = 0; i < LF_LANES; i++) lanes[i] = i < n ? r_load_one(p + i) : fill;
     return r_load(lanes);
 #endif
 }
@@ -124,7 +125,7 @@ INLINE void r_store_part(scalar *p, real x, ptrdiff_t n) {
 #else
     scalar lanes[LF_LANES];
     r_store(lanes, x);
-    for (int i = 0; i < LF_LANES && i < n; i++) p[i] = lanes[i];
+    if (n > 0) memcpy(p, lanes, sizeof(scalar) * (n < LF_LANES ? n : LF_LANES));
 #endif
 }
 
@@ -189,6 +190,7 @@ INLINE mask not_(mask m) { return ~m; }
 /* NaN of one sign, whichever the processor makes (x86: negative, ARM: positive) */
 INLINE real r_canonical(real x) { return where(eq(x, x), x, K(NAN)); }
 INLINE mask both(mask a, mask b) { return (mask)(a & b); }
+INLINE mask either(mask a, mask b) { return (mask)(a | b); }
 
 /* a > b ? a : b and a < b ? a : b: a NaN in b stays, a NaN in a is dropped. */
 #if LF_MASKS

@@ -111,7 +111,7 @@ STAGE(locate) {
     if (r->argmax[0] >= 0) return;
     const scalar m = (scalar)r->max[0];
     for (ptrdiff_t i = 0; i < n; i++)
-        if (x[i] == m) {
+        if (r_load_one(x + i) == m) {
             r->argmax[0] = (double)(k->first + i);
             return;
         }
@@ -130,17 +130,9 @@ STAGE(locate) {
    what goes into the sum. */
 #define EXPONENTIALS(SCALED_TEMPERATURE, TIMES_V)                                                                      \
     EACH_CLASS(                                                                                                        \
-        const real d = IN(x, -INFINITY) - shift;                                                                       \
-        real q = d;                                                                                                    \
-        real tail = K(0);                                                                                              \
-        if (SCALED_TEMPERATURE) {                                                                                      \
-            q = where(eq(d, K(-INFINITY)), d, d * it.hi);                                                               \
-            tail = where(lt(K(FLOOR), q), r_fma(d, it.lo, r_product_error(d, it.hi, q)), K(0));                        \
-        }                                                                                                              \
-        const exponential y = r_exp_parts(r_max(K(FLOOR), q), tail);                                                   \
-        const real s = r_pow2(r_max(y.k - exponent, K(-EXPONENT_BIAS)));                                               \
-        real hi = r_fma(y.w, s, s);                                                                                    \
-        real low = r_fma(y.w, s, s - hi);                                                                              \
+        const pair y = lifted_exponential(IN(x, -INFINITY) - shift, it, SCALED_TEMPERATURE, exponent);                 \
+        real hi = y.hi;                                                                                                \
+        real low = y.lo;                                                                                               \
         if (TIMES_V) {                                                                                                 \
             const real f = IN(v, 0);                                                                                   \
             const real product = hi * f;                                                                               \
@@ -231,8 +223,8 @@ STAGE(one_hot) {
         if (r->terms[0][0] != before) r->terms[2][0] += number + (double)k->first * (r->terms[0][0] - before);
         PUT(r->terms[1], whole_sum);
         for (ptrdiff_t i = 0; i < n; i++)
-            if ((double)t[i] > r->terms[3][0] && (!live || live[i] != 0)) {
-                r->terms[3][0] = t[i];
+            if ((double)r_load_one(t + i) > r->terms[3][0] && (!live || live[i] != 0)) {
+                r->terms[3][0] = r_load_one(t + i);
                 r->result[0] = (double)(k->first + i);
             }
 #else
@@ -368,7 +360,7 @@ STAGE(affine) {
     scalar *out = k->out;
     CLASSES;
     int bare = t == NULL; /* and every entry a number, none of them -0 */
-    for (int i = 0; i < r->rows; i++) bare &= r->c[i] == 0 && r->a[i] >= 0 && r->a[i] * r->post[i] < INFINITY;
+    for (int i = 0; i < r->rows; i++) bare &= r->c[i] == 0 && r->a[i] >= 0 && r->post[i] >= 0 && r->a[i] * r->post[i] < INFINITY;
     EACH_GROUP {
         AFFINE_ROWS
         if (bare) {
@@ -525,7 +517,7 @@ STAGE(newton) {
     const real p = PROBABILITY();                                                                                      \
     const mask lead = eq(CLASS(), leader);                                                                             \
     const real high = p * up;                                                                                          \
-    const real d = where(lead, d_lead, where(eq(CLASS(), label), miss, t ? high - IN(t, 0) * up : high));              \
+    const real d = where(lead, d_lead, where(eq(CLASS(), label), miss, t ? soft_miss(IN(e, 0), IN(lo, 0), inverse, IN(t, 0), up, high) : high)); \
     const real u = where(lead, u_lead, high + d);
 #define QUADRATIC_ROWS                                                                                                 \
     const pair inverse = ROW_SPLIT(inverse);                                                                           \
@@ -573,7 +565,8 @@ STAGE(quadratic_grad) {
         QUADRATIC_ROWS
         const pair a = ROW_SPLIT(a);
         const real mean = ROW(b);
-        EACH_CLASS((void)part; QUADRATIC_PARTS() (void)u; const real y = p * ((d - d_lead) - mean); ENTRY(out, r_fma(a.hi, y, a.lo * y)););
+        EACH_CLASS((void)part; QUADRATIC_PARTS() (void)u;
+                   const real y = p * ((d - d_lead) - mean); ENTRY(out, r_fma(a.hi, y, a.lo * y)););
     }
 }
 
@@ -608,6 +601,191 @@ STAGE(quadratic_hvp) {
     }
 }
 
+/* Two softmaxes: p of the logits, q of the others, y. Of each class t = log q - log p = ((y - max y) - (x - max x))/T + b, b
+   the difference of what lies between the maxima and the normalisers. A class that cannot be in p has a p of 0, whatever
+   its t; one that cannot be in q although it can in p has a t of -inf. `pivot` is the t of a class with most of p. */
+#define RATIO_ROWS                                                                                                     \
+    const pair inverse = ROW_SPLIT(inverse), between = ROW_SPLIT(b);                                                   \
+    const real x_max = ROW(max), y_max = ROW(other_max);                                                               \
+    const pair it = K_split(k->inverse_temperature, k->inverse_temperature_lo);
+#define RATIO_ENTRY()                                                                                                  \
+    const real zx = IN(x, -INFINITY);                                                                                  \
+    const real zy = IN(y, -INFINITY);                                                                                  \
+    const real p = PROBABILITY();                                                                                      \
+    const pair t = log_ratio(zx, zy, x_max, y_max, between, it);                                                       \
+    const mask impossible = both(eq(p, K(0)), eq(zx, K(-INFINITY)));
+#define OTHER_ROWS                                                                                                     \
+    const pair other_inverse = ROW_SPLIT(other_inverse);                                                               \
+    const real other_shift = ROW(other_shift), other_exponent = ROW(other_exponent) - K(LIFT);
+/* Where q is much more than p, or p is nothing, from q itself; else from p: a small difference keeps its digits. */
+#define OTHER_ENTRY()                                                                                                  \
+    RATIO_ENTRY()                                                                                                      \
+    const pair ey = lifted_exponential(zy - other_shift, it, 1, other_exponent);                                       \
+    const real q = r_quotient(ey.hi, ey.lo, other_inverse);                                                           \
+    const mask far = either(eq(p, K(0)), lt(K(2), t.hi));                                                              \
+    const growth g = growth_of(where(far, K(0), t.hi), where(far, K(0), t.lo));
+#define DIFFERENCE() where(far, q - p, p * g.expm1.hi)
+
+/* 0: sum q - p, which b makes 0 */
+STAGE(divergence_balance) {
+    const scalar *x = k->x, *y = k->y, *e = k->e, *lo = k->lo;
+    CLASSES;
+    EACH_GROUP {
+        RATIO_ROWS
+        OTHER_ROWS
+        SUM(balance);
+        EACH_CLASS(OTHER_ENTRY() (void)impossible; sum_add(&balance[part], DIFFERENCE(), K(0));)
+        ;
+        PUT(r->terms[0], balance);
+    }
+}
+
+/* 0: sum p (e^t - 1 - t), every term of which is >= 0 */
+STAGE(divergence_sum) {
+    const scalar *x = k->x, *y = k->y, *e = k->e, *lo = k->lo;
+    CLASSES;
+    EACH_GROUP {
+        RATIO_ROWS
+        OTHER_ROWS
+        SUM(all);
+        EACH_CLASS(OTHER_ENTRY()
+                   const real apart = where(both(not_(impossible), eq(zy, K(-INFINITY))), K(INFINITY),
+                                            (q - p) - r_silence(p, t.hi));
+                   const real near = p * g.phi;
+                   const real low = r_fma(p, g.phi_lo, r_product_error(p, g.phi, near));
+                   sum_add(&all[part], where(far, apart, near),
+                           where(far, K(0), where(lt(near, K(INFINITY)), low, K(0))));)
+        ;
+        PUT(r->terms[0], all);
+    }
+}
+
+/* y in two parts, times the probability (in some unit) that `a` makes of the exponentials */
+#define SHARE(y) (post * share(IN(e, 0), IN(lo, 0), y, a))
+/* t from its mean, `mean` above the pivot; where that is infinite, `wild` where t is, else -wild. */
+#define DEVIATION_ROWS                                                                                                 \
+    RATIO_ROWS                                                                                                         \
+    const pair pivot = ROW_SPLIT(d_lead);                                                                              \
+    const real mean = ROW(c), wild = ROW(d);                                                                           \
+    const real nothing = where(eq(mean, mean), K(0), mean);
+#define DEVIATION_ENTRY()                                                                                              \
+    RATIO_ENTRY()                                                                                                      \
+    const mask infinite = eq(mean, K(-INFINITY));                                                                      \
+    const pair from_pivot = two_sum(t.hi, -pivot.hi), from_mean = two_sum(mean, -from_pivot.hi);                       \
+    const real deviation_lo = where(infinite, K(0), from_mean.lo - (from_pivot.lo + (t.lo - pivot.lo)));               \
+    const real deviation = where(infinite, where(eq(t.hi, K(-INFINITY)), wild, -wild), from_mean.hi + deviation_lo);
+
+/* 0: sum p (t - pivot), -inf if a class of p cannot be in q; 1: how many classes can be in p */
+STAGE(divergence_mean) {
+    const scalar *x = k->x, *y = k->y, *e = k->e, *lo = k->lo;
+    CLASSES;
+    EACH_GROUP {
+        RATIO_ROWS
+        const pair pivot = ROW_SPLIT(d_lead);
+        SUM(mean); SUM(possible);
+        EACH_CLASS(RATIO_ENTRY()
+                   const real d = where(eq(t.hi, K(-INFINITY)), K(-INFINITY), r_mul0(p, (t.hi - pivot.hi) + (t.lo - pivot.lo)));
+                   sum_add(&mean[part], where(impossible, K(0), d), K(0));
+                   sum_add(&possible[part], where(eq(zx, K(-INFINITY)), K(0), K(1)), K(0));)
+        ;
+        PUT(r->terms[0], mean);
+        PUT(r->terms[1], possible);
+    }
+}
+
+/* p deviation, in the unit that a is of */
+STAGE(divergence_grad) {
+    const scalar *x = k->x, *y = k->y, *e = k->e, *lo = k->lo;
+    scalar *out = k->out;
+    CLASSES;
+    EACH_GROUP {
+        DEVIATION_ROWS
+        const pair a = ROW_SPLIT(a);
+        const real post = ROW(post), unit = ROW(u_lead);
+        EACH_CLASS((void)part; DEVIATION_ENTRY()
+                   ENTRY(out, where(impossible, nothing, where(infinite, unit * deviation, SHARE(two_sum(from_mean.hi, deviation_lo))))););
+    }
+}
+
+/* p ((1 - 2p) deviation + 1 - p), likewise */
+STAGE(divergence_hess) {
+    const scalar *x = k->x, *y = k->y, *e = k->e, *lo = k->lo;
+    scalar *out = k->out;
+    CLASSES;
+    EACH_GROUP {
+        DEVIATION_ROWS
+        const pair a = ROW_SPLIT(a);
+        const real post = ROW(post), pivot_class = ROW_CLASS(pivot), pivot_rest = ROW(pivot_rest);
+        EACH_CLASS((void)part; DEVIATION_ENTRY()
+                   const real left = where(eq(CLASS(), pivot_class), pivot_rest, K(1) - p);
+                   const real bracket = r_fma(left - p, deviation, left);
+                   ENTRY(out, where(impossible, nothing, SHARE(((pair){bracket, K(0)})))););
+    }
+}
+
+/* 3: sum p deviation (v - pv), pv in at_mark */
+STAGE(divergence_v_sum) {
+    const scalar *x = k->x, *y = k->y, *v = k->v, *e = k->e, *lo = k->lo;
+    CLASSES;
+    EACH_GROUP {
+        DEVIATION_ROWS
+        const real pv = ROW(at_mark);
+        SUM(dv);
+        EACH_CLASS(DEVIATION_ENTRY() (void)infinite;
+                   sum_add_product(&dv[part], where(impossible, nothing, p * deviation),
+                                   where(impossible, K(0), IN(v, 0) - pv));)
+        ;
+        PUT(r->terms[3], dv);
+    }
+}
+
+/* p ((1 + deviation) (v - pv) - the sum above), likewise */
+STAGE(divergence_hvp) {
+    const scalar *x = k->x, *y = k->y, *v = k->v, *e = k->e, *lo = k->lo;
+    scalar *out = k->out;
+    CLASSES;
+    EACH_GROUP {
+        DEVIATION_ROWS
+        const pair a = ROW_SPLIT(a);
+        const real post = ROW(post), pv = ROW(at_mark), dv = ROW(terms[3]);
+        EACH_CLASS((void)part; DEVIATION_ENTRY() (void)p; (void)infinite;
+                   const real from = IN(v, 0) - pv;
+                   const real bracket = r_fma(deviation, from, from) - dv;
+                   ENTRY(out, where(impossible, nothing, SHARE(((pair){bracket, K(0)})))););
+    }
+}
+
+/* q - p, in the unit that a is of */
+STAGE(difference) {
+    const scalar *x = k->x, *y = k->y, *e = k->e, *lo = k->lo;
+    scalar *out = k->out;
+    CLASSES;
+    EACH_GROUP {
+        RATIO_ROWS
+        OTHER_ROWS
+        const pair a = ROW_SPLIT(a);
+        const real post = ROW(post), unit = ROW(u_lead);
+        EACH_CLASS((void)part; OTHER_ENTRY() (void)impossible; ENTRY(out, where(far, unit * (q - p), SHARE(g.expm1))););
+    }
+}
+
+/* 0: sum p deviation (max x - x) + (q - p) (max y - y) */
+STAGE(divergence_temperature) {
+    const scalar *x = k->x, *y = k->y, *e = k->e, *lo = k->lo;
+    CLASSES;
+    EACH_GROUP {
+        DEVIATION_ROWS
+        OTHER_ROWS
+        SUM(slope);
+        EACH_CLASS(const mask infinite = eq(mean, K(-INFINITY));
+                   OTHER_ENTRY() const real deviation = where(infinite, wild, mean - ((t.hi - pivot.hi) + (t.lo - pivot.lo)));
+                   sum_add_gap(&slope[part], where(impossible, nothing, p * deviation), x_max, zx);
+                   sum_add_gap(&slope[part], DIFFERENCE(), y_max, zy);)
+        ;
+        PUT(r->terms[0], slope);
+    }
+}
+
 #undef STAGE
 #undef SUMS
 #undef EACH_GROUP
@@ -634,3 +812,11 @@ STAGE(quadratic_hvp) {
 #undef GAP_ENTRY
 #undef QUADRATIC_PARTS
 #undef QUADRATIC_ROWS
+#undef RATIO_ROWS
+#undef RATIO_ENTRY
+#undef OTHER_ROWS
+#undef OTHER_ENTRY
+#undef DIFFERENCE
+#undef SHARE
+#undef DEVIATION_ROWS
+#undef DEVIATION_ENTRY

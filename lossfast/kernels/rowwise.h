@@ -17,6 +17,68 @@
 #define LIFT 128.0
 #endif
 
+/* up (p - t), rounded once, of the share p = (e + lo) inverse; `high`, which is up p, where t is 0 */
+INLINE real soft_miss(real e, real lo, pair inverse, real t, real up, real high) {
+    const real p = e * inverse.hi, p_lo = r_product_error(e, inverse.hi, p) + r_fma(e, inverse.lo, lo * inverse.hi);
+    const real d = p - t, back = d - p, lost = (p - (d - back)) - (t + back);
+    return where(eq(t, K(0)), high, (d + (lost + p_lo)) * up);
+}
+
+/* e^(d/T) * 2^-exponent, in two parts */
+INLINE pair lifted_exponential(real d, pair it, int scaled, real exponent) {
+    real q = d, tail = K(0);
+    if (scaled) {
+        q = where(eq(d, K(-INFINITY)), d, d * it.hi);
+        tail = where(lt(K(FLOOR), q), r_fma(d, it.lo, r_product_error(d, it.hi, q)), K(0));
+    }
+    const exponential y = r_exp_parts(r_max(K(FLOOR), q), tail);
+    const real s = r_pow2(r_max(y.k - exponent, K(-EXPONENT_BIAS)));
+    const real hi = r_fma(y.w, s, s);
+    return (pair){hi, r_fma(y.w, s, s - hi)};
+}
+
+/* a + b, and what its rounding lost */
+INLINE pair two_sum(real a, real b) {
+    const real s = a + b, back = s - a;
+    return (pair){s, where(lt(r_abs(s), K(INFINITY)), (a - (s - back)) + (b - back), K(0))};
+}
+
+/* ((y - y_max) - (x - x_max))/T + between, in two parts */
+INLINE pair log_ratio(real x, real y, real x_max, real y_max, pair between, pair it) {
+    const pair gx = two_sum(x, -x_max), gy = two_sum(y, -y_max), d = two_sum(gy.hi, -gx.hi);
+    const real q = d.hi * it.hi;
+    const real tail = r_fma(d.lo + (gy.lo - gx.lo), it.hi, r_fma(d.hi, it.lo, r_product_error(d.hi, it.hi, q)));
+    const pair s = two_sum(q, between.hi);
+    const real low = where(lt(r_abs(s.hi), K(INFINITY)), s.lo + (between.lo + tail), K(0));
+    return two_sum(s.hi, low);
+}
+
+/* (e + lo) * y * (hi + lo of the inverse): y first, as the quotient may be subnormal, unless that overflows */
+INLINE real share(real e, real lo, pair y, pair inverse) {
+    const mask fair = lt(r_abs(y.hi), K(0x1p60));
+    const real f = where(fair, y.hi, K(1)), product = e * f;
+    const real low = r_fma(e, where(fair, y.lo, K(0)), r_fma(lo, f, r_product_error(e, f, product)));
+    return r_quotient(product, low, inverse) * where(fair, K(1), y.hi);
+}
+
+/* e^t - 1, and e^t - 1 - t, in two parts each, for t + lo <= 2. Near 0 from the series: t^2/2 exactly, and t^3 Q(t). */
+typedef struct { pair expm1; real phi, phi_lo; } growth;
+INLINE growth growth_of(real t, real lo) {
+    static const scalar c[] = LF_PHI; /* 1/2, and Q */
+    const mask near = le(r_abs(t), K(1));
+    const real r = where(near, t, K(0)), half = K(0.5) * r, square = half * r;
+    const real cube = r_fma(square * (r + r), r_horner(r, c + 1, LF_PHI_TERMS - 1), r_fma(r, lo, r_product_error(half, r, square)));
+    const real small = square + cube;
+    const exponential y = r_exp_parts(r_max(K(FLOOR), t), lo);
+    const real s = r_pow2(r_max(y.k, K(-EXPONENT_BIAS))), e = r_fma(y.w, s, s);
+    const pair less = two_sum(e, K(-1)), large = two_sum(less.hi, -t);
+    const real less_lo = less.lo + r_fma(y.w, s, s - e), small_lo = (square - small) + cube;
+    const pair whole = two_sum(r, small);
+    return (growth){{where(near, whole.hi, less.hi), where(near, whole.lo + (small_lo + lo), less_lo)},
+                    where(near, small, large.hi),
+                    where(near, small_lo, where(lt(large.hi, K(INFINITY)), large.lo + (less_lo - lo), K(0)))};
+}
+
 #define ALONG 1
 #include "rowstages.h"
 #undef ALONG
@@ -69,12 +131,16 @@ STEP(prepare) {
         const real m = V(max), shift = where(lt(far, r_abs(m * inverse_t)), m, K(0));
         SET(shift, shift);
         SET(scale_exponent, r_round((m - shift) * inverse_t * K(LF_LOG2E)));
-        SET(share, r_from_bits(r_bits(K(1) / r_max(K(1), V(classes))) & r_bits(K(INFINITY))));
+        SET(share, o->label_smoothing == 0 ? K(1) : r_from_bits(r_bits(K(1) / r_max(K(1), V(classes))) & r_bits(K(INFINITY))));
     }
     zero(r->others), zero(r->others_lo), zero(r->pivot_e), zero(r->pivot_lo), zero(r->rest), zero(r->rest_lo), zero(r->max_e), zero(r->max_e_lo);
     zero(r->tau), zero(r->tau_gap), zero(r->cw_sum), zero(r->cw_gap);
 }
 
+/* x / T */
+INLINE pair over_t(real x, const lf_options *o) {
+    return o->temperature == 1 ? exactly(x) : divided(x, K(o->temperature));
+}
 /* (x + x_lo) / (y + y_lo) */
 INLINE pair ratio(real x, real x_lo, real y, real y_lo) {
     const real q = x / y;
@@ -91,7 +157,7 @@ INLINE pair log1p_of(pair x) {
 }
 
 STEP(finish) {
-    const real t = K(o->temperature), lift = K(o->dtype == 32 ? 64 : 128);
+    const real lift = K(o->dtype == 32 ? 64 : 128);
     /* below this the pivot's exponential has lost digits (or the others are too many times as large), and the logits
        themselves are far enough apart */
     const real enough = K(o->dtype == 32 ? FLT_MIN * 0x1p24 : 0x1p-800);
@@ -108,7 +174,7 @@ STEP(finish) {
         const real size = r_abs(sum_), size_lo = where(lt(sum_, K(0)), -sum_lo, sum_lo);
         const real n = V(scale_exponent) - lift, shift = V(shift);
         const pair log_ = r_log_parts(where(direct, one_more.hi, size), where(direct, one_more.lo, size_lo), where(direct, K(0), n),
-                                      where(direct, K(0), (shift - x) / t));
+                                      where(direct, K(0), over_t(shift - x, o).hi));
         const real nlp = where(eq(sum_, K(0)), K(-INFINITY), where(eq(sum_, sum_), log_.hi, sum_));
         const real nlp_lo = where(lt(r_abs(nlp), K(INFINITY)), log_.lo, K(0));
         const real m = V(max);
@@ -117,9 +183,9 @@ STEP(finish) {
         SET(pivot_rest, rest);
         SET(pivot_nlp, nlp);
         SET(pivot_nlp_lo, nlp_lo);
-        SET(lse, rounded(plus((pair){nlp, nlp_lo}, divided(x, t))));
+        SET(lse, rounded(plus((pair){nlp, nlp_lo}, over_t(x, o))));
         SET(sign, where(lt(K(0), sum_), K(1), where(lt(sum_, K(0)), K(-1), sum_)));
-        const pair gap = divided(m - x, t), left = plus((pair){nlp, nlp_lo}, minus(gap));
+        const pair gap = over_t(m - x, o), left = plus((pair){nlp, nlp_lo}, minus(gap));
         const mask own = eq(x, m), above = lt(K(0), left.hi);
         SET(top, where(own, nlp, where(le(left.hi, K(0)), K(0), left.hi)));
         SET(top_lo, where(own, nlp_lo, where(above, left.lo, K(0))));
@@ -135,7 +201,7 @@ STEP(remainders) {
         const real top = where(known, V(top), log_.hi), top_lo = where(known, V(top_lo), log_.lo);
         SET(top, top);
         SET(top_lo, top_lo);
-        SET(lse, rounded(plus((pair){top, top_lo}, divided(V(max), K(o->temperature)))));
+        SET(lse, rounded(plus((pair){top, top_lo}, over_t(V(max), o))));
         SET(rest, r_quotient(V(rest), V(rest_lo), PAIR(inverse)));
     }
 }
@@ -151,6 +217,7 @@ STEP(targets) {
 
 /* 1 - label_smoothing, and label_smoothing / classes */
 #define KEEP() plus(exactly(K(1)), exactly(K(-o->label_smoothing)))
+#define KEPT(y) (o->label_smoothing == 0 ? (y) : times(KEEP(), (y)))
 #define SPREAD() times(exactly(K(o->label_smoothing)), r_inverse(V(classes), K(0)))
 /* The sum of the smoothed, weighted targets, and of those times (max - x). */
 INLINE pair spread_gap(const lf_rows *r, int i, const lf_options *o) {
@@ -183,10 +250,14 @@ INLINE void set_scaled_inverse(lf_rows *r, int i, pair y, const lf_options *o) {
 
 STEP(loss_value) {
     EACH_ROW {
-        const pair top = PAIR(top), tau = exactly(V(tau)), hard = times(tau, PAIR(pivot_nlp));
-        const pair soft = plus(times(tau, top), times(exactly(V(tau_gap)), INVERSE_T()));
-        const mask is_soft = lt(V(label), K(0));
-        pair l = times(KEEP(), ((pair){where(is_soft, soft.hi, hard.hi), where(is_soft, soft.lo, hard.lo)}));
+        const pair top = PAIR(top), tau = exactly(V(tau));
+        pair l = times(tau, PAIR(pivot_nlp));
+        if (o->soft) {
+            const pair soft = plus(times(tau, top), times(exactly(V(tau_gap)), INVERSE_T()));
+            const mask is_soft = lt(V(label), K(0));
+            l = (pair){where(is_soft, soft.hi, l.hi), where(is_soft, soft.lo, l.lo)};
+        }
+        l = KEPT(l);
         if (o->label_smoothing != 0)
             l = plus(l, plus(times(SPREAD(), times(exactly(V(cw_sum)), top)), times(spread_gap(r, i, o), INVERSE_T())));
         if (o->z_loss != 0) l = plus(l, times(exactly(K(o->z_loss)), times(exactly(V(lse)), exactly(V(lse)))));
@@ -197,11 +268,12 @@ STEP(loss_value) {
 /* post a p - cw (b t + c), and the true class's entry from the others */
 STEP(loss_grad) {
     EACH_ROW {
-        const pair unit = UNIT(), own = times(unit, KEEP()), whole = times(unit, PULL());
+        const int plain = o->label_smoothing == 0 && o->z_loss == 0;
+        const pair unit = UNIT(), own = KEPT(unit), even = plain ? exactly(K(0)) : times(unit, SPREAD());
         const pair hard = times(own, exactly(V(tau))); /* what of `whole` belongs to the true class alone */
+        const pair whole = plain ? hard : times(unit, PULL());
         pair at_mark = minus(times(hard, exactly(V(pivot_rest))));
-        const pair even = times(unit, SPREAD());
-        if (o->label_smoothing != 0 || o->z_loss != 0) {
+        if (!plain) {
             const pair p = times(exactly(V(pivot_e)), PAIR(inverse));
             at_mark = plus(at_mark, times(p, plus(whole, minus(hard))));
             at_mark = plus(at_mark, minus(times(even, exactly(V(label_weight) * V(label_live)))));
@@ -341,7 +413,7 @@ STEP(quadratic_value) {
 STEP(quadratic_lead) {
     (void)o;
     EACH_ROW {
-        const real p = r_quotient(V(max_e), K(0), PAIR(inverse)), label = V(label);
+        const real p = r_quotient(V(max_e), V(max_e_lo), PAIR(inverse)), label = V(label);
         const real d = where(eq(label, V(argmax)), -V(pivot_rest), where(lt(label, K(0)), p - V(lead_target), p));
         const mask leads = lt(K(0.5), p);
         const mask tiny = both(both(leads, eq(label, V(argmax))), lt(V(pivot_rest), K(0x1p-300)));
@@ -376,6 +448,64 @@ STEP(quadratic_product) {
         SET(b, V(terms[0]));
         SET(c, V(terms[3]));
     }
+}
+
+/* The divergence of two softmaxes (see the stages). b, the difference of the normalisers, has their rounding errors; the
+   first order of those vanishes in the sum of q - p, whose value takes the rest of them out of b. */
+STEP(divergence_start) {
+    (void)o;
+    EACH_ROW SET_PAIR(b, plus(PAIR(top), minus(PAIR(other_top))));
+}
+STEP(divergence_balanced) {
+    (void)o;
+    EACH_ROW {
+        const real balance = V(terms[0]); /* tiny: its logarithm is two terms long */
+        SET_PAIR(b, plus(PAIR(b), exactly(r_fma(K(0.5) * balance, balance, -balance))));
+    }
+    zero(r->terms[0]);
+}
+STEP(divergence_value) { (void)o; EACH_ROW SET(result, r_mul0(V(weight), V(terms[0]))); }
+/* the derivatives are made of deviations from the mean of t, taken from a class with most of p as for the quadratic cost */
+STEP(divergence_lead) {
+    EACH_ROW {
+        const real p = r_quotient(V(pivot_e), V(pivot_lo), PAIR(inverse));
+        const pair t = log_ratio(V(max), V(lead_other), V(max), V(other_max), PAIR(b), INVERSE_T());
+        const mask leads = both(lt(K(0.5), p), lt(r_abs(t.hi), K(INFINITY)));
+        SET(d_lead, where(leads, t.hi, K(0)));
+        SET(d_lead_lo, where(leads, t.lo, K(0)));
+    }
+    zero(r->terms[0]), zero(r->terms[1]);
+}
+STEP(divergence_begin) {
+    divergence_start(r, o);
+    divergence_lead(r, o);
+}
+STEP(divergence_balanced_lead) {
+    divergence_balanced(r, o);
+    divergence_lead(r, o);
+}
+STEP(divergence_direction) {
+    EACH_ROW SET(at_mark, MEAN(0));
+    divergence_begin(r, o);
+}
+/* c, the mean; a p with one class alone has no slope, not where its divergence is infinite either */
+static void divergence_slopes(lf_rows *r, int i, pair unit, double wild, const lf_options *o) {
+    set_scaled_inverse(r, i, unit, o);
+    SET(u_lead, unit.hi);
+    SET(c, V(terms[0]));
+    SET(d, where(eq(V(terms[1]), K(1)), K(0), K(wild)));
+}
+STEP(divergence_slope) { EACH_ROW divergence_slopes(r, i, UNIT(), INFINITY, o); }
+STEP(divergence_curvature) {
+    EACH_ROW divergence_slopes(r, i, UNIT_2(), NAN, o);
+    zero(r->terms[0]);
+}
+STEP(divergence_difference) {
+    divergence_balanced(r, o);
+    EACH_ROW divergence_slopes(r, i, UNIT(), NAN, o);
+}
+STEP(divergence_grad_temperature) {
+    EACH_ROW SET(result, where(eq(V(c), K(-INFINITY)), K(NAN), rounded(times(UNIT_2(), exactly(V(terms[0]))))));
 }
 
 /* input: log-probabilities; nothing of the softmax state is used */
@@ -431,6 +561,25 @@ static const lf_program lf_programs[] = {
       {quadratic_direction, LF_STAGE_quadratic_sums},
       {NULL, LF_STAGE_quadratic_v_sums},
       {quadratic_product, LF_STAGE_quadratic_hvp}}},
+
+    {"kl_div_from_logits", "loss",
+     {{divergence_start, LF_STAGE_divergence_balance}, {divergence_balanced, LF_STAGE_divergence_sum}, {divergence_value, -1}, NONE}},
+    {"kl_div_from_logits", "grad",
+     {{divergence_begin, LF_STAGE_divergence_mean}, {divergence_slope, LF_STAGE_divergence_grad}, NONE}},
+    {"kl_div_from_logits", "hess",
+     {{divergence_begin, LF_STAGE_divergence_mean}, {divergence_curvature, LF_STAGE_divergence_hess}, NONE}},
+    {"kl_div_from_logits", "hvp",
+     {{NULL, LF_STAGE_along_v},
+      {divergence_direction, LF_STAGE_divergence_mean},
+      {divergence_curvature, LF_STAGE_divergence_v_sum},
+      {NULL, LF_STAGE_divergence_hvp}}},
+    {"kl_div_from_logits", "grad_target",
+     {{divergence_start, LF_STAGE_divergence_balance}, {divergence_difference, LF_STAGE_difference}, NONE}},
+    {"kl_div_from_logits", "grad_temperature",
+     {{divergence_start, LF_STAGE_divergence_balance},
+      {divergence_balanced_lead, LF_STAGE_divergence_mean},
+      {divergence_curvature, LF_STAGE_divergence_temperature},
+      {divergence_grad_temperature, -1}}},
 
     {"softmax", "vjp", {{NULL, LF_STAGE_along_v}, {softmax_product, LF_STAGE_product}, NONE}},
     {"softmax", "jvp", {{NULL, LF_STAGE_along_v}, {softmax_product, LF_STAGE_product}, NONE}},

@@ -9,7 +9,7 @@ of classes alone, and so do the bits.
 from libc.math cimport INFINITY, NAN, fma, isnan, ldexp
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memset, strcmp
+from libc.string cimport memcpy, memset, strcmp
 
 cimport numpy as cnp
 
@@ -24,7 +24,7 @@ cdef enum:
     CHUNK_BYTES = 126976
 
 cdef enum:
-    LOGITS, LABELS, TARGET, WEIGHT, WHERE, DIRECTION, FACTORS, ROW_FACTOR, INPUTS
+    LOGITS, LABELS, TARGET, WEIGHT, WHERE, DIRECTION, FACTORS, ROW_FACTOR, OTHER, INPUTS
 
 # Row outputs that no program makes.
 cdef enum:
@@ -46,8 +46,9 @@ cdef struct Job:
     lf_options options
     lf_classes start       # what every chunk starts from
     Geometry geometry
-    Operand ops[8]
-    int has[8]
+    Operand ops[9]
+    int has[9]
+    const Job *other       # where two softmaxes are compared: that of the other logits, as a job of its own
     ptrdiff_t classes, chunk
     int group              # rows in a group: 16 or 1
     int dtype
@@ -66,8 +67,9 @@ cdef struct Bench:
     lf_classes k
     ptrdiff_t row          # the group's first
     int n                  # rows of the group that exist
-    char *at[8][16]
+    char *at[9][16]
     int limit[16]          # the row has one +inf: its values are the limit
+    int other_limit[16]    # the same of the other logits
     int silent[16]         # ignored, of weight 0, or without classes
     int masked[16]         # without classes
     double prediction[16]
@@ -78,7 +80,8 @@ cdef struct Bench:
 
 cdef enum:
     X_, T_, V_, CW_, LIVE_, E_, LO_, OUT_, BUFFERS
-    B_ = T_   # factors and targets never meet
+    B_ = T_   # factors, targets and other logits never meet
+    Y_ = T_
 
 
 ctypedef fused number:
@@ -122,16 +125,30 @@ cdef int is_live(const Job *j, const Bench *w, int lane, ptrdiff_t c) noexcept n
 cdef double logit(const Job *j, const Bench *w, int lane, ptrdiff_t c) noexcept nogil:
     """One logit, as the stages see it."""
     cdef double x = 0
+    cdef float single = 0
+    cdef const char *at
     if j.chunk == j.classes and w.loaded == 0:
+        at = <const char *>w.k.x + (c * j.group + lane) * j.width  # which may lie anywhere
         if j.dtype == 32:
-            return (<const float *>w.k.x)[c * j.group + lane]
-        return (<const double *>w.k.x)[c * j.group + lane]
+            memcpy(&single, at, sizeof(single))
+            return single
+        memcpy(&x, at, sizeof(x))
+        return x
     read(&x, 64, 1, &j.ops[LOGITS], w.at[LOGITS][lane] + c * j.ops[LOGITS].stride, 0, 1)
     if not is_live(j, w, lane, c):
         return -INFINITY
     if w.limit[lane]:
         return 0 if x == INFINITY else -INFINITY
     return x
+
+
+cdef double other_logit(const Job *j, const Bench *w, int lane, ptrdiff_t c) noexcept nogil:
+    """The same of the other logits, of a class that is not masked."""
+    cdef double y = 0
+    read(&y, 64, 1, &j.ops[OTHER], w.at[OTHER][lane] + c * j.ops[OTHER].stride, 0, 1)
+    if w.other_limit[lane]:
+        return 0 if y == INFINITY else -INFINITY
+    return y
 
 
 cdef void point(const Job *j, const Operand *op, ptrdiff_t row, int n, char **at) noexcept nogil:
@@ -168,6 +185,7 @@ cdef void load(const Job *j, Bench *w, ptrdiff_t first) noexcept nogil:
     cdef ptrdiff_t n = j.classes - first if j.classes - first < j.chunk else j.chunk, step = j.group, width = j.width
     cdef int lane, limited = 0
     cdef char *x
+    cdef char *y = NULL
     cdef char *t = NULL
     cdef char *live = NULL
     cdef char *b = NULL
@@ -179,12 +197,15 @@ cdef void load(const Job *j, Bench *w, ptrdiff_t first) noexcept nogil:
     w.k.n, w.k.first = n, first
     w.k.e, w.k.lo = w.buffers[E_], w.buffers[LO_]
     for lane in range(j.group):
-        limited |= w.limit[lane]
+        limited |= w.limit[lane] | w.other_limit[lane]
     x = <char *>fetch(j, w, LOGITS, X_, first, n, j.has[WHERE] or j.has[FACTORS] or limited)
     w.k.x = x
     if j.has[TARGET]:
         t = <char *>fetch(j, w, TARGET, T_, first, n, j.has[WHERE])
         w.k.t = t
+    if j.has[OTHER]:
+        y = <char *>fetch(j, w, OTHER, Y_, first, n, j.has[WHERE] or limited)
+        w.k.y = y
     if j.has[DIRECTION]:
         w.k.v = fetch(j, w, DIRECTION, V_, first, n, 0)
     if j.has[FACTORS]:
@@ -193,7 +214,7 @@ cdef void load(const Job *j, Bench *w, ptrdiff_t first) noexcept nogil:
         live = <char *>fetch(j, w, WHERE, LIVE_, first, n, 1)
         w.k.live = live
     for lane in range(j.group):
-        if live != NULL or b != NULL or w.limit[lane]:
+        if live != NULL or b != NULL or limited:
             if j.dtype == 32:
                 mend(<float *>(x + lane * width), <float *>(t + lane * width if t != NULL else NULL),
                      <float *>(live + lane * width if live != NULL else NULL),
@@ -202,6 +223,9 @@ cdef void load(const Job *j, Bench *w, ptrdiff_t first) noexcept nogil:
                 mend(<double *>(x + lane * width), <double *>(t + lane * width if t != NULL else NULL),
                      <double *>(live + lane * width if live != NULL else NULL),
                      <double *>(b + lane * width if b != NULL else NULL), step, n, w.limit[lane])
+                if y != NULL:
+                    mend(<double *>(y + lane * width), <double *>NULL, <double *>(live + lane * width if live != NULL else NULL),
+                         <double *>NULL, step, n, w.other_limit[lane])
         if j.class_weight != NULL:
             if j.dtype == 32:
                 copy_weights(<float *>w.buffers[CW_] + lane, j.class_weight + first, step, n)
@@ -376,6 +400,7 @@ cdef void plain_rows(const Job *j, Bench *w) noexcept nogil:
     cdef int lane
     memset(&w.rows, 0, sizeof(w.rows))
     memset(w.limit, 0, sizeof(w.limit))
+    memset(w.other_limit, 0, sizeof(w.other_limit))
     memset(w.silent, 0, sizeof(w.silent))
     memset(w.masked, 0, sizeof(w.masked))
     w.rows.rows = j.group
@@ -414,7 +439,7 @@ cdef void describe_rows(const Job *j, Bench *w) noexcept nogil:
                 read_labels(&labels[lane], &j.ops[LABELS], w.at[LABELS][lane], 0, 1)
         for lane in range(j.group):
             label = labels[lane]
-            if 0 <= label < j.classes:
+            if 0 <= label < j.classes and not (j.has_ignore and label == j.ignore):
                 r.label[lane] = r.truth[lane] = <double>label
                 if j.class_weight != NULL:
                     r.label_weight[lane] = j.class_weight[label]
@@ -460,16 +485,53 @@ cdef void one_hot(const Job *j, Bench *w) noexcept nogil:
                 r.label_weight[lane] = j.class_weight[<ptrdiff_t>r.label[lane]]
 
 
-cdef void do_group(const Job *j, Bench *w, ptrdiff_t row, int n, lf_total *totals) noexcept nogil:
-    cdef lf_rows *r = &w.rows
-    cdef int lane, i
-    cdef ptrdiff_t first = 0
+cdef void stand(const Job *j, Bench *w, ptrdiff_t row, int n) noexcept nogil:
+    """Go to a group, and see what is known of its rows beside their classes."""
+    cdef int i
     w.row = row
     w.n = n
     for i in range(INPUTS):
         if j.has[i]:
             point(j, &j.ops[i], row, n, w.at[i])
     describe_rows(j, w)
+
+
+cdef void soften(const Job *j, Bench *w) noexcept nogil:
+    """The group's softmax: the sums of its exponentials, and what follows from them."""
+    cdef ptrdiff_t first = 0
+    j.rows.prepare(&w.rows, &j.options)
+    while first < j.classes:
+        load(j, w, first)
+        exponentiate(j, w, &w.rows)
+        first += j.chunk
+    j.rows.finish(&w.rows, &j.options)
+
+
+cdef void soften_other(const Job *j, Bench *w, Bench *o) noexcept nogil:
+    """The softmax of the other logits, by the same code and in the same memory; what is needed of it stays in the rows."""
+    cdef lf_rows *r = &w.rows
+    cdef lf_rows *other = &o.rows
+    cdef int lane
+    stand(j.other, o, w.row, w.n)
+    maxima(j.other, o)
+    limits(j.other, o)
+    for lane in range(j.group):
+        other.pivot[lane], other.x_pivot[lane] = other.argmax[lane], other.max[lane]
+    soften(j.other, o)
+    for lane in range(j.group):
+        r.other_max[lane], r.other_top[lane], r.other_top_lo[lane] = other.max[lane], other.top[lane], other.top_lo[lane]
+        r.other_shift[lane], r.other_exponent[lane] = other.shift[lane], other.scale_exponent[lane]
+        r.other_inverse[lane], r.other_inverse_lo[lane] = other.inverse[lane], other.inverse_lo[lane]
+        w.other_limit[lane] = o.limit[lane]
+        w.unusual |= o.limit[lane]
+
+
+cdef void do_group(const Job *j, Bench *w, Bench *o, ptrdiff_t row, int n, lf_total *totals) noexcept nogil:
+    cdef lf_rows *r = &w.rows
+    cdef int lane, i
+    stand(j, w, row, n)
+    if j.has[OTHER]:
+        soften_other(j, w, o)
     maxima(j, w)
     if j.has[TARGET]:
         one_hot(j, w)
@@ -494,13 +556,10 @@ cdef void do_group(const Job *j, Bench *w, ptrdiff_t row, int n, lf_total *total
             r.pivot[lane], r.x_pivot[lane] = r.argmax[lane], r.max[lane]
         if j.has[TARGET] and r.argmax[lane] >= 0:
             read(&r.lead_target[lane], 64, 1, &j.ops[TARGET], w.at[TARGET][lane] + <ptrdiff_t>r.argmax[lane] * j.ops[TARGET].stride, 0, 1)
+        if j.has[OTHER] and r.argmax[lane] >= 0:
+            r.lead_other[lane] = other_logit(j, w, lane, <ptrdiff_t>r.argmax[lane])
     if j.needs_softmax:
-        j.rows.prepare(r, &j.options)
-        while first < j.classes:
-            load(j, w, first)
-            exponentiate(j, w, r)
-            first += j.chunk
-        j.rows.finish(r, &j.options)
+        soften(j, w)
         if j.needs_rest:
             each_chunk(j, w, LF_STAGE_remainder)
             j.rows.remainders(r, &j.options)
@@ -521,6 +580,7 @@ cdef void do_group(const Job *j, Bench *w, ptrdiff_t row, int n, lf_total *total
 cdef int do_rows(const Job *j, ptrdiff_t start, ptrdiff_t stop, lf_total *totals) noexcept nogil:
     """Rows [start, stop), which begins a group; -1 if there is no memory."""
     cdef Bench w
+    cdef Bench o
     cdef ptrdiff_t size = (j.chunk * j.group * j.width + 127) // 64 * 64, at = start, n
     cdef uint64_t state
     cdef int i
@@ -529,12 +589,12 @@ cdef int do_rows(const Job *j, ptrdiff_t start, ptrdiff_t stop, lf_total *totals
     if w.memory == NULL:
         return -1
     for i in range(BUFFERS):
-        w.buffers[i] = w.memory + i * size
-    w.unusual = 1
+        w.buffers[i] = o.buffers[i] = w.memory + i * size
+    w.unusual = o.unusual = 1
     state = lf_fp_set()
     while at < stop:
         n = stop - at if stop - at < j.group else j.group
-        do_group(j, &w, at, <int>n, totals)
+        do_group(j, &w, &o, at, <int>n, totals)
         at += n
     lf_fp_restore(state)
     free(w.memory)
@@ -578,12 +638,14 @@ cdef class Rowwise:
     cdef readonly ptrdiff_t size
     cdef readonly int group
     cdef Job job
+    cdef Job other
     cdef list kept
 
     def __init__(self, job):
         cdef cnp.ndarray array = job.logits
         cdef Job *j = &self.job
         cdef Operand *used[40]
+        cdef Job *k = &self.other
         cdef double *cw
         cdef int i, count = 0
         cdef double t
@@ -592,13 +654,15 @@ cdef class Rowwise:
         j.geometry.ndim = cnp.PyArray_NDIM(array) - 1
         for i in range(j.geometry.ndim):
             j.geometry.shape[i] = cnp.PyArray_DIM(array, i)
-        # The Newton step and the quadratic cost's derivatives are small differences of large numbers: in double always.
-        single = job.compute.itemsize == 4 and "newton_step" not in job.outputs and job.loss != "quadratic_softmax_loss"
+        # The Newton step, the quadratic cost's derivatives and a comparison of two softmaxes are small differences of large
+        # numbers: in double always.
+        single = job.compute.itemsize == 4 and "newton_step" not in job.outputs and not (
+            job.loss == "quadratic_softmax_loss" or job.logits_q is not None)
         set_up(j, 32 if single else 64, cnp.PyArray_DIM(array, j.geometry.ndim))
         row_factor = job.v if job.loss == "logsumexp" and "vjp" in job.outputs else None
         direction = job.v if row_factor is None else None
         inputs = ((job.logits, True), (job.labels, False), (job.target, True), (job.sample_weight, False),
-                  (job.where, True), (direction, True), (job.b, True), (row_factor, False))
+                  (job.where, True), (direction, True), (job.b, True), (row_factor, False), (job.logits_q, True))
         for i, (operand, has_classes) in enumerate(inputs):
             j.has[i] = operand is not None
             if j.has[i]:
@@ -625,6 +689,12 @@ cdef class Rowwise:
         j.needs_sums = job.loss in ("cross_entropy", "quadratic_softmax_loss") and (
             j.has[TARGET] or job.label_smoothing != 0)
         self.add_outputs(job, used, count)
+        if j.has[OTHER]:
+            k[0] = j[0]
+            j.other = k
+            k.ops[LOGITS] = j.ops[OTHER]
+            for i in (OTHER, WEIGHT, DIRECTION):
+                k.has[i] = 0
 
     cdef int add_outputs(self, job, Operand **used, int count) except -1:
         cdef Job *j = &self.job
@@ -652,8 +722,10 @@ cdef class Rowwise:
                 if job.loss != "nll_loss" or name not in ("loss", "grad", "hess", "hvp"):
                     j.needs_softmax |= name not in ("margin", "rank")
             j.needs_truth |= name in ("margin", "rank")
+            if name not in WEIGHTED:  # of a row without a label the largest class is the pivot, whatever else is wanted
+                j.needs_argmax = 1
             if name in ("pred", "correct"):
-                j.needs_argmax = j.needs_prediction = 1
+                j.needs_prediction = 1
                 j.needs_softmax |= name == "correct" and job.loss != "nll_loss"  # it tells a row with a NaN
             if (j.has[LABELS] or j.has[TARGET]) and (name in ("hess", "entropy", "log_proba", "grad_target", "lse") or job.label_smoothing != 0 or job.z_loss != 0):
                 j.needs_rest = j.needs_argmax = 1

@@ -69,11 +69,15 @@ typedef struct {
     double tau[LF_ROWS], tau_gap[LF_ROWS], cw_sum[LF_ROWS], cw_gap[LF_ROWS];
     /* from `remainder`: the sum over all classes but argmax, and argmax's own; then, from `remainders`, their share */
     double rest[LF_ROWS], rest_lo[LF_ROWS], max_e[LF_ROWS], max_e_lo[LF_ROWS];
+    /* of the other logits, where a loss compares two softmaxes (set by the driver, which brings them to theirs first): max,
+       top, shift, scale_exponent and inverse as above, and the one that belongs to argmax */
+    double other_max[LF_ROWS], other_top[LF_ROWS], other_top_lo[LF_ROWS], other_shift[LF_ROWS], other_exponent[LF_ROWS];
+    double other_inverse[LF_ROWS], other_inverse_lo[LF_ROWS], lead_other[LF_ROWS];
     /* a program's own */
     double terms[LF_TERMS][LF_ROWS];
     double a[LF_ROWS], a_lo[LF_ROWS], b[LF_ROWS], b_lo[LF_ROWS], c[LF_ROWS], d[LF_ROWS], post[LF_ROWS];
     double lead_target[LF_ROWS];            /* the largest class's target (set by the driver where they are soft) */
-    double leader[LF_ROWS], d_lead[LF_ROWS], u_lead[LF_ROWS], up[LF_ROWS]; /* quadratic cost: a class with most of p, its p - t, 2 p - t; their scale */
+    double leader[LF_ROWS], d_lead[LF_ROWS], d_lead_lo[LF_ROWS], u_lead[LF_ROWS], up[LF_ROWS]; /* quadratic cost: a class with most of p, its p - t, 2 p - t; their scale */
     double mark[LF_ROWS], at_mark[LF_ROWS]; /* a class (-1: none) whose entry is known from elsewhere, and the entry */
     double result[LF_ROWS];
 } lf_rows;
@@ -83,6 +87,7 @@ typedef struct {
     ptrdiff_t n;           /* classes here */
     ptrdiff_t first;       /* the first one's number */
     const void *x;         /* logits */
+    const void *y;         /* the other logits, or NULL */
     const void *t;         /* soft targets, or NULL */
     const void *v;         /* a direction, or factors, or NULL */
     const void *cw;        /* class weights, or NULL for 1 */
@@ -105,7 +110,9 @@ typedef void (*lf_row_step)(lf_rows *, const lf_options *);
 #define LF_STAGES(S) \
     S(maximum) S(locate) S(exponentials) S(exponentials_times_v) S(one_hot) S(target_sums) \
     S(remainder) S(spread) S(along_v) S(ranking) S(newton_sums) S(quadratic_sums) S(quadratic_v_sums) \
-    S(affine) S(indicator) S(curvature) S(product) S(linear) S(gap) S(weighted_gap) S(newton) S(quadratic_grad) S(quadratic_hess) S(quadratic_hvp)
+    S(affine) S(indicator) S(curvature) S(product) S(linear) S(gap) S(weighted_gap) S(newton) S(quadratic_grad) S(quadratic_hess) S(quadratic_hvp) \
+    S(divergence_balance) S(divergence_sum) S(divergence_mean) S(divergence_v_sum) S(divergence_temperature) \
+    S(divergence_grad) S(divergence_hess) S(divergence_hvp) S(difference)
 
 #define LF_ENUM(name) LF_STAGE_##name,
 enum { LF_STAGES(LF_ENUM) LF_STAGE_COUNT };

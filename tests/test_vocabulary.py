@@ -1,0 +1,210 @@
+"""The kernels' elementary functions (functions.h): the error of each, measured, and the input where it is worst.
+
+The table below is the one place of these bounds. Each error is what all float32 inputs (slow) and a sample of float64's
+show, a few hundredths of it at the input given; the instruction sets with fused multiply-add share one column, and the
+one without has its own.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import multiprocessing
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from exact import mp
+from extended import IS_EXTENDED, Extended, as_extended, ulps
+from test_exhaustive import BLOCK, TASK, sample, unit
+from variants import COMPILED
+
+pytest.importorskip("lossfast.kernels.pointwise", exc_type=ImportError)
+from lossfast.kernels.pointwise import apply_word, words  # noqa: E402
+
+pytestmark = pytest.mark.skipif(not COMPILED, reason="of the compiled backend")
+extended_only = pytest.mark.skipif(not IS_EXTENDED, reason="long double is not longer than double here")
+
+
+def phi(t):
+    """e^t - 1 - t, by its series where that is near 0."""
+    t = np.asarray(t)
+    terms = 28 if t.dtype == Extended else 20
+    near, clipped = t.dtype.type(1), np.clip(t, -1, 1)
+    for n in range(terms, 2, -1):
+        near = 1 + clipped / n * near
+    far = np.where(t == np.inf, t, np.expm1(t) - t)
+    return np.where(np.abs(t) < 0.75, t * t / 2 * near, far)
+
+
+@dataclass(frozen=True)
+class Word:
+    """What a word computes, within which limits, and of both dtypes (error, worst input), with and without fma."""
+
+    functions: tuple[Callable, Callable]  # of arrays in a longer type, and in arbitrary precision
+    limits: tuple[float, float]
+    float32: dict[str, tuple[float, str]]
+    float64: dict[str, tuple[float, str]]
+
+    def function(self, x):
+        with np.errstate(all="ignore"):
+            return np.ascontiguousarray(self.functions[0](x))
+
+    def within(self, x):
+        """Those of the inputs that it is meant for, and NaN."""
+        return x[~((x < self.limits[0]) | (x > self.limits[1]))]
+
+    def worst(self, dtype, isa):
+        return (self.float32 if dtype == np.float32 else self.float64)["plain" if isa == "baseline" else "fma"]
+
+
+MOST = np.finfo(np.float64).max
+WORDS = {
+    "exp": Word(
+        (np.exp, mp.exp),
+        (-np.inf, np.inf),
+        {"fma": (1.012, "-0x1.76da64p+2"), "plain": (0.989, "-0x1.769da2p+2")},
+        {"fma": (0.977, "-0x1.1d609aaf04950p+2"), "plain": (0.947, "-0x1.1fc9a7e460188p+2")},
+    ),
+    "expm1": Word(
+        (np.expm1, mp.expm1),
+        (-np.inf, np.inf),
+        {"fma": (1.466, "0x1.8996aap-2"), "plain": (1.581, "0x1.846412p-2")},
+        {"fma": (1.821, "0x1.7a3d59f78b436p-2"), "plain": (1.959, "0x1.9e491ec86632dp-2")},
+    ),
+    "phi": Word(
+        (phi, lambda t: mp.exp(t) - 1 - t),
+        (-np.inf, np.inf),
+        {"fma": (1.947, "0x1.0fba10p+4"), "plain": (1.991, "-0x1.9856d8p-1")},
+        {"fma": (1.772, "-0x1.98be70033d517p-1"), "plain": (2.061, "-0x1.98d1f1cd236d7p-1")},
+    ),
+    "exp_negative": Word(
+        (lambda a: np.exp(-a), lambda a: mp.exp(-a)),
+        (0, np.inf),
+        {"fma": (1.012, "0x1.76da64p+2"), "plain": (0.989, "0x1.769da2p+2")},
+        {"fma": (0.979, "0x1.1d84b1215ab2fp+2"), "plain": (0.947, "0x1.1ebd6e776b431p+2")},
+    ),
+    "one_minus_exp_negative": Word(
+        (lambda a: -np.expm1(-a), lambda a: -mp.expm1(-a)),
+        (0, np.inf),
+        {"fma": (0.942, "0x1.87f5dep-2"), "plain": (0.914, "0x1.909640p-2")},
+        {"fma": (1.13, "0x1.6a21da2c935c3p-2"), "plain": (1.094, "0x1.73acad597b5acp-2")},
+    ),
+    "log": Word(
+        (np.log, mp.log),
+        (-np.inf, np.inf),
+        {"fma": (0.84, "0x1.69cf3ep+0"), "plain": (0.84, "0x1.69cf3ep+0")},
+        {"fma": (0.844, "0x1.69f518d348545p+0"), "plain": (0.861, "0x1.68c0a63b48997p-1")},
+    ),
+    "log1p": Word(
+        (np.log1p, mp.log1p),
+        (0, np.inf),
+        {"fma": (0.84, "0x1.a73cf8p-2"), "plain": (0.866, "0x1.a1d53ap-2")},
+        {"fma": (0.848, "0x1.a540082ac05ccp-2"), "plain": (0.855, "0x1.9d0bfc77c77cdp-2")},
+    ),
+    "quotient": Word(
+        (lambda x: x / 3, lambda x: x / 3),
+        (-MOST, MOST),
+        {"fma": (0.667, "0x1p-125"), "plain": (0.334, "0x1.e00002p+1")},
+        {"fma": (0.667, "0x1p-1021"), "plain": (1.0, "0x1.ffffffffffffep-1022")},
+    ),
+}
+
+
+def errors(word, x, got, dtype):
+    """In ULP, of each result."""
+    with np.errstate(invalid="ignore"):
+        wide = x.astype(Extended if dtype == np.float64 else np.float64)
+    return ulps(got, WORDS[word].function(wide), dtype)
+
+
+def inputs(word, dtype):
+    """A sample of the word's interval, dense where its branches meet and about the worst inputs known."""
+    parts = [sample(dtype)]
+    random = np.random.default_rng(2)
+    for worst in (*WORDS[word].float32.values(), *WORDS[word].float64.values()):
+        at = dtype(float.fromhex(worst[1]))
+        parts.append(at + np.spacing(at) * np.arange(-50, 51))
+    parts += [random.uniform(-1, 1, 20_000), random.uniform(-3, 3, 20_000), random.uniform(0.5, 2, 20_000)]
+    parts += [10.0 ** random.uniform(-6, 2, 20_000), np.arange(-1100, 1100) * (np.log(2) / 2)]
+    x = np.concatenate([part.astype(dtype) for part in parts])
+    return WORDS[word].within(np.concatenate((x, np.array([np.nan, np.inf, -np.inf], dtype))))
+
+
+def test_every_word_is_in_the_table():
+    assert sorted(words()) == sorted(WORDS)
+
+
+@pytest.mark.parametrize(
+    "dtype", [np.float32, pytest.param(np.float64, marks=extended_only)], ids=["float32", "float64"]
+)
+@pytest.mark.parametrize("word", WORDS)
+def test_a_sample_is_within_the_error_stated(compiled, word, dtype):
+    x = inputs(word, dtype)
+    error, worst = WORDS[word].worst(dtype, compiled.isa)
+    with compiled.chosen():
+        found = errors(word, x, apply_word(word, x), dtype)
+        at = np.array([float.fromhex(worst)], dtype)
+        there = errors(word, at, apply_word(word, at), dtype)[0]
+    top = int(found.argmax())
+    assert found[top] <= error, f"{word} is {found[top]:.4f} ULP off at {float(x[top]).hex()}, not {error}"
+    assert there > error - 0.011, f"{word} is {there:.4f} ULP off at {worst}, where {error} is stated"
+
+
+def examine(word, start):
+    """The worst error on each instruction set in one stretch of all bit patterns; for another process."""
+    found = {}
+    for first in range(start, start + TASK, BLOCK):
+        x = np.arange(first, first + BLOCK, dtype=np.uint32).view(np.float32)
+        x = WORDS[word].within(x)
+        if not x.size:
+            continue
+        with np.errstate(invalid="ignore"):
+            true = WORDS[word].function(x.astype(np.float64))
+        seen = None
+        for variant in COMPILED:
+            with variant.chosen():
+                got = apply_word(word, x)
+            if (bits := got.tobytes()) == seen:
+                continue
+            seen = bits
+            with np.errstate(all="ignore"):
+                off = np.abs(got - true) / unit(true, np.float32)
+                doubtful = ~(off <= 1)
+            off[doubtful] = ulps(got[doubtful], true[doubtful], np.float32)
+            top = int(off.argmax())
+            found[variant.isa] = max(found.get(variant.isa, (0.0, "")), (float(off[top]), float(x[top]).hex()))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(4 * 3600)
+@pytest.mark.parametrize("word", WORDS)
+def test_all_of_float32(word):
+    """Nothing is worse than what is stated."""
+    worst: dict[str, tuple[float, str]] = {}
+    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context) as pool:
+        for found in pool.map(examine, *zip(*((word, start) for start in range(0, 1 << 32, TASK)), strict=True)):
+            for isa, error in found.items():
+                worst[isa] = max(worst.get(isa, (0.0, "")), error)
+    print(word, worst)
+    for isa, (error, at) in worst.items():
+        stated = WORDS[word].worst(np.float32, isa)[0]
+        assert error <= stated, f"{word} on {isa} is {error:.4f} ULP off at {at}, not {stated}"
+
+
+@extended_only
+@pytest.mark.parametrize("word", WORDS)
+def test_the_reference(word):
+    """It is right to a hundredth of a unit of float64."""
+    x = inputs(word, np.float64)
+    x = np.random.default_rng(1).permutation(x[np.isfinite(x)])[:300]
+    found = WORDS[word].function(x.astype(Extended))
+    x, found = x[~np.isnan(found) & (x != 0)], found[~np.isnan(found) & (x != 0)]
+    found = np.where(np.abs(found) > np.finfo(np.float64).max, np.copysign(np.inf, found), found)
+    with mp.workprec(2400):
+        right = np.array([as_extended(WORDS[word].functions[1](mp.mpf(float(v)))) for v in x])
+    assert ulps(found, right, np.float64).max() < 0.01
