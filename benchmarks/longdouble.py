@@ -349,20 +349,21 @@ def _above_its_tangent(t: np.ndarray) -> np.ndarray:
 def divergence(x: np.ndarray, target: np.ndarray) -> tuple[Exact, Exact]:
     """The Kullback-Leibler divergence of the softmax of ``x`` from that of ``target``, and its gradient in ``x``."""
     s = State(x)
-    z, t = target.astype(LD), x.astype(LD)
+    own, other = x.astype(LD), target.astype(LD)
     with np.errstate(all="ignore"):
-        head = z - t
-        back = head - z
-        tail = (z - (head - back)) - (t + back)
-        d = s.deviation(head) + s.deviation(tail)
-        inner = s.mean(_above_its_tangent(d))  # the mean of exp(d), less 1, as that of d is 0
-        value = np.log1p(inner)
-        ratio = np.where(s.p == 0, 0, np.abs(value - d))
-        grad = np.where(s.p == 0, 0, -s.p * d)
-    return Exact(value[:, 0]), Exact(grad, terms=s.p * (ratio + s.mean(ratio)), rule="A14")
+        head = other - own
+        back = head - other
+        tail = (other - (head - back)) - (own + back)
+        lead = np.arange(len(x)), np.argmax(s.p, 1)
+        d = (head - head[lead][:, None]) + (tail - tail[lead][:, None])  # near which the mean is
+        sizes = np.abs(d) + s.mean(np.abs(d))
+        d = d - s.mean(d)
+        value = np.log1p(s.mean(_above_its_tangent(d)))  # the mean of exp(d), less 1, as that of d is 0
+        grad, terms = (np.where(s.p == 0, 0, s.p * y) for y in (-d, sizes))
+    return Exact(value[:, 0]), Exact(grad, terms=terms, rule="A14")
 
 
-#: Losses whose target is other logits: value and gradient.
+#: Losses whose target is a distribution as logits: value and gradient.
 BETWEEN_LOGITS = {"kl_div_from_logits": divergence}
 
 

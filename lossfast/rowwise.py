@@ -225,7 +225,8 @@ def quadratic_softmax_loss(p, q, t, w, total, a, k, kk, d, u):
     """
     miss = _miss(p, q, t)
     value = 0.5 * total * (miss * miss)
-    return value, total * mul0(p, d), total * mul0(p, q * d + p * q - p * u)
+    near = d + p
+    return value, total * mul0(p, d), total * mul0(p, where(p < 0.5, d + p * ((1.0 - near) - u), q * near - p * u))
 
 
 @row_comparison(
@@ -311,8 +312,8 @@ def kl_div_from_logits(p, q, t, w, total, a, k, kk, d, u):
 
 
 def _miss(p, q, t):
-    """``p - t``, without cancellation where t is 0 or 1."""
-    return p * (1.0 - t) - t * q
+    """``p - t``, from q where that has the digits."""
+    return where(p < 0.5, p - t, (1.0 - t) - q)
 
 
 def spread(p, q, t):

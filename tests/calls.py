@@ -265,7 +265,7 @@ def shares(draw: Draw, shape: tuple[int, ...], special: Sequence[float] = SPECIA
     return sprinkle(draw, values, special)
 
 
-def weights(draw: Draw, shape: tuple[int, ...], special: Sequence[float] = (0, 1, -1, 1e-40, 1e300)) -> np.ndarray:
+def weights(draw: Draw, shape: tuple[int, ...], special: Sequence[float] = (0, 1, -1, 1e-40, 6e4)) -> np.ndarray:
     random = random_of(draw)
     values = np.asarray(2 * random.random(shape))
     kind = draw.below(6)
@@ -734,8 +734,13 @@ def draw_targets(build: Builder, x: Array, rows: Rows | None) -> Any:
         shape = () if draw.rarely(6) else x.shape
         wrong = build.flaw("the target's shape", ValueError)
         return build.floating(shares(draw, build.other_shape(x.shape) if wrong else shape))
-    hard = getattr(call.loss, "hard", True)
-    if (draw.below(3) or not call.loss.soft) and hard:
+    if not call.loss.labelled:
+        if build.flaw("integers for logits", TypeError):
+            return build.place(np.zeros(x.shape, int))
+        wrong = build.flaw("the other logits' shape", ValueError)
+        values = numbers(draw, build.other_shape(x.shape) if wrong else x.shape)
+        return build.floating(values, integers=False)
+    if draw.below(3) or not call.loss.soft:
         if build.flaw("the labels' shape", ValueError, TypeError, IndexError):
             return build.place(np.zeros(build.other_shape(rows.rows), int))
         if math.prod(rows.rows) and build.flaw("floating labels", TypeError):

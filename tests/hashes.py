@@ -188,11 +188,9 @@ def calls_of(loss: Any, x: np.ndarray, family: str) -> Iterator[tuple[str, tuple
         if family == "near":
             wide = x.astype(np.float64) + float(ml_dtypes.finfo(dtype).eps) * ends
         targets = {"": wide.astype(dtype), "float64": wide}
-    elif not loss.labelled and loss.kind == "rowwise":
-        others = numbers(family, x.shape, dtype, "others")
-        few = bits(x.shape, "few") % 8 < 3
-        close = np.where(few, x, np.where(np.isfinite(x), x * dtype.type(0.9375), x))
-        targets = {"": others, "close": close, "float64": close.astype(np.float64)}
+    elif loss.kind == "rowwise" and not loss.labelled:
+        wide = x.astype(np.float64) + eighths((rows, C), "other") * np.where(bits((rows, 1), "near") % 2, 1, 2.0**-20)
+        targets = {"": wide.astype(dtype), "float64": wide}
     elif loss.kind == "rowwise":
         labels = (bits((rows,), "label") % C).astype(np.int64)
         targets = {"": labels, "ignored": np.where(bits((rows,), "ignored") % 4 == 0, -100, labels)}
@@ -208,7 +206,8 @@ def calls_of(loss: Any, x: np.ndarray, family: str) -> Iterator[tuple[str, tuple
             yield name, (x, target), {}
             yield f"{name}, everything", (x, target), settings[-1][1]
     if "axis" in loss.shared:
-        yield "axis=0", (np.ascontiguousarray(x.T), *([targets[""].T] if targets else [])), {"axis": 0}
+        turned = [np.ascontiguousarray(array.T) for array in (x, *([targets[""]] if targets else []))]  # labels stay
+        yield "axis=0", tuple(turned), {"axis": 0}
 
 
 def cases(loss: Any, dtype: np.dtype) -> Iterator[Case]:

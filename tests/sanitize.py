@@ -194,7 +194,7 @@ for isa in lf.isas():
         for shape in ((3, 5), (40, 70), (2, 40_000)):
             x = np.ones(shape)[:, ::-1]
             targets = {"rowwise": (np.zeros(shape[0], int),), "pointwise": (x,)}.get(loss.kind, ())
-            if loss.kind == "rowwise" and not getattr(loss, "hard", True):
+            if loss.kind == "rowwise" and not loss.labelled:
                 targets = (x,)
             for y in targets or (None,):
                 loss(x) if y is None else loss.value_and_grad(x, y)
@@ -281,8 +281,7 @@ def hammer(seconds: float) -> None:
         if loss.kind in ("function", "row_function"):
             loss.vjp(x, np.ones_like(loss(x, n_threads=n_threads)), n_threads=n_threads, out=out)
             return
-        hard = loss.kind == "rowwise" and getattr(loss, "hard", True)
-        given = (x, labels if hard else target)
+        given = (x, labels if loss.kind == "rowwise" and loss.labelled else target)
         options = {"sample_weight": weight, "n_threads": n_threads}
         value, _ = loss.value_and_grad(*given, grad_out=out, **options)
         again = loss(*given, **{**options, "n_threads": None})

@@ -144,8 +144,9 @@ def test_01_nan_makes_its_row_nan_and_no_other(loss, width, dtype):
     others = [0, 1, 3, 4]
     labels = np.array([0, 1, 2, 3, 4])
     soft = np.random.default_rng(1).dirichlet(np.ones(width), 5).astype(dtype)
-    given = [labels] if loss.labelled or loss.kind == "row_function" else [soft]
-    for targets in [*given, soft] if getattr(loss, "soft", False) else given:
+    if loss.kind == "rowwise" and not loss.labelled:
+        labels = np.flip(clean, 1)
+    for targets in (labels, soft) if getattr(loss, "soft", False) else (labels,):
         before, after = (every_output(loss, x, targets) for x in (clean, spoilt))
         for name, result in after.items():
             assert np.isnan(result[2]).all(), name
@@ -184,8 +185,9 @@ def test_02_a_class_that_cannot_be_changes_no_other(loss, width, dtype):
     soft = np.random.default_rng(1).dirichlet(np.ones(width), 6).astype(dtype)
     pairs = [(labels, labels - (labels > 2))]
     if loss.kind == "rowwise" and not loss.labelled:
-        pairs = [(np.insert(soft, 2, -INF, axis=1), soft)]
-    elif getattr(loss, "soft", False):
+        other = np.flip(x, 1)
+        pairs = [(np.insert(other, 2, -INF, axis=1), other)]
+    if getattr(loss, "soft", False):
         pairs.append((np.insert(soft, 2, 0, axis=1), soft))
     for with_it, without in pairs:
         results, expected = every_output(loss, masked, with_it), every_output(loss, np.delete(masked, 2, 1), without)
@@ -193,7 +195,7 @@ def test_02_a_class_that_cannot_be_changes_no_other(loss, width, dtype):
             got = results[name]
             if got.ndim == 2 and got.shape[1] == width + 1:
                 left_out = got[:, 2]
-                if name in ("grad", "hess", "proba", "vjp") or name == "grad_target" and not loss.labelled:
+                if name in ("grad", "hess", "proba", "vjp"):
                     assert not left_out.any(), name
                 got = np.delete(got, 2, 1)
             eps = np.finfo(dtype).eps
@@ -352,14 +354,16 @@ def test_10_weight_0_silences_an_infinite_loss(loss, dtype):
             spoilt = np.where(where, x, dtype(nothing))
             assert loss(spoilt, where=where).tobytes() == loss(np.where(where, x, 0), where=where).tobytes()
         return
-    target = np.array([1, 0]) if loss.labelled else np.array([[0, 1, 2], [0, 1, 2]], dtype)
-    if not loss.labelled:
-        x, target = target, x  # infinite where the others have no such class
-    expected = float(loss(x[1:], target[1:]))
-    for options in ({"sample_weight": [0, 1]}, {"class_weight": [1, 0, 1]})[: 1 + loss.labelled]:
-        value, grad = loss.value_and_grad(x, target, reduction="none", **options)
+    if loss.labelled:
+        labels, weights = np.array([1, 0]), ({"sample_weight": [0, 1]}, {"class_weight": [1, 0, 1]})
+    else:  # infinitely far apart
+        x[0], labels, weights = 0, np.array([[0, -INF, 0], [0, 1, 1]], dtype), ({"sample_weight": [0, 1]},)
+        assert loss(x, labels) == INF
+    expected = float(loss(x[1:], labels[1:]))
+    for options in weights:
+        value, grad = loss.value_and_grad(x, labels, reduction="none", **options)
         assert value[0] == 0 and not grad[0].any() and np.isfinite(value).all()
-        assert loss(x, target, **options) == loss.reduce(x, target, **options).mean == pytest.approx(expected, rel=1e-7)
+        assert loss(x, labels, **options) == loss.reduce(x, labels, **options).mean == pytest.approx(expected, rel=1e-7)
 
 
 @each_dtype
@@ -422,7 +426,7 @@ thread = threading.Thread(target=change, daemon=True)
 thread.start()
 until, calls = time.monotonic() + 0.5, 0
 while time.monotonic() < until:
-    for loss in (loss for loss in REGISTRY.values() if loss.labelled):
+    for loss in (loss for loss in REGISTRY.values() if loss.kind == "rowwise"):
         for check in (False, True):
             try:
                 loss.value_and_grad(x, labels, check=check, class_weight=np.ones(8))
@@ -727,7 +731,8 @@ def test_19_arrays_that_are_none_of_functions_and_options(loss):
             with pytest.raises(TypeError, match=what):
                 loss(wrong)
         return
-    target = np.zeros(3, int) if loss.labelled else np.ones((3, 4))
+    labelled = loss.kind == "rowwise" and loss.labelled
+    target = np.zeros(3, int) if labelled else np.ones((3, 4))
     for wrong, what in ((np.ma.ones(3), "masked"), (np.ones(3, complex), "complex"), (np.ones(3, object), "object")):
         for option in ("sample_weight", "class_weight", loss.extra):
             if option in loss._checks:

@@ -222,7 +222,7 @@ SIGNS: tuple[Callable[[np.ndarray], np.ndarray], ...] = (
     np.ones_like,
     lambda value: -np.ones_like(value),
     np.sign,
-    *(lambda value, seed=seed: np.random.default_rng(seed).choice((-1.0, 1.0), value.shape) for seed in range(3)),
+    *(lambda value, seed=seed: np.random.default_rng(seed).choice((-1.0, 1.0), value.shape) for seed in range(10)),
 )
 
 
@@ -251,7 +251,7 @@ def doubled(call: Call, operands: list[Any], options: dict[str, Any], sign: int)
         if np.shape(value) != x.shape:  # labels
             return value
         if position == 0 and call.loss.kind == "rowwise":
-            return twice(value, 0)
+            return twice(value, 0 if call.loss.labelled else 1)
         largest = np.abs(wide(value)).max(axis, keepdims=True, initial=0)
         return twice(np.broadcast_to(largest, x.shape), sign)
 
@@ -286,6 +286,8 @@ def spread_of(call: Call, reference: Variant) -> dict[str, Any]:
                         spread[name] = np.maximum(spread[name], eps * np.abs(np.split(value, 2, axis)[0]))
         # A factor may have lost digits to underflow before it meets large ones.
         factors = [operands[-1] if len(operands) > 2 or call.method in ("vjp", "jvp") else np.ones(1)]
+        if call.loss.kind == "rowwise" and not call.loss.labelled:
+            factors += [np.where(np.isfinite(operand), operand, 0) for operand in operands]
         factors += [options[name] for name in ("sample_weight", "class_weight", "b") if options.get(name) is not None]
         large = math.prod(max(1.0, float(np.nanmax(np.abs(factor), initial=0))) for factor in factors)
         large *= max(1.0, 1 / abs(options.get("denominator") or 1.0))

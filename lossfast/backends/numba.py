@@ -26,13 +26,18 @@ from lossfast._jobs import PointwiseJob, RowwiseJob
 from lossfast._loss import get_loss
 from lossfast._reduction import Sum
 from lossfast.backends.numpy import (
+    FAR,
+    LIFT,
+    UP,
     Rows,
     enter_arithmetic,
     given,
     leave_arithmetic,
     load,
+    pair_product,
     run_pointwise,
     run_rows,
+    split,
     store,
     sum_of,
     weigh_pointwise,
@@ -57,6 +62,7 @@ def _where(condition, a, b):
     return lambda condition, a, b: a if condition else b
 
 
+_split, _pair_product = register_jitable(split), register_jitable(pair_product)
 for _word in (*_words.WORDS, _rowwise._miss):
     register_jitable(_word)
 
@@ -153,18 +159,30 @@ def pointwise(job: PointwiseJob) -> dict[str, Sum]:
 # --------------------------------------------------------------------------------------------------- row kernels
 
 # What is kept of a row, in the columns of one array.
-LEAD, TOP, SHIFT, NAN, EMPTY, REST, REST_LOW, INVERSE, INVERSE_LOW, LOG_REST, OTHERS, LSE, LEAD_P, SEEN = range(14)
-_STATE = 14
+(
+    LEAD,
+    TOP,
+    SHIFT,
+    NAN,
+    EMPTY,
+    REST,
+    REST_LOW,
+    INVERSE,
+    INVERSE_LOW,
+    LOG_REST,
+    OTHERS,
+    OTHERS_UP,
+    LSE,
+    LEAD_P,
+    SEEN,
+    LIFTED,
+) = range(16)
+_STATE = 16
 
 _LOG2E, _LN2_HIGH, _LN2_LOW = 1.4426950408889634, 0.6931471805598903, 5.497923018708371e-14
+_DOWN = 1.0 / UP
+_UP_BITS = 1023 + math.frexp(UP)[1] - 1  # what the exponent of UP is kept as
 _ROUND = 6755399441055744.0  # adding and taking off 1.5 * 2^52 rounds to an integer
-
-
-@register_jitable
-def _split(a):
-    high = 134217729.0 * a
-    high = high - (high - a)
-    return high, a - high
 
 
 @register_jitable
@@ -178,8 +196,9 @@ def _lost_in_product(product, a, b):
 
 @register_jitable
 def _exp(t):
-    """The exponential of t <= 0 in two parts, to 2^-55 relative: Taylor's series on |r| <= ln(2) / 2, to r^13."""
-    t = t if t > -800.0 else -800.0
+    """``UP * exp(t)`` of t <= 0 in two parts, to 2^-55 relative: Taylor's series on |r| <= ln(2) / 2, to r^13."""
+    within = t > -800.0
+    t = t if within else -800.0
     shifted = t * _LOG2E + _ROUND
     k = shifted - _ROUND
     high = t - k * _LN2_HIGH  # exact: the constant has 41 bits
@@ -201,16 +220,14 @@ def _exp(t):
     w = r + square
     e = 1.0 + w
     low += (w - (e - 1.0)) + ((r - w) + square)
-    n = _bits(shifted) - _bits(_ROUND)
-    half = n >> 1
-    # in two steps, so that the result may be subnormal
-    s1, s2 = _double((half + 1023) << 52), _double((n - half + 1023) << 52)
-    return e * s1 * s2, low * s1 * s2
+    scale = _double((_bits(shifted) - _bits(_ROUND) + _UP_BITS) << 52)
+    scale = scale if within else 0.0
+    return e * scale, low * scale
 
 
 @_compile
 def _states(x, masked, mask, bad, exact, temperature, t, tl, e, el, s):
-    """From logits to the state of every row, ``t + tl = (x - max) / T`` and ``e + el`` its exponential."""
+    """From logits to the state of every row, ``t + tl = (x - max) / T`` and ``e + el`` its exponential times `UP`."""
     rows, classes = x.shape
     for i in range(rows):
         top, lead, seen, infinities, nan = -np.inf, 0, 0, 0, False
@@ -230,7 +247,7 @@ def _states(x, masked, mask, bad, exact, temperature, t, tl, e, el, s):
         empty = seen == 0
         nan = nan or infinities > 1 or bad[i] or (top == -np.inf and not empty)
         shift = 0.0 if empty or nan else top
-        s[i, LEAD], s[i, TOP], s[i, SHIFT], s[i, SEEN] = lead, top, shift, seen
+        s[i, LEAD], s[i, TOP], s[i, SHIFT], s[i, SEEN], s[i, LIFTED] = lead, top, shift, seen, 1.0
         s[i, NAN], s[i, EMPTY] = 1.0 if nan else 0.0, 1.0 if empty else 0.0
         if nan or shift == np.inf:
             for c in range(classes):
@@ -286,7 +303,8 @@ def _states(x, masked, mask, bad, exact, temperature, t, tl, e, el, s):
                 rest = total
         total = rest + low
         low = low - (total - rest)
-        rest = total
+        rest_up, low_up = total, low
+        rest, low = total * _DOWN, low * _DOWN
         whole = 1.0 + rest
         back = whole - 1.0
         whole_low = (1.0 - (whole - back)) + (rest - back) + low
@@ -305,23 +323,36 @@ def _states(x, masked, mask, bad, exact, temperature, t, tl, e, el, s):
         lost = (z - (lse - back)) + (log_rest - back) + z_low
         s[i, REST], s[i, REST_LOW], s[i, INVERSE], s[i, INVERSE_LOW] = rest, low, inverse, inverse_low
         s[i, LOG_REST], s[i, LSE] = log_rest, lse + lost if abs(lost) < np.inf else lse
-        s[i, OTHERS] = rest * inverse + (rest * inverse_low + low * inverse)
+        others = rest_up * inverse
+        lost = _lost_in_product(others, rest_up, inverse)
+        s[i, OTHERS_UP] = others + (lost + (rest_up * inverse_low + low_up * inverse))
+        s[i, OTHERS] = s[i, OTHERS_UP] * _DOWN
         s[i, LEAD_P] = inverse + inverse_low
 
 
 @register_jitable
 def _probability(e, el, inverse, inverse_low):
+    """p, `UP` times as large."""
     return e * inverse + (e * inverse_low + el * inverse)
 
 
 @_compile
-def _probabilities(e, el, s, p, q):
-    """p, and ``1 - p`` with its digits."""
+def _probabilities(e, el, s, fine, up, p, q):
+    """p, and ``1 - p`` with its digits; the former `UP` times as large too."""
     rows, classes = e.shape
     for i in range(rows):
         inverse, inverse_low = s[i, INVERSE], s[i, INVERSE_LOW]
+        if fine:  # where p occurs squared: rounded but once
+            inverse_high, more = _split(inverse)
+            more += inverse_low
+            for c in range(classes):
+                high, low = _split(e[i, c])
+                up[i, c] = high * inverse_high + (high * more + (low + el[i, c]) * inverse)
+        else:
+            for c in range(classes):
+                up[i, c] = _probability(e[i, c], el[i, c], inverse, inverse_low)
         for c in range(classes):
-            p[i, c] = _probability(e[i, c], el[i, c], inverse, inverse_low)
+            p[i, c] = up[i, c] * _DOWN
             q[i, c] = 1.0 - p[i, c]
         if classes:
             q[i, int(s[i, LEAD])] = s[i, OTHERS]
@@ -342,7 +373,7 @@ def _labelled(e, el, t, tl, s, label, dead, weight, total, factor, temperature, 
             continue
         k = kk * s[i, LSE] if kk != 0.0 else 0.0
         inverse, inverse_low, lead, f = s[i, INVERSE], s[i, INVERSE_LOW], int(s[i, LEAD]), factor[i]
-        p = _probability(e[i, y], el[i, y], inverse, inverse_low)
+        p = _probability(e[i, y], el[i, y], inverse, inverse_low) * _DOWN
         q = s[i, OTHERS] if y == lead else 1.0 - p
         a = (s[i, LOG_REST] - t[i, y]) - tl[i, y]
         v, g, h = twin(p, q, 1.0, all_w, all_w, a, k, kk, 0.0, 0.0)
@@ -351,23 +382,67 @@ def _labelled(e, el, t, tl, s, label, dead, weight, total, factor, temperature, 
         loss[i] = weight[i] * v if s[i, NAN] == 0.0 else np.nan
         if want & 2:
             for c in range(classes):
-                r = _probability(e[i, c], el[i, c], inverse, inverse_low)
+                r = _probability(e[i, c], el[i, c], inverse, inverse_low) * _DOWN
                 v1, g1, h1 = twin(r, 0.0, 0.0, 0.0, all_w, 0.0, k, kk, 0.0, 0.0)
                 grad[i, c] = f * g1
             grad[i, y] = f * g
         if want & 4:
             f = f / temperature
             for c in range(classes):
-                r = _probability(e[i, c], el[i, c], inverse, inverse_low)
+                r = _probability(e[i, c], el[i, c], inverse, inverse_low) * _DOWN
                 v1, g1, h1 = twin(r, 1.0 - r, 0.0, 0.0, all_w, 0.0, k, kk, 0.0, 0.0)
                 hess[i, c] = f * h1
-            r = _probability(e[i, lead], el[i, lead], inverse, inverse_low)
+            r = _probability(e[i, lead], el[i, lead], inverse, inverse_low) * _DOWN
             v1, g1, h1 = twin(r, s[i, OTHERS], 0.0, 0.0, all_w, 0.0, k, kk, 0.0, 0.0)
             hess[i, lead] = f * h1
 
 
-def _softly(p, q, t, tl, s, soft, w, d, u, dead, weight, total, factor, temperature, z_loss, want, loss, grad, hess):
-    """Loss, gradient and Hessian with a weight for every class."""
+@register_jitable
+def _times(a, b):
+    return 0.0 if a == 0.0 else a * b
+
+
+@register_jitable
+def _lift_row(p, q, up, s, lift, i):
+    """p and 1 - p of a row, ``lift`` times as large."""
+    lead = int(s[i, LEAD])
+    for c in range(p.shape[1]):
+        p[i, c] = up[i, c] * (lift * _DOWN)
+        q[i, c] = lift - p[i, c]
+    q[i, lead] = s[i, OTHERS_UP] * (lift * _DOWN)
+
+
+@register_jitable
+def _scale(a, i, high, low):
+    for c in range(a.shape[1]):
+        a[i, c] = _pair_product(a[i, c], high, low) if low != 0.0 else a[i, c] * high
+
+
+@_compile
+def _units(scale, weight, total, total_low, temperature, quadratic, share, units):
+    """Factors of gradient and second derivatives, each in two parts; ``share`` is of the total what they lack."""
+    for i in range(len(total)):
+        high, low = scale * weight[i], 0.0
+        share[i] = 1.0 if quadratic else total[i]
+        if quadratic:
+            low = _lost_in_product(high, scale, weight[i])
+            product = high * total[i]
+            low = _lost_in_product(product, high, total[i]) + (high * total_low[i] + low * total[i])
+            high = product
+        elif total[i] != total[i]:  # a NaN among the weights of a row's classes makes it NaN, whatever they meet
+            high = np.nan
+        for power in range(2):
+            if temperature != 1.0:
+                quotient = high / temperature
+                product = quotient * temperature
+                if quadratic:
+                    low = (((high - product) - _lost_in_product(product, quotient, temperature)) + low) / temperature
+                high = quotient
+            units[2 * power, i], units[2 * power + 1, i] = high, low if abs(low) < np.inf else 0.0
+
+
+def _softly(p, q, up, t, tl, s, soft, w, d, u, dead, weight, total, share, units, z_loss, want, loss, grad, hess):
+    """Loss, gradient and Hessian with a weight for every class; ``share`` is of the total what the units have not."""
     rows, classes = p.shape
     kk = 2.0 * z_loss
     for i in range(rows):
@@ -379,12 +454,14 @@ def _softly(p, q, t, tl, s, soft, w, d, u, dead, weight, total, factor, temperat
                 hess[i, :] = 0.0
             continue
         k = kk * s[i, LSE] if kk != 0.0 else 0.0
-        f, log_rest, all_w = factor[i], s[i, LOG_REST], total[i]
+        log_rest, all_w, lift = s[i, LOG_REST], share[i], s[i, LIFTED]
         high = low = 0.0
         if want & 1:
+            if lift != 1.0:
+                _lift_row(p, q, up, s, lift, i)
             for c in range(classes):
                 a = (log_rest - t[i, c]) - tl[i, c]
-                v, g, h = twin(p[i, c], q[i, c], soft[i, c], w[i, c], all_w, a, k, kk, 0.0, 0.0)
+                v, g, h = twin(p[i, c], q[i, c], soft[i, c], w[i, c], total[i], a, k, kk, 0.0, 0.0)
                 sum_ = high + v
                 back = sum_ - high
                 lost = (high - (sum_ - back)) + (v - back)
@@ -393,20 +470,30 @@ def _softly(p, q, t, tl, s, soft, w, d, u, dead, weight, total, factor, temperat
             high += low
             if kk != 0.0:
                 high += z_loss * (s[i, LSE] * s[i, LSE])
-            loss[i] = weight[i] * high if s[i, NAN] == 0.0 else np.nan
+            loss[i] = weight[i] * high / lift / lift if s[i, NAN] == 0.0 else np.nan
+            if lift != 1.0:
+                _lift_row(p, q, up, s, 1.0, i)
         if want & 2:
+            f_low = units[1, i] / lift
+            f = units[0, i] / lift if f_low == 0.0 else 1.0
             for c in range(classes):
                 v, g, h = twin(p[i, c], q[i, c], soft[i, c], w[i, c], all_w, 0.0, k, kk, d[i, c], u[i, c])
                 grad[i, c] = f * g
+            if f_low != 0.0:
+                _scale(grad, i, units[0, i] / lift, f_low)
         if want & 4:
+            f_low = units[3, i]
+            f = units[2, i] if f_low == 0.0 else 1.0
             for c in range(classes):
-                v, g, h = twin(p[i, c], q[i, c], soft[i, c], w[i, c], all_w, 0.0, k, kk, d[i, c], u[i, c])
-                hess[i, c] = f / temperature * h
+                v, g, h = twin(p[i, c], q[i, c], soft[i, c], w[i, c], all_w, 0.0, k, kk, d[i, c] / lift, u[i, c] / lift)
+                hess[i, c] = f * h
+            if f_low != 0.0:
+                _scale(hess, i, units[2, i], f_low)
 
 
 @register_jitable
-def _total(a, i):
-    """Sum of a row in two parts, added up."""
+def _total_pair(a, i):
+    """Sum of a row in two parts."""
     high = low = 0.0
     for c in range(a.shape[1]):
         sum_ = high + a[i, c]
@@ -414,45 +501,73 @@ def _total(a, i):
         lost = (high - (sum_ - back)) + (a[i, c] - back)
         low += lost if abs(lost) < np.inf else 0.0
         high = sum_
-    return high + low
+    total = high + low
+    return total, low - (total - high) if abs(total) < np.inf else 0.0
+
+
+@register_jitable
+def _total(a, i):
+    return _total_pair(a, i)[0]
 
 
 @_compile
-def _totals(a, out):
+def _totals(a, out, lost):
     for i in range(len(a)):
-        out[i] = _total(a, i)
+        out[i], lost[i] = _total_pair(a, i)
 
 
-def _spreads(p, q, soft, d, u):
+def _spreads(p, q, up, s, soft, total, alone, d, u):
+    """Deviations, `LIFTED` times as large: where they are tiny as the likeliest class has all the weight."""
     for i in range(p.shape[0]):
+        lead = int(s[i, LEAD])
+        if s[i, OTHERS] < 0.25 / LIFT and soft[i, lead] == 1.0 and total[i] == alone[lead]:
+            s[i, LIFTED] = LIFT
+            _lift_row(p, q, up, s, LIFT, i)
         for c in range(p.shape[1]):
             d[i, c], u[i, c] = twin(p[i, c], q[i, c], soft[i, c])
+        if s[i, LIFTED] != 1.0:
+            _lift_row(p, q, up, s, 1.0, i)
+
+
+@register_jitable
+def _mean(p, up, u, pivot, i, work):
+    """``sum p (u - pivot)`` of row i, of the classes that are not out of reach."""
+    for c in range(p.shape[1]):
+        work[i, c] = up[i, c] * (u[i, c] - pivot) if p[i, c] != 0.0 else 0.0
+    mean = _total(work, i) * _DOWN
+    if not abs(mean) < np.inf:  # it may have been too much for what is scaled
+        for c in range(p.shape[1]):
+            work[i, c] = _times(p[i, c], u[i, c] - pivot)
+        mean = _total(work, i)
+    return mean
 
 
 @_compile
-def _centre(p, s, u, mean, work):
+def _centre(p, up, s, u, mean, work):
     """Take the mean under p off every row, relative to the value of a class that has most of the weight."""
     for i in range(p.shape[0]):
         pivot = u[i, int(s[i, LEAD])] if s[i, LEAD_P] > 0.5 else 0.0
-        for c in range(p.shape[1]):
-            work[i, c] = p[i, c] * (u[i, c] - pivot) if p[i, c] != 0.0 else 0.0
-        above = _total(work, i)
+        above = _mean(p, up, u, pivot, i, work)
         mean[i] = pivot + above
+        back = mean[i] - pivot
+        low = (pivot - (mean[i] - back)) + (above - back)
         for c in range(p.shape[1]):
-            u[i, c] = (u[i, c] - pivot) - above
+            u[i, c] = (u[i, c] - mean[i]) - low
 
 
-def _along(p, s, total, factor, temperature, z_loss, v, pv, d, u, dead, work, out):
+def _along(p, s, share, units, z_loss, v, pv, d, u, dead, work, out):
     """The Hessian times v, which has been centred."""
     kk = 2.0 * z_loss
     for i in range(p.shape[0]):
-        k = kk * s[i, LSE] if kk != 0.0 else 0.0
+        k, lift = kk * s[i, LSE] if kk != 0.0 else 0.0, s[i, LIFTED]
         for c in range(p.shape[1]):
-            work[i, c] = p[i, c] * v[i, c] * u[i, c] if p[i, c] != 0.0 else 0.0
+            work[i, c] = p[i, c] * v[i, c] * (u[i, c] / lift) if p[i, c] != 0.0 else 0.0
         uv = _total(work, i)
-        f = factor[i] / temperature
         for c in range(p.shape[1]):
-            out[i, c] = 0.0 if dead[i] else f * twin(p[i, c], total[i], v[i, c], pv[i], k, kk, d[i, c], u[i, c], uv)
+            out[i, c] = twin(p[i, c], share[i], v[i, c], pv[i], k, kk, d[i, c] / lift, u[i, c] / lift, uv)
+        _scale(out, i, units[2, i], units[3, i])
+        if dead[i]:
+            out[i, :] = 0.0
 
 
 @register_jitable
@@ -492,25 +607,24 @@ def _newton(p, s, total, factor, temperature, z_loss, ridge, grad, dead, work, o
             out[i, c] = 0.0 if dead[i] else 0.0 - _ratio(step, a * p[i, c] + ridge)
 
 
-@register_jitable
-def _times(a, b):
-    return 0.0 if a == 0.0 else a * b
-
-
 @_compile
-def _temperature_slope(p, t, s, w, total, factor, temperature, z_loss, dead, work, out):
+def _temperature_slope(p, up, x, t, s, w, factor, temperature, z_loss, dead, gap, work, out):
     """The derivative in the temperature of cross-entropy."""
     for i in range(p.shape[0]):
-        for c in range(p.shape[1]):
-            work[i, c] = _times(p[i, c], -t[i, c] * temperature)
-        mean = _total(work, i)
-        for c in range(p.shape[1]):
-            # of w (mean - distance) the sum: a class with all the weight loses nothing
-            work[i, c] = _times(w[i, c], mean + t[i, c] * temperature)
-        change = _total(work, i)
-        if z_loss != 0.0:
-            change -= 2.0 * z_loss * s[i, LSE] * (s[i, SHIFT] - mean)
-        value = factor[i] / temperature * change
+        value = np.inf
+        for far in (1.0, FAR):
+            if abs(value) < np.inf or (far != 1.0 and s[i, SHIFT] == np.inf):
+                break
+            for c in range(p.shape[1]):
+                gap[i, c] = -t[i, c] * temperature if far == 1.0 else s[i, SHIFT] * far - x[i, c] * far
+            mean = _mean(p, up, gap, 0.0, i, work)
+            for c in range(p.shape[1]):
+                # of w (mean - gap) the sum: a class with all the weight loses nothing
+                work[i, c] = _times(w[i, c], mean - gap[i, c])
+            change = _total(work, i)
+            if z_loss != 0.0:
+                change -= 2.0 * z_loss * s[i, LSE] * (s[i, SHIFT] * far - mean)
+            value = factor[i] / temperature * change / far
         out[i] = 0.0 if dead[i] else value if s[i, NAN] == 0.0 else np.nan
 
 
@@ -529,11 +643,27 @@ def _ranking(x, s, true, ignored, margin, rank):
 
 
 @_compile
-def _entropies(p, t, s, work, out):
+def _entropies(p, up, t, s, work, out):
     for i in range(p.shape[0]):
-        for c in range(p.shape[1]):
-            work[i, c] = _times(p[i, c], -t[i, c])
-        out[i] = s[i, LOG_REST] + _total(work, i)
+        out[i] = s[i, LOG_REST] - _mean(p, up, t, 0.0, i, work)
+
+
+@_compile
+def _far_losses(x, s, label, w, total, weight, temperature, z_loss, dead, work, loss):
+    """Again the cross-entropies that are infinite: on the way only, perhaps."""
+    for i in range(len(loss)):
+        if abs(loss[i]) < np.inf or s[i, NAN] != 0.0 or s[i, SHIFT] == np.inf or dead[i]:
+            continue
+        shift, rest = s[i, SHIFT] * FAR, s[i, LOG_REST] * FAR
+        if w.size:
+            for c in range(x.shape[1]):
+                work[i, c] = _times(w[i, c], (shift - x[i, c] * FAR) / temperature + rest)
+            far = _total(work, i)
+        else:
+            far = _times(total[i], (shift - x[i, label[i]] * FAR) / temperature + rest)
+        if z_loss != 0.0:
+            far += z_loss * (FAR * s[i, LSE] * s[i, LSE])
+        loss[i] = weight[i] * far / FAR
 
 
 @_compile
@@ -567,12 +697,13 @@ def _rows(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:
         if name in job.totals:
             totals[name] = values
 
-    work: Any = None  # these three, and v and mean_v below, are arrays where something wanted needs them
+    work: Any = None  # these four, and v and mean_v below, are arrays where something wanted needs them
+    up: Any = None
     p: Any = None
     q: Any = None
     if wanted - _WITHOUT_P or job.target is not None or job.loss == "quadratic_softmax_loss" or job.label_smoothing > 0:
-        work, p, q = np.empty(shape), np.empty(shape), np.empty(shape)
-        _probabilities(e, el, s, p, q)
+        work, up, p, q = np.empty(shape), np.empty(shape), np.empty(shape), np.empty(shape)
+        _probabilities(e, el, s, job.loss == "quadratic_softmax_loss", up, p, q)
 
     if "lse" in out:
         give("lse", s[:, LSE])
@@ -584,7 +715,7 @@ def _rows(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:
         give("proba", p)
     if "entropy" in out:
         entropy = np.empty(n)
-        _entropies(p, t, s, work, entropy)
+        _entropies(p, up, t, s, work, entropy)
         give("entropy", entropy)
     if "log_proba" in out:
         logs = np.empty(shape)
@@ -601,11 +732,11 @@ def _rows(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:
                 np.copyto(v, 0.0, where=~mask)
             if "vjp" in out and job.loss == "log_softmax":
                 _totals_of_v = np.empty(n)
-                _totals(v, _totals_of_v)
+                _totals(v, _totals_of_v, np.empty(n))
                 give("vjp", (v - _mul0(p, _totals_of_v[:, None])) / T)
             mean_v = np.empty(n)
             if wanted - {"vjp"} or job.loss != "log_softmax":
-                _centre(p, s, v, mean_v, work)
+                _centre(p, up, s, v, mean_v, work)
         if job.loss == "softmax":
             for name in ("vjp", "jvp"):
                 if name in out:
@@ -618,17 +749,16 @@ def _rows(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:
             give("vjp", _mul0(p, v[:, None]))
 
     if rows.label is not None or job.target is not None:
-        _losses(job, rows, wanted, give, (x, t, tl, e, el, s, p, q, v, mean_v, work, mask))
+        _losses(job, rows, wanted, give, (x, t, tl, e, el, s, up, p, q, v, mean_v, work, mask))
     return totals
 
 
 def _losses(job: RowwiseJob, rows: Rows, wanted: set[str], give: Callable[[str, np.ndarray], None], state: Any) -> None:
     """What of the outputs has to do with targets."""
-    x, t, tl, e, el, s, p, q, v, mean_v, work, mask = state
+    x, t, tl, e, el, s, up, p, q, v, mean_v, work, mask = state
     n, T, label = rows.n, job.temperature, rows.label
     shape, nan = x.shape, s[:, NAN] != 0
     dead = rows.ignored | (s[:, EMPTY] != 0) | (rows.weight == 0)
-    factor = job.scale * rows.weight / T
     quadratic = job.loss == "quadratic_softmax_loss"
     hard = label is not None and not quadratic and job.label_smoothing == 0
     every = np.arange(n)
@@ -649,10 +779,14 @@ def _losses(job: RowwiseJob, rows: Rows, wanted: set[str], give: Callable[[str, 
             soft += share if job.where is None else np.where(mask, share, 0.0)
         w = soft if job.class_weight is None else soft * job.class_weight
     if rows.label is not None and job.label_smoothing == 0:
-        total = np.ones(n) if job.class_weight is None else job.class_weight[label]
+        total, total_low = np.ones(n) if job.class_weight is None else job.class_weight[label], np.zeros(n)
     else:
         total = np.empty(n)
-        _totals(w, total)
+        total_low = np.empty(n)
+        _totals(w, total, total_low)
+    share, units = np.empty(n), np.empty((4, n))
+    _units(job.scale, rows.weight, total, total_low, T, quadratic, share, units)
+    factor = units[0]
 
     loss = np.empty(n)
     grad = np.empty(shape) if not {"grad", "newton_step"}.isdisjoint(wanted) else _NONE
@@ -666,17 +800,21 @@ def _losses(job: RowwiseJob, rows: Rows, wanted: set[str], give: Callable[[str, 
     else:
         if quadratic:
             d, u, mean = np.empty(shape), np.empty(shape), np.empty(n)
-            _bind(_spreads, spread)(p, q, soft, d, u)
-            _centre(p, s, d, mean, work)
-            _centre(p, s, u, mean, work)
+            alone = np.ones(shape[1]) if job.class_weight is None else job.class_weight
+            _bind(_spreads, spread)(p, q, up, s, soft, total, alone, d, u)
+            _centre(p, up, s, d, mean, work)
+            _centre(p, up, s, u, mean, work)
         else:
             d = u = p  # cross-entropy has no use for them
         if want:
             kernel = _bind(_softly, get_loss(job.loss).twin)
-            kernel(
-                p, q, t, tl, s, soft, w, d, u, dead, rows.weight, total, factor, T, job.z_loss, want, loss, grad, hess
-            )
+            targets = (soft, w, d, u, dead, rows.weight, total, share, units, job.z_loss)
+            kernel(p, q, up, t, tl, s, *targets, want, loss, grad, hess)
     if "loss" in wanted:
+        if not (quadratic or np.isfinite(loss).all()):
+            some = _NONE if hard else w
+            y, spare = every if label is None else label, np.empty(shape)
+            _far_losses(x, s, y, some, total, rows.weight, T, job.z_loss, dead, spare, loss)
         give("loss", loss)
     if "grad" in wanted:
         give("grad", grad)
@@ -697,13 +835,18 @@ def _losses(job: RowwiseJob, rows: Rows, wanted: set[str], give: Callable[[str, 
         scale = (job.scale * rows.weight)[:, None] * (1.0 - job.label_smoothing)
         if job.class_weight is not None:
             scale = scale * job.class_weight
-        give("grad_target", np.where(dead[:, None], 0.0, np.where(nan[:, None], np.nan, _mul0(scale, above))))
+        above = _mul0(scale, above)
+        if not np.isfinite(above).all():
+            shift = s[:, SHIFT, None]
+            far = _mul0(scale, (shift * FAR - x * FAR) / T + s[:, LOG_REST, None] * FAR) / FAR
+            above = np.where(np.isfinite(above) | (shift == np.inf), above, far)
+        give("grad_target", np.where(dead[:, None], 0.0, np.where(nan[:, None], np.nan, above)))
     if "hvp" in wanted:
         result = np.empty(shape)
         if d is _NONE:
             d = u = p
         kernel = _bind(_along, ALONG[job.loss])
-        kernel(p, s, total, factor, T, job.z_loss, v, mean_v, d, u, dead, work, result)
+        kernel(p, s, share, units, job.z_loss, v, mean_v, d, u, dead, work, result)
         give("hvp", result)
     if "newton_step" in wanted:
         result = np.empty(shape)
@@ -711,7 +854,7 @@ def _losses(job: RowwiseJob, rows: Rows, wanted: set[str], give: Callable[[str, 
         give("newton_step", result)
     if "grad_temperature" in wanted:
         slope = np.empty(n)
-        _temperature_slope(p, t, s, w, total, factor, T, job.z_loss, dead, work, slope)
+        _temperature_slope(p, up, x, t, s, w, factor, T, job.z_loss, dead, np.empty(shape), work, slope)
         give("grad_temperature", slope)
 
 

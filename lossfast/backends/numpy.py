@@ -32,6 +32,13 @@ BLOCK = 4096
 #: Entries of a slice, the unit of work of a thread.
 SLICE = 1 << 16
 
+#: Exponentials of float64 rows are kept this much larger, so that sums of the smallest ones keep their digits.
+UP = 2.0**160
+#: Deviations from the mean that are all tiny are kept this much larger, so that their squares keep theirs.
+LIFT = 2.0**300
+#: Sums that overflow on the way are taken this much smaller.
+FAR = 2.0**-64
+
 Spots = list[tuple[tuple[Any, ...], int, int]]
 
 
@@ -103,16 +110,68 @@ def two_sum(a: Any, b: Any) -> tuple[Any, Any]:
     return s, np.where(lost == lost, lost, 0.0)
 
 
+def split(a: Any) -> tuple[Any, Any]:
+    """Two halves, whose products are exact."""
+    high = 134217729.0 * a
+    high = high - (high - a)
+    return high, a - high
+
+
 def two_product(a: Any, b: Any) -> tuple[Any, Any]:
     """``a * b`` rounded, and what the rounding lost (0 where splitting overflows)."""
     product = a * b
-    high = 134217729.0 * a
-    a1 = high - (high - a)
-    high = 134217729.0 * b
-    b1 = high - (high - b)
-    a2, b2 = a - a1, b - b1
+    (a1, a2), (b1, b2) = split(a), split(b)
     lost = a2 * b2 - (((product - a1 * b1) - a2 * b1) - a1 * b2)
     return product, np.where(np.isfinite(lost), lost, 0.0)
+
+
+#: ln 2 in two parts, of which the first has 41 bits; and what makes an exponent of UP's that of a double.
+LN2_HIGH, LN2_LOW, UP_BITS = 0.6931471805598903, 5.497923018708371e-14, 1023 + math.frexp(UP)[1] - 1
+#: Of Taylor's series of the exponential, from r^13 down to r^2.
+TAYLOR = tuple(1.0 / math.factorial(n) for n in range(13, 1, -1))
+
+
+def exp_pair(t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """``UP * exp(t)`` for t <= 0 in two parts, to 2^-55 relative."""
+    within = ~(t <= -800.0)  # or NaN
+    t = np.where(within, t, 0.0)
+    k = np.rint(t * (1.0 / math.log(2.0)))
+    high = t - k * LN2_HIGH
+    low = k * LN2_LOW
+    r = high - low
+    low = (high - r) - low
+    square = np.full_like(r, TAYLOR[0])
+    for factor in TAYLOR[1:]:
+        square *= r
+        square += factor
+    square *= r * r
+    w = r + square
+    e = 1.0 + w
+    low += (w - (e - 1.0)) + ((r - w) + square)
+    scale = ((k.astype(np.int64) + UP_BITS) << 52).view(np.float64)
+    scale *= within
+    e *= scale
+    low *= scale
+    return e, low
+
+
+def pair_product(a: np.ndarray, high: np.ndarray, low: np.ndarray) -> np.ndarray:
+    """``a (high + low)``, rounded but once."""
+    (a1, a2), (b1, b2) = split(a), split(high)
+    return a1 * b1 + (a2 * b1 + a * (b2 + low))
+
+
+def derivative_units(job: RowwiseJob, weight: np.ndarray, total: Any, total_low: Any, power: int) -> tuple[Any, Any]:
+    """``scale weight total / T^power`` of every row in two parts: the factor of the quadratic cost's derivatives."""
+    unit, low = two_product(job.scale, weight)
+    whole, lost = two_product(unit, total)
+    low = lost + (unit * total_low + low * total)
+    T = np.full(1, job.temperature)
+    for _ in range(power if job.temperature != 1 else 0):
+        quotient = whole / T
+        product, lost = two_product(quotient, T)
+        whole, low = quotient, (((whole - product) - lost) + low) / T
+    return whole, np.where(np.isfinite(low), low, 0.0)
 
 
 def tree_sum(high: np.ndarray, low: np.ndarray | None = None, exact: bool = True) -> tuple[np.ndarray, Any]:
@@ -142,6 +201,16 @@ def tree_sum(high: np.ndarray, low: np.ndarray | None = None, exact: bool = True
     low = np.where(np.isfinite(low), low, 0.0)
     s = total + low
     return s, np.where(np.isfinite(s), low - (s - total), 0.0)
+
+
+def exp_up(t: np.ndarray) -> np.ndarray:
+    """``UP * exp(t)`` for t <= 0, with all its digits."""
+    e = np.exp(t)
+    e *= UP
+    if np.any(t < -690.0):
+        deep = (t < -690.0) & (t > -1024.0)
+        e[deep] = np.exp(t[deep] + 652.0) * float.fromhex("0x1.4933f2d676e53p-781")  # UP exp(-652), exact to 2^-64
+    return e
 
 
 def sum_of(values: np.ndarray) -> Sum:
@@ -335,18 +404,17 @@ def _likelihood(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:
     value, grad, _ = get_loss(job.loss).twin(0.0, 0.0, 1.0, weight, weight, -x + 0.0, 0.0, 0.0, 0.0, 0.0)
     loss = np.where(dead, 0.0, rows.weight * value)
     grad = np.where(dead, 0.0, job.scale * rows.weight / job.temperature * np.where(rows.bad, np.nan, grad))
+    flat = np.where(dead, 0.0, np.where(rows.bad | (rows.weight != rows.weight), np.nan, 0.0))
     if "loss" in job.outputs:
         store(job.outputs["loss"], rows.at, loss)
     for first in range(0, rows.classes, BLOCK):
         columns = slice(first, min(first + BLOCK, rows.classes))
         mine = np.nonzero((label >= columns.start) & (label < columns.stop))[0]
-        part = np.zeros((n, columns.stop - first))
+        part = np.empty((n, columns.stop - first))
         for name in ("grad", "hess"):
             if name in job.outputs:
-                part[rows.bad] = np.nan
-                part[mine, label[mine] - first] = (
-                    grad[mine] if name == "grad" else np.where(rows.bad, np.nan, 0.0)[mine]
-                )
+                part[...] = flat[:, None]
+                part[mine, label[mine] - first] = (grad if name == "grad" else flat)[mine]
                 store(job.outputs[name], rows.at, part, columns)
     return {"loss": loss} if "loss" in job.totals else {}
 
@@ -354,7 +422,7 @@ def _likelihood(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:
 class _Chunk:
     """Some classes of some rows, class by row: what was loaded of them, and what has been made of it."""
 
-    __slots__ = ("columns", "e", "el", "mask", "other", "p", "t", "tl", "v", "w", "x", "b", "soft")
+    __slots__ = ("columns", "e", "el", "mask", "other", "p", "t", "tl", "v", "w", "x", "b", "s", "soft")
 
     columns: slice
     x: np.ndarray
@@ -367,6 +435,7 @@ class _Chunk:
     e: Any
     el: Any
     p: Any
+    s: Any
     soft: Any
     w: Any
     other: Any  # the same classes of the other logits
@@ -381,6 +450,8 @@ class _Softmax:
         self.every = np.arange(rows.n)
         # float64 input leaves the error of x - max to show in the results, as a comparison does; float32 does not
         self.exact = job.compute == np.float64 or job.logits_q is not None
+        self.up = UP if self.exact else 1.0
+        self.fine = self.exact and job.loss == "quadratic_softmax_loss"  # p occurs squared there
         self.order: Literal["C", "F"] = "F" if rows.classes >= 256 else "C"
         self.ranges = [slice(c, min(c + BLOCK, rows.classes)) for c in range(0, rows.classes, BLOCK)]
         self.kept: _Chunk | None = None
@@ -414,7 +485,7 @@ class _Softmax:
             return self.kept
         job, chunk = self.job, _Chunk()
         chunk.columns = columns
-        chunk.mask = chunk.b = chunk.v = chunk.t = chunk.e = chunk.p = chunk.w = chunk.soft = None
+        chunk.mask = chunk.b = chunk.v = chunk.t = chunk.e = chunk.p = chunk.s = chunk.w = chunk.soft = None
         chunk.x = self._array(job.logits, columns)
         if job.where is not None:
             chunk.mask = self._array(job.where, columns, bool)
@@ -491,6 +562,8 @@ class _Softmax:
                 infinities += np.count_nonzero(chunk.x == np.inf, axis=0)
             if chunk.mask is not None:
                 self.unmasked += np.count_nonzero(chunk.mask, axis=0)
+            if chunk.b is not None and np.abs(chunk.b).max() > 2.0**600:  # already as large as may be
+                self.up = 1.0
             if ranked:
                 soft = self._array(given(job.target), chunk.columns)
                 if chunk.mask is not None:
@@ -506,7 +579,7 @@ class _Softmax:
         self.nan = self.shift_by != self.shift_by
 
     def shifted(self, chunk: _Chunk) -> None:
-        """``t + tl = (x - max) / T`` and ``e + el`` its exponential."""
+        """``t + tl = (x - max) / T`` and ``e + el`` its exponential, ``up`` times as large."""
         if chunk.e is not None:
             return
         x, m, T = chunk.x, self.shift_by, self.job.temperature
@@ -525,14 +598,18 @@ class _Softmax:
         if self.limit.any():
             np.copyto(t, np.where(x == np.inf, 0.0, -np.inf), where=self.limit & ~self.nan)
         chunk.t, chunk.tl = t, tl
-        chunk.e = np.exp(t)
+        if self.fine:
+            chunk.e, chunk.el = exp_pair(t)
+            chunk.el += chunk.e * tl
+            return
+        chunk.e = np.exp(t) if self.up == 1 else exp_up(t)
         chunk.el = None if tl is None else chunk.e * tl
 
     def _exponentials(self) -> None:
         """The sum of the others in two parts, and what follows from it."""
         job, n = self.job, self.n
         rest, low = np.zeros(n), np.zeros(n)
-        lead, lead_b = np.ones(n), np.ones(n)
+        lead, lead_b = np.full(n, self.up), np.ones(n)
         self.total, total_low = np.zeros(n), np.zeros(n)
         self.second = np.full(n, -np.inf)
         self.true_x, self.true_t, self.true_tl = np.full(n, np.nan), np.full(n, np.nan), np.zeros(n)
@@ -570,16 +647,18 @@ class _Softmax:
                 s, sl = tree_sum(chunk.w)
                 self.total, lost = two_sum(self.total, s)
                 total_low += lost + sl
-        self.total = self.total + np.where(np.isfinite(total_low), total_low, 0.0)
+        self.total, self.total_low = two_sum(self.total, np.where(np.isfinite(total_low), total_low, 0.0))
         if job.labels is not None and not self.soft:
             self.total = np.ones(n) if job.class_weight is None else job.class_weight[self.rows.label]
+            self.total_low = np.zeros(n)
         if job.b is not None:
             # rest + (b - 1), so that the logarithm of a sum near 1 keeps its digits
             above, lost = two_sum(lead_b, np.full(1, -1.0))
+            low += self.up * lost
+            rest, lost = two_sum(rest, self.up * above)
             low += lost
-            rest, lost = two_sum(rest, above)
-            low += lost
-        self.rest, self.rest_low = two_sum(rest, low)
+        rest, rest_low = two_sum(rest, low)
+        self.rest, self.rest_low = rest / self.up, rest_low / self.up
         whole, lost = two_sum(np.where(self.empty, 0.0, 1.0), self.rest)
         self.whole, low = two_sum(whole, lost + self.rest_low)
         inverse = 1.0 / self.whole
@@ -596,7 +675,9 @@ class _Softmax:
             )
         else:
             self.log_rest = np.log1p(self.rest) + self.rest_low / (1.0 + self.rest)
-        self.others = self.rest * self.inverse + (self.rest * self.inverse_low + self.rest_low * self.inverse)
+        others, lost = two_product(rest, self.inverse) if self.fine else (rest * self.inverse, 0.0)
+        self.others_up = others + (lost + (rest * self.inverse_low + rest_low * self.inverse))
+        self.others = self.others_up / self.up
         z = self.shift_by / job.temperature
         lse, low = two_sum(z, self.log_rest)
         if job.temperature != 1:
@@ -606,15 +687,26 @@ class _Softmax:
         lse = np.where(self.limit & ~self.nan, np.inf, lse)
         self.lse = np.where(self.empty | ((self.top == -np.inf) & ~self.rows.bad), -np.inf, lse)
         if self.true is not None and job.loss in ALONG:
-            self.true_p = self.probability(self.true_e, self.true_el if self.exact else None)
+            self.true_p = self.probability(self.true_e, self.true_el if self.exact else None) / self.up
             self.true_q = np.where(self.true == self.leader, self.others, 1.0 - self.true_p)
             self.true_a = self.above(self.true_t, self.true_tl)
-        self.lead_p = self.probability(lead, None)
+        self.lead_p = self.probability(lead, None) / self.up
         self.lead_v = self.pivot(self.lead_v)
 
     def probability(self, e: np.ndarray, el: np.ndarray | None) -> np.ndarray:
+        """p, ``up`` times as large."""
         if not self.exact:
             return e * self.inverse
+        if self.fine:
+            high, low = split(e)
+            inverse, inverse_low = split(self.inverse)
+            if el is not None:
+                low += el
+            low *= self.inverse
+            low += high * (inverse_low + self.inverse_low)
+            high *= inverse
+            high += low
+            return high
         low = e * self.inverse_low
         if el is not None:
             low += el * self.inverse
@@ -629,10 +721,17 @@ class _Softmax:
     def entries(self, chunk: _Chunk) -> np.ndarray:
         """p of every class."""
         if chunk.p is None:
-            chunk.p = self.probability(chunk.e, chunk.el)
-            if chunk.b is not None:
-                chunk.p *= chunk.b
+            scaled = self.scaled(chunk)
+            chunk.p = scaled if self.up == 1 else scaled * (1.0 / self.up)
         return chunk.p
+
+    def scaled(self, chunk: _Chunk) -> np.ndarray:
+        """p of every class, ``up`` times as large."""
+        if chunk.s is None:
+            chunk.s = self.probability(chunk.e, chunk.el)
+            if chunk.b is not None:
+                chunk.s *= chunk.b
+        return chunk.s
 
     def complement(self, chunk: _Chunk) -> np.ndarray:
         """1 - p of every class: only at the largest can it be small, and there it is the share of the others."""
@@ -646,13 +745,28 @@ class _Softmax:
 
     def mean_of(self, make: Callable[[_Chunk], np.ndarray], lead: np.ndarray) -> np.ndarray:
         """``sum p (u - lead)``: what a mean under p lies above the pivot."""
-        high, low = np.zeros(self.n), np.zeros(self.n)
+        return self.weighted(lambda chunk: make(chunk) - lead)
+
+    def weighted(self, make: Callable[[_Chunk], np.ndarray]) -> np.ndarray:
+        """``sum p u``, of the classes that are not out of reach."""
+        total = self.sum_of(lambda c: np.where(self.entries(c) == 0, 0.0, self.scaled(c) * make(c)))
+        if self.up == 1:
+            return total
+        total /= self.up
+        if not np.isfinite(total).all():  # it may have been too much for what is scaled
+            total = np.where(np.isfinite(total), total, self.sum_of(lambda c: _mul0(self.entries(c), make(c))))
+        return total
+
+    def far_true(self) -> np.ndarray:
+        far = np.zeros(self.n)
         for chunk in self.chunks():
-            p = self.entries(chunk)
-            s, sl = tree_sum(np.where(p == 0, 0.0, p * (make(chunk) - lead)))
-            high, lost = two_sum(high, s)
-            low += lost + sl
-        return high + low
+            self.take(self.far(chunk), chunk, self.true, far)
+        return far
+
+    def far(self, chunk: _Chunk) -> np.ndarray:
+        """``(max - x) / T``, `FAR` times as large."""
+        gap = (self.shift_by * FAR - chunk.x * FAR) / self.job.temperature
+        return np.where(self.limit, np.where(chunk.x == np.inf, 0.0, np.inf), gap) if self.limit.any() else gap
 
     def sum_of(self, make: Callable[[_Chunk], np.ndarray]) -> np.ndarray:
         high, low = np.zeros(self.n), np.zeros(self.n)
@@ -774,13 +888,15 @@ def do_softmax(job: RowwiseJob, rows: Rows, state: _Softmax | None = None) -> di
     s, out, T = state or _Softmax(job, rows), job.outputs, job.temperature
     n, hard = rows.n, rows.label is not None and not s.soft
     dead = rows.ignored | s.empty | (rows.weight == 0)
-    factor = job.scale * rows.weight / T
+    # a NaN among the weights of a row's classes makes it NaN, whatever they meet
+    factor = np.where(s.total == s.total, job.scale * rows.weight / T, np.nan)
     twin = get_loss(job.loss).twin
     kk = 2.0 * job.z_loss
     k = kk * s.lse if kk else 0.0
     quadratic = job.loss == "quadratic_softmax_loss"
     is_loss = job.loss in ALONG
     true_w = s.total if hard else 0.0
+    share: Any = 1.0 if s.fine else s.total  # of the total in what the twin makes of a class
     totals: dict[str, np.ndarray] = {}
 
     def put_true(values: np.ndarray, chunk: _Chunk, what: np.ndarray) -> np.ndarray:
@@ -790,23 +906,55 @@ def do_softmax(job: RowwiseJob, rows: Rows, state: _Softmax | None = None) -> di
     def finish(values: np.ndarray) -> np.ndarray:
         return np.where(dead, 0.0, values)
 
+    def weigh(values: np.ndarray, power: int, down: Any = 1.0) -> np.ndarray:
+        """Of derivatives; fine ones come without the row's total, so as to round it with the rest."""
+        if not s.fine:
+            return finish((factor if power == 1 else factor / T) / down * values)
+        high, low = derivative_units(job, rows.weight, s.total, s.total_low, power)
+        high, low = high / down, low / down
+        return finish(pair_product(values, high, low) if low.any() else high * values)
+
     def give(name: str, values: np.ndarray) -> None:
         if name in out:
             store(out[name], rows.at, values)
         if name in job.totals:
             totals[name] = values
 
-    # -- deviations from means under p
+    # -- deviations from means under p, `lift` times as large
+    lift: Any = 1.0
+    if quadratic:
+        sure = (rows.label == s.leader) if hard else (s.lead_soft == 1)
+        if not hard:
+            sure &= s.total == (1.0 if job.class_weight is None else job.class_weight[s.leader])
+        sure &= s.others < 0.25 / LIFT
+        if sure.any():
+            lift = np.where(sure, LIFT, 1.0)
+
+    def lifted(chunk: _Chunk) -> tuple[np.ndarray, np.ndarray]:
+        if isinstance(lift, float):
+            return s.entries(chunk), s.complement(chunk)
+        q = s.complement(chunk) * lift
+        s.put(q, chunk, s.leader, s.others_up * (lift / s.up))
+        return s.scaled(chunk) * (lift / s.up), q
+
+    def lifted_true() -> tuple[np.ndarray, np.ndarray]:
+        return s.true_p * lift, np.where(rows.label == s.leader, s.others_up * (lift / s.up), s.true_q)
+
     def spreads(chunk: _Chunk) -> tuple[np.ndarray, np.ndarray]:
-        p, q = s.entries(chunk), s.complement(chunk)
+        p, q = lifted(chunk)
         if not hard:
             return spread(p, q, chunk.soft)
         d, u = spread(p, q, 0.0)
-        d1, u1 = spread(s.true_p, s.true_q, 1.0)
+        d1, u1 = spread(*lifted_true(), 1.0)
         return put_true(d, chunk, d1), put_true(u, chunk, u1)
 
     along = "hvp" in out
-    middle = lambda values, lead, mean: (values - lead) - mean  # noqa: E731
+
+    def middle(values: np.ndarray, lead: np.ndarray, mean: np.ndarray) -> np.ndarray:
+        """Deviations from a mean that lies ``mean`` above ``lead``, rounded but once."""
+        high, low = two_sum(lead, mean)
+        return (values - high) - low
+
     mean_v: Any = None
     if job.v is not None and job.v.ndim == job.logits.ndim:
         mean_v = s.mean_of(lambda c: c.v, s.lead_v)
@@ -815,36 +963,43 @@ def do_softmax(job: RowwiseJob, rows: Rows, state: _Softmax | None = None) -> di
     uv: Any = 0.0
     if quadratic and ("grad" in out or "hess" in out or along):
         lead_t = np.where(rows.label == s.leader, 1.0, 0.0) if hard else s.lead_soft
-        lead_d, lead_u = spread(s.lead_p, s.others, lead_t)
+        lead_d, lead_u = spread(s.lead_p * lift, s.others_up * (lift / s.up), lead_t)
         lead_d, lead_u = s.pivot(lead_d), s.pivot(lead_u)
         mean_d = s.mean_of(lambda c: spreads(c)[0], lead_d)
         mean_u = s.mean_of(lambda c: spreads(c)[1], lead_u)
         if along:
             uv = s.sum_of(
-                lambda c: s.entries(c) * middle(spreads(c)[1], lead_u, mean_u) * middle(c.v, s.lead_v, mean_v)
+                lambda c: s.entries(c) * (middle(spreads(c)[1], lead_u, mean_u) / lift) * middle(c.v, s.lead_v, mean_v)
             )
 
     def parts(chunk: _Chunk, which: int) -> np.ndarray:
         """What the twin makes of every class: 0 its share in the loss, 1 the gradient, 2 the Hessian."""
+        total = share if which else s.total
         p = s.entries(chunk)
         need_q = quadratic or not hard or which == 2
         q = s.complement(chunk) if need_q else 0.0
+        squared = quadratic and which == 0
+        if squared:
+            p, q = lifted(chunk)
         d: Any = 0.0
         u: Any = 0.0
         if quadratic and which:
             d, u = spreads(chunk)
             d, u = middle(d, lead_d, mean_d), middle(u, lead_u, mean_u)
+            if which == 2:
+                d, u = d / lift, u / lift
         a = s.above(chunk.t, chunk.tl) if which == 0 and not quadratic else 0.0
         if not hard:
-            return twin(p, q, chunk.soft, chunk.w, s.total, a, k, kk, d, u)[which]
-        values = twin(p, q, 0.0, 0.0, s.total, a, k, kk, d, u)[which]
+            return twin(p, q, chunk.soft, chunk.w, total, a, k, kk, d, u)[which]
+        values = twin(p, q, 0.0, 0.0, total, a, k, kk, d, u)[which]
         true_d: Any = 0.0
         true_u: Any = 0.0
         if quadratic and which:
             at, place = s.mine(chunk, rows.label)
             true_d, true_u = np.zeros(n), np.zeros(n)
             true_d[at], true_u[at] = d[place, at], u[place, at]
-        true = twin(s.true_p, s.true_q, 1.0, true_w, s.total, s.true_a, k, kk, true_d, true_u)[which]
+        true_p, true_q = lifted_true() if squared else (s.true_p, s.true_q)
+        true = twin(true_p, true_q, 1.0, true_w, total, s.true_a, k, kk, true_d, true_u)[which]
         return put_true(values, chunk, true)
 
     # -- one number a row
@@ -856,8 +1011,15 @@ def do_softmax(job: RowwiseJob, rows: Rows, state: _Softmax | None = None) -> di
         if kk:
             loss = loss + job.z_loss * (s.lse * s.lse)
         # a NaN row whose weights are all 0 is NaN, a zero-weight class of infinite loss is not
-        loss = np.where(s.nan, np.nan, loss)
-        give("loss", finish(rows.weight * loss))
+        loss = rows.weight * np.where(s.nan, np.nan, loss) / lift / lift
+        if not np.isfinite(loss).all() and not quadratic:
+            if hard:
+                far = _mul0(true_w, s.far_true() + FAR * s.log_rest)
+            else:
+                far = s.sum_of(lambda c: _mul0(c.w, s.far(c) + FAR * s.log_rest))
+            far = rows.weight * (far + job.z_loss * (FAR * s.lse * s.lse if kk else 0.0)) / FAR
+            loss = np.where(np.isfinite(loss) | s.nan, loss, far)
+        give("loss", finish(loss))
     if "lse" in out:
         give("lse", s.lse)
     if "sign" in out:
@@ -868,7 +1030,7 @@ def do_softmax(job: RowwiseJob, rows: Rows, state: _Softmax | None = None) -> di
     if "correct" in out:
         give("correct", (s.leader == s.true) & ~rows.ignored & ~s.nan & ~s.empty)
     if "entropy" in out:
-        spread_out = s.sum_of(lambda c: np.where(s.entries(c) == 0, 0.0, -s.entries(c) * c.t))
+        spread_out = s.weighted(lambda c: -c.t)
         give("entropy", np.where(s.empty, 0.0, s.log_rest + spread_out))
     if "margin" in out:
         margin = s.true_x - np.where(s.true == s.leader, s.second, s.top)
@@ -877,17 +1039,24 @@ def do_softmax(job: RowwiseJob, rows: Rows, state: _Softmax | None = None) -> di
         rank = s.sum_of(lambda c: (c.x > s.true_x).astype(np.float64))
         give("rank", np.where(rows.ignored, 0.0, rank))
     if "grad_temperature" in out or "grad_temperature" in job.totals:
-        below = lambda c: -c.t * T  # noqa: E731
-        mean = s.sum_of(lambda c: _mul0(s.entries(c), below(c)))
-        if hard:
-            change = _mul0(true_w, mean + s.true_t * T)
-        else:
-            change = _mul0(s.total, mean) - s.sum_of(lambda c: _mul0(c.w, below(c)))
-        if kk:
-            change = change - k * (s.shift_by - mean)
-        give("grad_temperature", finish(np.where(s.nan, np.nan, factor / T * change)))
+
+        def cooling(below: Callable[[_Chunk], np.ndarray], at_true: np.ndarray, scale: float) -> np.ndarray:
+            mean = s.weighted(below)
+            if hard:
+                change = _mul0(true_w, mean - at_true)
+            else:
+                change = _mul0(s.total, mean) - s.sum_of(lambda c: _mul0(c.w, below(c)))
+            if kk:
+                change = change - k * (s.shift_by * scale - mean)
+            return factor / T * change / scale
+
+        change = cooling(lambda c: -c.t * T, -s.true_t * T, 1.0)
+        if not np.isfinite(change).all():
+            far = cooling(lambda c: s.far(c) * T, s.far_true() * T, FAR)
+            change = np.where(np.isfinite(change), change, far)
+        give("grad_temperature", finish(np.where(s.nan, np.nan, change)))
     if "row_jvp" in out:
-        give("row_jvp", np.where(s.empty, 0.0, s.sum_of(lambda c: _mul0(s.entries(c), c.v))))
+        give("row_jvp", np.where(s.empty, 0.0, s.weighted(lambda c: c.v)))
 
     # -- one number a class
     if not any(
@@ -921,30 +1090,29 @@ def do_softmax(job: RowwiseJob, rows: Rows, state: _Softmax | None = None) -> di
         p = s.entries(chunk)
         made: dict[str, np.ndarray] = {}
         if "grad" in out:
-            made["grad"] = finish(factor * parts(chunk, 1))
+            made["grad"] = weigh(parts(chunk, 1), 1, lift)
         if "hess" in out:
-            made["hess"] = finish(factor / T * parts(chunk, 2))
+            made["hess"] = weigh(parts(chunk, 2), 2)
         if "proba" in out:
             made["proba"] = p
         if "log_proba" in out:
             made["log_proba"] = np.where(s.empty, -np.inf, 0.0 - s.above(chunk.t, chunk.tl))
         if "grad_target" in out:
             cw = 1.0 if job.class_weight is None else job.class_weight[chunk.columns, None]
-            made["grad_target"] = finish(
-                np.where(
-                    s.nan,
-                    np.nan,
-                    _mul0(job.scale * rows.weight * cw * (1.0 - job.label_smoothing), s.above(chunk.t, chunk.tl)),
-                )
-            )
+            unit = job.scale * rows.weight * cw * (1.0 - job.label_smoothing)
+            slope_t = _mul0(unit, s.above(chunk.t, chunk.tl))
+            if not np.isfinite(slope_t).all():
+                far = _mul0(unit, s.far(chunk) + FAR * s.log_rest) / FAR
+                slope_t = np.where(np.isfinite(slope_t), slope_t, far)
+            made["grad_target"] = finish(np.where(s.nan, np.nan, slope_t))
         if along:
             v = middle(chunk.v, s.lead_v, mean_v)
             d: Any = 0.0
             u: Any = 0.0
             if quadratic:
                 d, u = spreads(chunk)
-                d, u = middle(d, lead_d, mean_d), middle(u, lead_u, mean_u)
-            made["hvp"] = finish(factor / T * ALONG[job.loss](p, s.total, v, s.lead_v + mean_v, k, kk, d, u, uv))
+                d, u = middle(d, lead_d, mean_d) / lift, middle(u, lead_u, mean_u) / lift
+            made["hvp"] = weigh(ALONG[job.loss](p, share, v, s.lead_v + mean_v, k, kk, d, u, uv), 2)
         if "newton_step" in out:
             made["newton_step"] = finish(0.0 - _ratio(slope(chunk) - _mul0(p, pull), divisor(chunk)))
         for name in ("vjp", "jvp"):

@@ -45,7 +45,9 @@ INLINE pair two_sum(real a, real b) {
 
 /* ((y - y_max) - (x - x_max))/T + between, in two parts */
 INLINE pair log_ratio(real x, real y, real x_max, real y_max, pair between, pair it) {
-    const pair gx = two_sum(x, -x_max), gy = two_sum(y, -y_max), d = two_sum(gy.hi, -gx.hi);
+    const pair gx = two_sum(x, -x_max), gy = two_sum(y, -y_max);
+    const mask gone = both(lt(K(-INFINITY), x), eq(gx.hi, K(-INFINITY))); /* beyond the range: p is 0 long before */
+    const pair d = two_sum(where(gone, K(0), gy.hi), where(gone, K(0), -gx.hi));
     const real q = d.hi * it.hi;
     const real tail = r_fma(d.lo + (gy.lo - gx.lo), it.hi, r_fma(d.hi, it.lo, r_product_error(d.hi, it.hi, q)));
     const pair s = two_sum(q, between.hi);
@@ -58,7 +60,7 @@ INLINE real share(real e, real lo, pair y, pair inverse) {
     const mask fair = lt(r_abs(y.hi), K(0x1p60));
     const real f = where(fair, y.hi, K(1)), product = e * f;
     const real low = r_fma(e, where(fair, y.lo, K(0)), r_fma(lo, f, r_product_error(e, f, product)));
-    return r_quotient(product, low, inverse) * where(fair, K(1), y.hi);
+    return r_mul0(r_quotient(product, low, inverse), where(fair, K(1), y.hi));
 }
 
 /* e^t - 1, and e^t - 1 - t, in two parts each, for t + lo <= 2. Near 0 from the series: t^2/2 exactly, and t^3 Q(t). */
