@@ -29,8 +29,8 @@ MUTATIONS = {
     ),
     "lse - x for the true class": (
         "rowwise.h",
-        "hard = times(tau, PAIR(pivot_nlp));",
-        "hard = times(tau, exactly(V(lse) - V(x_pivot) / K(o->temperature)));",
+        "pair l = times(tau, PAIR(pivot_nlp));",
+        "pair l = times(tau, exactly(V(lse) - V(x_pivot) / K(o->temperature)));",
     ),
     "a shift by the maximum always": (
         "rowwise.h",
