@@ -251,9 +251,13 @@ INLINE void set_scaled_inverse(lf_rows *r, int i, pair y, const lf_options *o) {
 }
 
 STEP(loss_value) {
+    const real plain = K(o->label_smoothing == 0 && o->z_loss == 0 ? 0 : INFINITY);
     EACH_ROW {
         const pair top = PAIR(top), tau = exactly(V(tau));
-        pair l = times(tau, PAIR(pivot_nlp));
+        /* a gap beyond the range, whose product with the weights may not be: an eighth of it */
+        const mask far = both(le(plain, V(label)), both(eq(V(pivot_nlp), K(INFINITY)), lt(K(-INFINITY), V(x_pivot))));
+        const real eighth = (K(0.125) * V(max) - K(0.125) * V(x_pivot)) / K(o->temperature);
+        pair l = times(tau, ((pair){where(far, eighth, V(pivot_nlp)), where(far, K(0), V(pivot_nlp_lo))}));
         if (o->soft) {
             const pair soft = plus(times(tau, top), times(exactly(V(tau_gap)), INVERSE_T()));
             const mask is_soft = lt(V(label), K(0));
@@ -263,7 +267,7 @@ STEP(loss_value) {
         if (o->label_smoothing != 0)
             l = plus(l, plus(times(SPREAD(), times(exactly(V(cw_sum)), top)), times(spread_gap(r, i, o), INVERSE_T())));
         if (o->z_loss != 0) l = plus(l, times(exactly(K(o->z_loss)), times(exactly(V(lse)), exactly(V(lse)))));
-        SET(result, rounded(times(exactly(V(weight)), l)));
+        SET(result, rounded(times(exactly(V(weight)), l)) * where(far, K(8), K(1)));
     }
 }
 
