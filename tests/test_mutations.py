@@ -29,8 +29,8 @@ MUTATIONS = {
     ),
     "lse - x for the true class": (
         "rowwise.h",
-        "pair l = times(tau, PAIR(pivot_nlp));",
-        "pair l = times(tau, exactly(V(lse) - V(x_pivot) / K(o->temperature)));",
+        "where(far, eighth, V(pivot_nlp)), where(far, K(0), V(pivot_nlp_lo))",
+        "where(far, eighth, V(lse) - V(x_pivot) / K(o->temperature)), K(0)",
     ),
     "a shift by the maximum always": (
         "rowwise.h",
@@ -87,8 +87,8 @@ MUTATIONS = {
     ),
     "no weight in a row's loss": (
         "rowwise.h",
-        "SET(result, rounded(times(exactly(V(weight)), l)));",
-        "SET(result, rounded(l));",
+        "SET(result, rounded(times(exactly(V(weight)), l)) * where(far, K(8), K(1)));",
+        "SET(result, rounded(l) * where(far, K(8), K(1)));",
     ),
     "no scale beside a weight": ("pointwise.h", "(d_load(w + part * DLANES) * KD(scale))", "d_load(w + part * DLANES)"),
     "labels below 0 go through": ("rowwise.pyx", "if labels[i] < 0 or labels[i] >=", "if labels[i] >="),
