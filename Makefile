@@ -30,6 +30,13 @@ test-all: $(VENV)/.built $(VENV)/.test  ## the slow, exhaustive tests too
 aarch64: $(VENV)/.built $(VENV)/.test  ## the kernels for AArch64, under emulation: digests of every result
 	PYTHON=$(abspath $(PY)) tests/aarch64.sh
 
+sanitize: $(VENV)/.built $(VENV)/.test  ## the tests under AddressSanitizer, UBSan and ThreadSanitizer
+	$(PY) tests/sanitize.py $(SANITIZE)
+
+fuzz: $(VENV)/.built $(VENV)/.test  ## random calls, guided by coverage, for SECONDS (1800)
+	@$(PIP) --group fuzz
+	$(PY) tests/fuzz.py --seconds $(or $(SECONDS),1800)
+
 accuracy: $(VENV)/.built $(VENV)/.bench  ## measure every function's worst error, for docs/accuracy.json
 	$(PY) -m benchmarks.contract
 

@@ -1,14 +1,14 @@
 """Any calls whatever for as long as one likes: `python tests/fuzz.py --seconds 1800`.
 
-The calls and what is true of them are those of ``test_fuzz.py``; libFuzzer (by way of atheris) makes up the bytes they
-are drawn from, and is guided by the lines of Python and the branches of the kernels that a call reaches: the package is
-built by clang with coverage, apart from the one in use. With ``--sanitize`` AddressSanitizer and UBSan look on too; that
-is slower, and compares instruction sets alone.
+The calls and what is true of them are those of ``test_fuzz.py``; libFuzzer (by way of atheris) makes up the bytes
+they are drawn from, and is guided by the lines of Python and the branches of the kernels that a call reaches: the
+package is built by clang with coverage, apart from the one in use. With ``--sanitize`` AddressSanitizer and UBSan look
+on too; that is slower, and compares instruction sets alone.
 
-A finding does not end the run: the first of each kind is kept, made as small as it gets at the end, and printed. What is
-found lies in ``build/fuzz/findings``; the inputs that reach something new lie in ``build/fuzz/corpus``, from which the
-next run begins. ``--replay FILE`` judges a finding with the package in use. Exit code 1 if there is any, 2 if something
-is missing.
+A finding does not end the run: the first of each kind is kept, made as small as it gets at the end, and printed.
+What is found lies in ``build/fuzz/findings``; the inputs that reach something new lie in ``build/fuzz/corpus``, from
+which the next run begins. ``--replay FILE`` judges a finding with the package in use. Exit code 1 if there is any, 2 if
+something is missing.
 """
 
 from __future__ import annotations
