@@ -287,14 +287,18 @@ def spread_of(call: Call, reference: Variant) -> dict[str, Any]:
                         spread[name] = np.maximum(spread[name], eps * size)
         # A factor may have lost digits to underflow before it meets large ones.
         factors = [operands[-1] if len(operands) > 2 or call.method in ("vjp", "jvp") else np.ones(1)]
+        least = tiny
         if call.loss.kind == "rowwise" and not call.loss.labelled:
-            factors += [np.where(np.isfinite(operand), operand, 0) for operand in operands]
+            sizes = [np.where(np.isfinite(operand), operand, 0) for operand in operands[:2]]
+            factors += sizes
+            if max(np.abs(size).max(initial=0) for size in sizes) > 1e5:  # log p - log q loses what is far below it
+                least = eps
         factors += [options[name] for name in ("sample_weight", "class_weight", "b") if options.get(name) is not None]
         large = math.prod(max(1.0, float(np.nanmax(np.abs(factor), initial=0))) for factor in factors)
         large *= max(1.0, 1 / abs(options.get("denominator") or 1.0))
         for value in (options.get(name) or 1.0 for name in call.loss.parameters):
             large *= max(value, 1 / value) ** 2
-        return {name: value + tiny * large for name, value in spread.items()}
+        return {name: value + least * large for name, value in spread.items()}
 
 
 # -------------------------------------------------------------------------------------------------------- judging

@@ -759,8 +759,9 @@ class _Softmax:
 
     def far_true(self) -> np.ndarray:
         far = np.zeros(self.n)
-        for chunk in self.chunks():
-            self.take(self.far(chunk), chunk, self.true, far)
+        if self.true is not None:
+            for chunk in self.chunks():
+                self.take(self.far(chunk), chunk, self.true, far)
         return far
 
     def far(self, chunk: _Chunk) -> np.ndarray:

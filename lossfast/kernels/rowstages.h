@@ -471,11 +471,12 @@ STAGE(weighted_gap) {
     }
 }
 
-/* g as in `affine`, D = d p + ridge, which is in terms 3; the sums of g/D, p ridge/D, p^2/D */
+/* g as in `affine`, D = d p + ridge, which is in terms 3; the sums of g/D, p ridge/D (without a ridge p/D), p^2/D. A class
+   of which nothing is left of p and ridge does not move. */
 #define NEWTON_PARTS()                                                                                                 \
     AFFINE_ENTRY()                                                                                                     \
     const real p = PROBABILITY();                                                                                      \
-    const real diagonal = r_fma(d, p, ridge);
+    const real diagonal = where(eq(r_fma(d, p, ridge), K(0)), K(INFINITY), r_fma(d, p, ridge));
 STAGE(newton_sums) {
     const scalar *t = k->t, *cw = k->cw, *live = k->live, *e = k->e, *lo = k->lo;
     CLASSES;
@@ -487,7 +488,7 @@ STAGE(newton_sums) {
         EACH_CLASS(NEWTON_PARTS()
                    const real ratio = p / diagonal;
                    sum_add(&gd[part], where(LIVE(), g / diagonal, K(0)), K(0));
-                   sum_add_product(&pr[part], ratio, ridge);
+                   sum_add_product(&pr[part], ratio, where(eq(ridge, K(0)), K(1), ridge));
                    sum_add_product(&pp[part], ratio, p);)
         ;
         PUT(r->terms[0], gd);
@@ -505,7 +506,7 @@ STAGE(newton) {
         AFFINE_ROWS
         const pair inverse = ROW_SPLIT(inverse);
         const real d = ROW(d), ridge = ROW(terms[3]), w = ROW(terms[0]);
-        EACH_CLASS((void)part; NEWTON_PARTS() ENTRY(out, -(r_fma(w, p, g) / diagonal)););
+        EACH_CLASS((void)part; NEWTON_PARTS() ENTRY(out, K(0) - r_fma(w, p, g) / diagonal);); /* never -0 */
     }
 }
 

@@ -331,7 +331,11 @@ STEP(newton_finish) {
         const real z2 = rounded(CURVATURE_Z()), a = V(d);
         const real sum_g = o->z_loss == 0 ? K(0) : rounded(times(times(UNIT(), Z2()), exactly(V(lse))));
         const real share = where(eq(a, K(0)), K(1), K(1) - z2 / a);
-        SET(terms[0], share * (sum_g - K(o->ridge) * V(terms[0])) / r_fma(z2, V(terms[2]), V(terms[1])));
+        /* without a ridge, and without the squared lse, both sides have it as a factor: the limit of small ones */
+        const int limit = o->ridge == 0 && o->z_loss == 0;
+        const real over = sum_g - (limit ? V(terms[0]) : K(o->ridge) * V(terms[0]));
+        const real under = r_fma(z2, V(terms[2]), o->ridge == 0 && !limit ? K(0) : V(terms[1]));
+        SET(terms[0], share * over / under);
     }
 }
 STEP(loss_grad_target) {
