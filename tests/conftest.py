@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ["LOSSFAST_BENCH_QUICK"] = "1"  # read when the benchmarks are imported, by whichever test is first
 
 import lossfast as lf  # noqa: E402
 from lossfast import backends  # noqa: E402

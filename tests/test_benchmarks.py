@@ -6,7 +6,6 @@ Their figures are not judged here: times depend on the machine, and bounds on ac
 import importlib.util
 import json
 import math
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +18,6 @@ import lossfast as lf
 ROOT = Path(__file__).parents[1]
 if not (ROOT / "benchmarks").is_dir():
     pytest.skip("the benchmarks are not part of an installation", allow_module_level=True)
-os.environ["LOSSFAST_BENCH_QUICK"] = "1"  # read when the suite is imported
 sys.path.append(str(ROOT))
 
 from benchmarks import accuracy, common, memory, overhead, peers, references, scaling, throughput  # noqa: E402
