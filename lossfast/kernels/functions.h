@@ -105,13 +105,20 @@ INLINE pair r_log_parts(real h, real rest, real n, real add) {
     return (pair){y, where(lt(r_abs(y), K(INFINITY)), rest_ - (y - whole), K(0))};
 }
 
+/* 1 + x, for x >= 0 */
+INLINE pair one_plus(pair x) {
+    const real y = K(1) + x.hi;
+    return (pair){y, where(lt(x.hi, K(1)), x.hi - (y - K(1)), K(1) - (y - x.hi)) + x.lo};
+}
+
 /* log(1 + x + lo) for x >= 0 (an infinite x gives infinity, a NaN NaN), |lo| below a unit in the last place of x. Measured
    with lo = 0: 0.84 ULP, at x = 0.41332; float64 0.85, at 0.41079 (without fma 0.87, 0.86). */
-INLINE real r_log1p(real x, real lo) {
-    const real h = K(1) + x;
-    const real rest = where(lt(x, K(1)), x - (h - K(1)), K(1) - (h - x)) + lo;
-    return where(lt(x, K(INFINITY)), r_log_parts(h, rest, K(0), K(0)).hi, x);
+INLINE pair r_log1p_parts(pair x) {
+    const pair h = one_plus(x), y = r_log_parts(h.hi, h.lo, K(0), K(0));
+    const mask fair = lt(x.hi, K(INFINITY));
+    return (pair){where(fair, y.hi, x.hi), where(fair, y.lo, K(0))};
 }
+INLINE real r_log1p(real x, real lo) { return r_log1p_parts((pair){x, lo}).hi; }
 
 /* log x for any x: of 0 -infinity, of what is below 0 NaN. 0.85 ULP, at 1.41332; float64 0.85, at 1.41389. */
 INLINE real r_log(real x) {

@@ -115,8 +115,8 @@ INLINE pair times(pair x, pair y) {
     return normal(hi, r_product_error(x.hi, y.hi, hi) + r_fma(x.hi, y.lo, x.lo * y.hi));
 }
 INLINE pair plus(pair x, pair y) {
-    const real hi = x.hi + y.hi, back = hi - x.hi;
-    return normal(hi, ((x.hi - (hi - back)) + (y.hi - back)) + (x.lo + y.lo));
+    const pair s = two_sum(x.hi, y.hi);
+    return normal(s.hi, s.lo + (x.lo + y.lo));
 }
 INLINE pair divided(real x, real y) {
     const real q = x / y;
@@ -147,15 +147,6 @@ INLINE pair over_t(real x, const lf_options *o) {
 INLINE pair ratio(real x, real x_lo, real y, real y_lo) {
     const real q = x / y;
     return (pair){q, ((x_lo - q * y_lo) - r_product_error(q, y, x)) / y};
-}
-INLINE pair one_plus(pair x) {
-    const real y = K(1) + x.hi;
-    return (pair){y, where(lt(x.hi, K(1)), x.hi - (y - K(1)), K(1) - (y - x.hi)) + x.lo};
-}
-INLINE pair log1p_of(pair x) {
-    const pair h = one_plus(x), y = r_log_parts(h.hi, h.lo, K(0), K(0));
-    const mask fair = lt(x.hi, K(INFINITY));
-    return (pair){where(fair, y.hi, x.hi), where(fair, y.lo, K(0))};
 }
 
 STEP(finish) {
@@ -198,7 +189,7 @@ STEP(finish) {
    far below, or masked, it would lose digits, or all.) */
 STEP(remainders) {
     EACH_ROW {
-        const pair more = ratio(V(rest), V(rest_lo), V(max_e), V(max_e_lo)), log_ = log1p_of(more);
+        const pair more = ratio(V(rest), V(rest_lo), V(max_e), V(max_e_lo)), log_ = r_log1p_parts(more);
         const mask known = both(eq(V(pivot), V(argmax)), eq(V(x_pivot), V(max)));
         const real top = where(known, V(top), log_.hi), top_lo = where(known, V(top_lo), log_.lo);
         SET(top, top);
