@@ -5,6 +5,13 @@ from libc.stdint cimport int64_t, uint64_t
 cimport numpy as cnp
 
 
+cdef extern from "doubledouble.h" nogil:
+    ctypedef struct lf_total:
+        double hi
+        double lo
+        int exponent
+
+
 cdef extern from "tables.h" nogil:
     enum: LF_MAX_PARAMS, LF_BLOCK, LF_VALUE, LF_GRAD, LF_HESS, LF_SUM
     enum: LF_ROWS, LF_TERMS, LF_MAX_STEPS
@@ -31,6 +38,7 @@ cdef extern from "tables.h" nogil:
         double label_weight[16]
         double label_live[16]
         double classes[16]
+        double all_classes[16]
         double pivot[16]
         double x_pivot[16]
         double truth[16]
@@ -116,6 +124,33 @@ cdef extern from "tables.h" nogil:
         const char *name
         void (*apply)(const void *x, void *y, ptrdiff_t n) noexcept nogil
 
+    enum: LF_BATCH, LF_PLAIN_LOSS, LF_PLAIN_ENTRIES, LF_PLAIN_LSE, LF_PLAIN_LOGS
+
+    ctypedef struct lf_batch:
+        double weight[144]
+        double label[144]
+        double inverse[144]
+        double loss[144]
+        int far[144]
+
+    ctypedef struct lf_plain:
+        ptrdiff_t classes
+        ptrdiff_t stretch
+        ptrdiff_t chunk
+        const void *x
+        ptrdiff_t row_pitch
+        ptrdiff_t class_pitch
+        void *e
+        void *lo
+        void *out
+        ptrdiff_t out_row_pitch
+        ptrdiff_t out_class_pitch
+        int keep
+        int largest
+        int far
+
+    ctypedef void (*lf_plain_function)(const lf_plain *, lf_batch *, int first, int last) noexcept nogil
+
     ctypedef struct lf_table:
         const char *isa
         int dtype
@@ -124,6 +159,14 @@ cdef extern from "tables.h" nogil:
         const lf_pointwise_function *pointwise
         const lf_stage *across
         const lf_stage *along
+        lf_plain_function few_sums
+        lf_plain_function few_entries
+        lf_plain_function many_sums
+        lf_plain_function many_entries
+        void (*tile_in)(void *tile, const void *x, ptrdiff_t pitch, ptrdiff_t classes) noexcept nogil
+        void (*tile_out)(void *x, ptrdiff_t pitch, const void *tile, ptrdiff_t classes) noexcept nogil
+        void (*plain_rows)(lf_batch *, int first, int last, const lf_options *, int want, double classes) noexcept nogil
+        void (*add_batch)(lf_total *, const double *, int) noexcept nogil
         lf_row_step prepare
         lf_row_step finish
         lf_row_step remainders
@@ -144,14 +187,7 @@ cdef extern from "fpstate.h" nogil:
 
 cdef extern from "doubledouble.h" nogil:
     void dd_add(double *hi, double *lo, double x, double y)
-
-    ctypedef struct lf_total:
-        double hi
-        double lo
-        int exponent
-
     void total_add(lf_total *a, double x, double y)
-    void total_add_all(lf_total *a, const double *x, int n)
 
 # Up to 16 rows of classes, side by side: number c of row i is at to[16 c + i].
 cdef void read_tile(void *to, int dtype, const Operand *op, char **rows, ptrdiff_t first, ptrdiff_t n) noexcept nogil

@@ -34,17 +34,4 @@ static inline void total_add(lf_total *a, double x, double y) {
     dd_add(&a->hi, &a->lo, x * 0x1p-100, y * 0x1p-100);
 }
 
-/* a += the sum of up to 16 terms, in a fixed order: by a tree, or one by one where that overflows */
-static inline void total_add_all(lf_total *a, const double *x, int n) {
-    double hi[16] = {0}, lo[16] = {0};
-    int finite = 1;
-    for (int i = 0; i < n; i++) {
-        hi[i] = x[i];
-        finite &= x[i] - x[i] == 0;
-    }
-    if (n > 1) dd_tree(hi, lo, 16);
-    if (hi[0] - hi[0] == 0 || !finite) total_add(a, hi[0], lo[0]);
-    else for (int i = 0; i < n; i++) total_add(a, x[i], 0);
-}
-
 #endif

@@ -35,10 +35,21 @@ INLINE real r_quotient(real e, real lo, pair inverse) {
 typedef struct { real w, k; } exponential;
 INLINE exponential r_exp_parts(real t, real tail) {
     static const scalar c[] = LF_EXPM1;
-    const real k = r_round(t * K(LF_LOG2E));
+    const real k = r_fma(t, K(LF_LOG2E), K(MAGIC)) - K(MAGIC);
     const real r = r_fma(k, K(-LF_LN2_TAIL), r_fma(k, K(-LF_LN2_HEAD), t)) + tail;
     const real w = r_fma(r * r, r_horner(r, c, LF_EXPM1_TERMS), r);
     return (exponential){w, k};
+}
+
+/* e^t in two parts, bit for bit what r_exp_parts makes of it, where it and its second part are normal: |t| up to 60
+   (float64: 600). The sum that rounds t / ln 2 has its nearest integer in the low bits, and gives the power of 2 at once. */
+INLINE pair r_exp_pair(real t) {
+    static const scalar c[] = LF_EXPM1;
+    const real rounded = r_fma(t, K(LF_LOG2E), K(MAGIC)), k = rounded - K(MAGIC);
+    const real r = r_fma(k, K(-LF_LN2_TAIL), r_fma(k, K(-LF_LN2_HEAD), t));
+    const real w = r_fma(r * r, r_horner(r, c, LF_EXPM1_TERMS), r);
+    const real s = r_from_bits((r_bits(rounded) + EXPONENT_BIAS) << MANTISSA_BITS), e = r_fma(w, s, s);
+    return (pair){e, r_fma(w, s, s - e)};
 }
 
 /* e^t for any t: subnormals kept, 0 far below, infinity far above. 1.02 ULP, at -5.8571; float64 0.98, at -4.4629. */

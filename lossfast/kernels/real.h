@@ -153,6 +153,7 @@ INLINE mask lt(real a, real b) { return M512(cmp)(a, b, _CMP_LT_OQ); }
 INLINE mask le(real a, real b) { return M512(cmp)(a, b, _CMP_LE_OQ); }
 INLINE mask eq(real a, real b) { return M512(cmp)(a, b, _CMP_EQ_OQ); }
 INLINE real where(mask m, real a, real b) { return (real)I512(mask_blend)(m, b, a); }
+INLINE mask ne(real a, real b) { return M512(cmp)(a, b, _CMP_NEQ_UQ); }
 INLINE mask not_(mask m) { return (mask)~m; }
 #elif LF_LANES == 1
 INLINE mask lt(real a, real b) { return -(integer)(a < b); }
@@ -189,8 +190,23 @@ INLINE mask not_(mask m) { return ~m; }
 #endif
 /* NaN of one sign, whichever the processor makes (x86: negative, ARM: positive) */
 INLINE real r_canonical(real x) { return where(eq(x, x), x, K(NAN)); }
+#if !LF_MASKS
+INLINE mask ne(real a, real b) { return not_(eq(a, b)); }
+#endif
 INLINE mask both(mask a, mask b) { return (mask)(a & b); }
 INLINE mask either(mask a, mask b) { return (mask)(a | b); }
+INLINE int any(mask m) {
+#if LF_MASKS || LF_LANES == 1
+    return m != 0;
+#elif defined(__AVX2__)
+    return !_mm256_testz_si256((__m256i)m, (__m256i)m);
+#else
+    integer lanes[LF_LANES], found = 0;
+    memcpy(lanes, &m, sizeof lanes);
+    for (int i = 0; i < LF_LANES; i++) found |= lanes[i];
+    return found != 0;
+#endif
+}
 
 /* a > b ? a : b and a < b ? a : b: a NaN in b stays, a NaN in a is dropped. */
 #if LF_MASKS
@@ -211,6 +227,13 @@ INLINE real r_min(real a, real b) { return (real)_mm_min_pd(a, b); }
 #else
 INLINE real r_max(real a, real b) { return where(lt(b, a), a, b); }
 INLINE real r_min(real a, real b) { return where(lt(a, b), a, b); }
+#endif
+
+/* the larger of most and |x|, for a most >= 0; a NaN may be dropped */
+#if LF_MASKS
+INLINE real r_most(real most, real x) { return (real)I512(range)(most, x, 0xb); }
+#else
+INLINE real r_most(real most, real x) { return r_max(most, r_abs(x)); }
 #endif
 
 /* ---- arithmetic ---- */
@@ -278,6 +301,85 @@ INLINE real r_horner(real x, const scalar *c, int terms) {
     return y;
 }
 
+/* ---- columns ----
+   LF_QUAD neighbours each of LF_LANES rows, `pitch` numbers apart, as LF_QUAD columns, and back; the last row is where
+   `last` says. By 128-bit loads and transposes within them. */
+
+#if (defined(__AVX2__) || defined(__SSE2__)) && LF_LANES > 1
+#define LF_QUAD (128 / LF_DTYPE)
+#if LF_LANES * LF_DTYPE == 512
+typedef __m512d wide;
+#define WIDE(name) _mm512_##name
+#elif LF_LANES * LF_DTYPE == 256
+typedef __m256d wide;
+#define WIDE(name) _mm256_##name
+#else
+typedef __m128d wide;
+#define WIDE(name) _mm_##name
+#endif
+enum { QUADS = LF_LANES / LF_QUAD };
+INLINE __m128d quad_load(const scalar *p) { __m128d x; memcpy(&x, p, sizeof x); return x; }
+INLINE void quad_store(scalar *p, __m128d x) { memcpy(p, &x, sizeof x); }
+/* 128 bits each of the rows i, LF_QUAD + i, 2 LF_QUAD + i ... */
+INLINE wide quads_load(const scalar *x, ptrdiff_t pitch, const scalar *last, int i) {
+#define AT(b) quad_load((b) == QUADS - 1 && i == LF_QUAD - 1 ? last : x + ((b) * LF_QUAD + i) * pitch)
+#if LF_LANES * LF_DTYPE == 512
+    return _mm512_insertf64x2(_mm512_insertf64x2(_mm512_insertf64x2(_mm512_castpd128_pd512(AT(0)), AT(1), 1), AT(2), 2), AT(3), 3);
+#elif LF_LANES * LF_DTYPE == 256
+    return _mm256_insertf128_pd(_mm256_castpd128_pd256(AT(0)), AT(1), 1);
+#else
+    return AT(0);
+#endif
+#undef AT
+}
+#if LF_LANES * LF_DTYPE == 512
+#define QUAD_OF(y, b) ((b) == 0 ? _mm512_castpd512_pd128(y) : (b) == 1 ? _mm512_extractf64x2_pd(y, 1) : (b) == 2 ? _mm512_extractf64x2_pd(y, 2) : _mm512_extractf64x2_pd(y, 3))
+#elif LF_LANES * LF_DTYPE == 256
+#define QUAD_OF(y, b) ((b) == 0 ? _mm256_castpd256_pd128(y) : _mm256_extractf128_pd(y, 1))
+#else
+#define QUAD_OF(y, b) (y)
+#endif
+#if LF_DTYPE == 64
+INLINE void quads_transpose(wide z[2]) {
+    const wide a = z[0], b = z[1];
+    z[0] = WIDE(unpacklo_pd)(a, b), z[1] = WIDE(unpackhi_pd)(a, b);
+}
+#else
+#if LF_LANES == 16
+#define SINGLES(x) _mm512_castpd_ps(x)
+#define DOUBLES(x) _mm512_castps_pd(x)
+#elif LF_LANES == 8
+#define SINGLES(x) _mm256_castpd_ps(x)
+#define DOUBLES(x) _mm256_castps_pd(x)
+#else
+#define SINGLES(x) _mm_castpd_ps(x)
+#define DOUBLES(x) _mm_castps_pd(x)
+#endif
+INLINE void quads_transpose(wide z[4]) {
+    const wide ab = DOUBLES(WIDE(unpacklo_ps)(SINGLES(z[0]), SINGLES(z[1]))), AB = DOUBLES(WIDE(unpackhi_ps)(SINGLES(z[0]), SINGLES(z[1])));
+    const wide cd = DOUBLES(WIDE(unpacklo_ps)(SINGLES(z[2]), SINGLES(z[3]))), CD = DOUBLES(WIDE(unpackhi_ps)(SINGLES(z[2]), SINGLES(z[3])));
+    z[0] = WIDE(unpacklo_pd)(ab, cd), z[1] = WIDE(unpackhi_pd)(ab, cd);
+    z[2] = WIDE(unpacklo_pd)(AB, CD), z[3] = WIDE(unpackhi_pd)(AB, CD);
+}
+#endif
+INLINE void r_load_columns(real *column, const scalar *x, ptrdiff_t pitch, const scalar *last) {
+    wide z[LF_QUAD];
+    UNROLL for (int i = 0; i < LF_QUAD; i++) z[i] = quads_load(x, pitch, last, i);
+    quads_transpose(z);
+    memcpy(column, z, sizeof z);
+}
+/* Row by row: what one writes beyond its end, the next one overwrites. */
+INLINE void r_store_columns(scalar *x, ptrdiff_t pitch, scalar *last, const real *column) {
+    wide z[LF_QUAD];
+    memcpy(z, column, sizeof z);
+    quads_transpose(z);
+    UNROLL for (int b = 0; b < QUADS; b++)
+        UNROLL for (int i = 0; i < LF_QUAD; i++) quad_store(b * LF_QUAD + i == LF_LANES - 1 ? last : x + (b * LF_QUAD + i) * pitch, QUAD_OF(z[i], b));
+}
+#else
+#define LF_QUAD 1
+#endif
+
 /* ---- a real as doubles ---- */
 
 #if LF_DTYPE == 64 || LF_LANES == 1
@@ -287,6 +389,10 @@ INLINE real r_from_doubles(const dreal *d) { return (real)d[0]; }
 INLINE dreal r_double(real x, int part) {
 #if LF_MASKS
     return (dreal)_mm512_cvtps_pd(part ? _mm512_extractf32x8_ps(x, 1) : _mm512_castps512_ps256(x));
+#elif defined(__AVX2__) && LF_LANES == 8 /* gcc 12 converts its own vectors by halves */
+    return (dreal)_mm256_cvtps_pd(part ? _mm256_extractf128_ps(x, 1) : _mm256_castps256_ps128(x));
+#elif defined(__SSE2__) && LF_LANES == 4
+    return (dreal)_mm_cvtps_pd(part ? _mm_movehl_ps(x, x) : (__m128)x);
 #else
     hreal half;
     memcpy(&half, (const char *)&x + (part ? sizeof half : 0), sizeof half);
@@ -296,6 +402,10 @@ INLINE dreal r_double(real x, int part) {
 INLINE real r_from_doubles(const dreal *d) {
 #if LF_MASKS
     return (real)_mm512_insertf32x8(_mm512_castps256_ps512(_mm512_cvtpd_ps(d[0])), _mm512_cvtpd_ps(d[1]), 1);
+#elif defined(__AVX2__) && LF_LANES == 8
+    return (real)_mm256_insertf128_ps(_mm256_castps128_ps256(_mm256_cvtpd_ps(d[0])), _mm256_cvtpd_ps(d[1]), 1);
+#elif defined(__SSE2__) && LF_LANES == 4
+    return (real)_mm_movelh_ps(_mm_cvtpd_ps(d[0]), _mm_cvtpd_ps(d[1]));
 #else
     real x;
     for (int part = 0; part < DPARTS; part++) {
@@ -316,6 +426,25 @@ INLINE real r_load_doubles(const double *p) {
 }
 
 typedef struct { real hi, lo; } pair;
+
+INLINE void put_doubles(double *to, real x) {
+    for (int part = 0; part < DPARTS; part++) d_store(to + part * DLANES, r_double(x, part));
+}
+
+/* A number in two parts as doubles: of floats one double holds both parts. */
+INLINE double whole_of(scalar hi, scalar lo) { return LF_DTYPE == 32 ? (double)hi + (double)lo : (double)hi; }
+INLINE double rest_of(scalar lo) { return LF_DTYPE == 32 ? 0 : (double)lo; }
+INLINE void put_parts(double *hi, double *lo, real x, real x_lo) {
+    for (int part = 0; part < DPARTS; part++) {
+#if LF_DTYPE == 64
+        d_store(hi + part * DLANES, r_double(x, part));
+        d_store(lo + part * DLANES, r_double(x_lo, part));
+#else
+        d_store(hi + part * DLANES, r_double(x, part) + r_double(x_lo, part));
+        d_store(lo + part * DLANES, KD(0));
+#endif
+    }
+}
 
 /* hi + lo (doubles, one for each lane) in two reals */
 INLINE pair r_load_split(const double *hi, const double *lo) {
@@ -388,6 +517,17 @@ INLINE void sum_add(sum *a, real x, real lo) {
 #endif
 }
 
+/* a += x + lo in the lanes of m */
+INLINE void sum_add_where(sum *a, mask m, real x, real lo) {
+#if LF_MASKS && LF_DTYPE == 32
+    a->s[0] = (dreal)_mm512_mask_add_pd(a->s[0], (__mmask8)m, a->s[0], r_double(x, 0));
+    a->s[1] = (dreal)_mm512_mask_add_pd(a->s[1], (__mmask8)(m >> 8), a->s[1], r_double(x, 1));
+    a->c = (real)_mm512_mask_add_ps(a->c, m, a->c, lo);
+#else
+    sum_add(a, where(m, x, K(0)), where(m, lo, K(0)));
+#endif
+}
+
 /* a += x * y, the product exact */
 INLINE void sum_add_product(sum *a, real x, real y) {
 #if LF_DTYPE == 64
@@ -423,6 +563,21 @@ INLINE void sum_store(const sum *a, double *hi, double *lo) {
         d_store(lo + part * DLANES, KD(0));
 #endif
     }
+}
+
+/* The sum of all 16 lanes, by a fixed tree whatever the vector's width, added to hi + lo. (float32: lo stays as it is.) */
+INLINE void sum_gather(const sum *parts, double *hi, double *lo) {
+    double h[16], l[16];
+    for (int part = 0; part < 16 / LF_LANES; part++) sum_store(&parts[part], h + part * LF_LANES, l + part * LF_LANES);
+#if LF_DTYPE == 64
+    dd_tree(h, l, 16);
+    dd_add(hi, lo, h[0], l[0]);
+#else
+    (void)lo;
+    for (int half = 8; half > 0; half /= 2)
+        for (int i = 0; i < half; i++) h[i] += h[i + half];
+    *hi += h[0];
+#endif
 }
 
 /* a += v * w in doubles; a weight of 0 silences anything */

@@ -37,14 +37,7 @@ enum { SUMS = 16 / LF_LANES };
         }                                                                                \
     } while (0)
 /* added to what earlier stretches of the row left there */
-#define PUT_SUM(hi, lo, total)                                                           \
-    do {                                                                                 \
-        double hi_[16], lo_[16];                                                         \
-        for (int part = 0; part < SUMS; part++)                                          \
-            sum_store(&(total)[part], hi_ + part * LF_LANES, lo_ + part * LF_LANES);     \
-        dd_tree(hi_, lo_, 16);                                                           \
-        dd_add(&(hi)[0], &(lo)[0], hi_[0], lo_[0]);                                      \
-    } while (0)
+#define PUT_SUM(hi, lo, total) sum_gather(total, &(hi)[0], &(lo)[0])
 #else
 #define STAGE(name) static void across_##name(const lf_classes *k, lf_rows *r)
 enum { SUMS_ACROSS = 1 };
@@ -165,8 +158,8 @@ STAGE(exponentials) {
         const ptrdiff_t pivot_at = p >= 0 && p < (double)n ? (ptrdiff_t)p : -LF_LANES;
         if (k->inverse_temperature == 1) EXPONENTIALS(0, 0); else EXPONENTIALS(1, 0);
         if (pivot_at >= 0) {
-            r->pivot_e[0] = e[pivot_at];
-            r->pivot_lo[0] = lo[pivot_at];
+            r->pivot_e[0] = whole_of(e[pivot_at], lo[pivot_at]);
+            r->pivot_lo[0] = rest_of(lo[pivot_at]);
         }
 #undef PIVOTAL
 #else
@@ -177,10 +170,7 @@ STAGE(exponentials) {
     sum_add(&others[part], where(is, K(0), hi), where(is, K(0), low));
         real pivot_e = K(0), pivot_lo = K(0);
         if (k->inverse_temperature == 1) EXPONENTIALS(0, 0) else EXPONENTIALS(1, 0)
-        for (int p = 0; p < DPARTS; p++) {
-            d_store(r->pivot_e + lane + p * DLANES, r_double(pivot_e, p));
-            d_store(r->pivot_lo + lane + p * DLANES, r_double(pivot_lo, p));
-        }
+        put_parts(r->pivot_e + lane, r->pivot_lo + lane, pivot_e, pivot_lo);
 #undef PIVOTAL
 #endif
         PUT_SUM(r->others, r->others_lo, others);
@@ -360,7 +350,7 @@ STAGE(affine) {
     scalar *out = k->out;
     CLASSES;
     int bare = t == NULL; /* and every entry a number, none of them -0 */
-    for (int i = 0; i < r->rows; i++) bare &= r->c[i] == 0 && r->a[i] >= 0 && r->post[i] >= 0 && r->a[i] * r->post[i] < INFINITY;
+    for (int i = 0; i < r->rows; i++) bare &= r->c[i] == 0 && r->a[i] >= 0 && r->post[i] >= 0 && r->post[i] <= 0x1p100 && r->a[i] < INFINITY;
     EACH_GROUP {
         AFFINE_ROWS
         if (bare) {

@@ -93,6 +93,8 @@ INLINE growth growth_of(real t, real lo) {
 static const lf_stage lf_across[] = {LF_STAGES(LF_ACROSS)};
 static const lf_stage lf_along[] = {LF_STAGES(LF_ALONG)};
 
+#include "plain.h"
+
 #if LF_DTYPE == 64
 /* ---- rows ---- */
 
@@ -149,35 +151,68 @@ INLINE pair ratio(real x, real x_lo, real y, real y_lo) {
     return (pair){q, ((x_lo - q * y_lo) - r_product_error(q, y, x)) / y};
 }
 
+/* log((others + e) / e) for a normal e > 0 and others >= 0, to about 2^-50 of itself, by one division: 2 atanh(s) of
+   s = (S - e) / (S + e), S = others + e brought near e by a power of 2, so that |s| <= 0.2004; k ln 2 besides. */
+INLINE real log_of_share(real others, real e) {
+    static const scalar c[] = LF_ATANH;
+    const real sum_ = others + e;
+    /* the bits of a number are its logarithm to about 0.086: their difference, rounded, is k >= 0 */
+    const ireal k = (r_bits(sum_) - r_bits(e) + ((ireal)r_bits(K(0)) + (1LL << 51))) >> 52;
+    const real n = r_from_bits(k + r_bits(K(MAGIC))) - K(MAGIC), near = r_from_bits(r_bits(sum_) - (k << 52));
+    const real s = where(eq(n, K(0)), others, near - e) / (near + e), z = s * s;
+    return r_fma(n, K(LF_LN2_HEAD + LF_LN2_TAIL), r_fma(s * z, r_horner(z, c, LF_ATANH_TERMS), s + s));
+}
+
+/* Of a sum over the others and the pivot's own e: 1 / the sum, the others' share in it, and whether e has kept its digits
+   (or the others are too many times as large: then the logits themselves are far enough apart). */
+typedef struct { real sum_, sum_lo; pair inverse; real rest; mask direct; } parted;
+INLINE parted part(real others, real others_lo, real e, real e_lo, int dtype) {
+    parted y;
+    y.direct = le(K(dtype == 32 ? FLT_MIN * 0x1p24 : 0x1p-800), e);
+    y.sum_ = others + e;
+    if (dtype == 32) { /* a double in one part has digits to spare */
+        y.sum_lo = K(0);
+        y.inverse = (pair){K(1) / y.sum_, K(0)};
+        y.rest = others * y.inverse.hi;
+    } else {
+        const real back = y.sum_ - others;
+        y.sum_lo = ((others - (y.sum_ - back)) + (e - back)) + (others_lo + e_lo);
+        y.inverse = r_inverse(y.sum_, y.sum_lo);
+        y.rest = r_quotient(others, others_lo, y.inverse);
+    }
+    return y;
+}
+/* -log of the pivot's share in the sum, where `direct` */
+INLINE pair pivot_log(real others, real others_lo, real e, real e_lo, int dtype) {
+    if (dtype == 32) return exactly(log_of_share(others, e));
+    const pair one_more = one_plus(ratio(others, others_lo, e, e_lo));
+    return r_log_parts(one_more.hi, one_more.lo, K(0), K(0));
+}
+
 STEP(finish) {
     const real lift = K(o->dtype == 32 ? 64 : 128);
-    /* below this the pivot's exponential has lost digits (or the others are too many times as large), and the logits
-       themselves are far enough apart */
-    const real enough = K(o->dtype == 32 ? FLT_MIN * 0x1p24 : 0x1p-800);
     EACH_ROW {
         const real others = V(others), others_lo = V(others_lo), e = V(pivot_e), e_lo = V(pivot_lo), x = V(x_pivot);
-        const real sum_ = others + e, back = sum_ - others;
-        const real sum_lo = ((others - (sum_ - back)) + (e - back)) + (others_lo + e_lo);
-        const pair inverse = r_inverse(sum_, sum_lo);
-        const real rest = r_quotient(others, others_lo, inverse);
-        /* -log p of the pivot */
-        const mask direct = le(enough, e);
-        const real safe_e = where(direct, e, K(1));
-        const pair one_more = one_plus(ratio(others, others_lo, safe_e, e_lo));
-        const real size = r_abs(sum_), size_lo = where(lt(sum_, K(0)), -sum_lo, sum_lo);
-        const real n = V(scale_exponent) - lift, shift = V(shift);
-        const pair log_ = r_log_parts(where(direct, one_more.hi, size), where(direct, one_more.lo, size_lo), where(direct, K(0), n),
-                                      where(direct, K(0), over_t(shift - x, o).hi));
-        const real nlp = where(eq(sum_, K(0)), K(-INFINITY), where(eq(sum_, sum_), log_.hi, sum_));
+        const parted y = part(others, others_lo, e, e_lo, o->dtype);
+        const real safe_e = where(y.direct, e, K(1));
+        const pair direct = pivot_log(others, others_lo, safe_e, e_lo, o->dtype);
+        pair log_ = direct;
+        if (any(not_(y.direct))) {
+            const real size = r_abs(y.sum_), size_lo = where(lt(y.sum_, K(0)), -y.sum_lo, y.sum_lo);
+            const real n = V(scale_exponent) - lift, shift = V(shift);
+            const pair far = r_log_parts(size, size_lo, n, over_t(shift - x, o).hi);
+            log_ = (pair){where(y.direct, direct.hi, far.hi), where(y.direct, direct.lo, far.lo)};
+        }
+        const real nlp = where(eq(y.sum_, K(0)), K(-INFINITY), where(eq(y.sum_, y.sum_), log_.hi, y.sum_));
         const real nlp_lo = where(lt(r_abs(nlp), K(INFINITY)), log_.lo, K(0));
         const real m = V(max);
-        SET(inverse, inverse.hi);
-        SET(inverse_lo, where(lt(r_abs(inverse.lo), K(INFINITY)), inverse.lo, K(0)));
-        SET(pivot_rest, rest);
+        SET(inverse, y.inverse.hi);
+        SET(inverse_lo, where(lt(r_abs(y.inverse.lo), K(INFINITY)), y.inverse.lo, K(0)));
+        SET(pivot_rest, y.rest);
         SET(pivot_nlp, nlp);
         SET(pivot_nlp_lo, nlp_lo);
         SET(lse, rounded(plus((pair){nlp, nlp_lo}, over_t(x, o))));
-        SET(sign, where(lt(K(0), sum_), K(1), where(lt(sum_, K(0)), K(-1), sum_)));
+        SET(sign, where(lt(K(0), y.sum_), K(1), where(lt(y.sum_, K(0)), K(-1), y.sum_)));
         const pair gap = over_t(m - x, o), left = plus((pair){nlp, nlp_lo}, minus(gap));
         const mask own = eq(x, m), above = lt(K(0), left.hi);
         SET(top, where(own, nlp, where(le(left.hi, K(0)), K(0), left.hi)));
@@ -233,12 +268,33 @@ INLINE pair spread_gap(const lf_rows *r, int i, const lf_options *o) {
 /* the factor of p in the gradient: the targets' sum, and what the squared lse adds (nothing, though lse be infinite) */
 #define PULL() (o->z_loss == 0 ? TAU() : plus(times(Z2(), exactly(V(lse))), TAU()))
 
-/* a = y / (the sum of the exponentials); if that is tiny or infinite, 1 / the sum, and y in `post` */
+/* Is an entry's factor y / (the sum of the exponentials) well above the subnormals? That is a question of y and the number of
+   classes, not of how the exponentials were scaled: sums are at most 2^65, in float64 2^129, a class. */
+INLINE mask is_fair(real y, real classes, int dtype) {
+    return either(eq(y, K(0)), le(K(dtype == 32 ? 0x1p-31 : 0x1p-800) * classes, r_abs(y)));
+}
+/* a = y / sum, and 1 in `post`; where that is not fair, or out of range (factors may scale the exponentials too),
+   a = y' / sum, and 2^n in `post`, y = y' 2^n. */
+INLINE void scaled_inverse(pair y, pair inverse, real classes, int dtype, pair *a, real *post) {
+    const real quotient = r_abs(y.hi * inverse.hi), size = r_abs(y.hi);
+    const real least = K(dtype == 32 ? 0x1p-96 : 0x1p-950), most = K(dtype == 32 ? 0x1p120 : 0x1p1000);
+    const mask moderate = either(eq(y.hi, K(0)), both(le(least, quotient), le(quotient, most)));
+    const mask fair = both(is_fair(y.hi, classes, dtype), moderate);
+    *a = times(y, inverse);
+    *post = K(1);
+    if (!any(not_(fair))) return;
+    const mask normal_ = both(le(K(DBL_MIN), size), lt(size, K(INFINITY)));
+    const real power = where(normal_, r_from_bits(r_bits(size) & r_bits(K(INFINITY))), y.hi);
+    const pair left = {where(normal_, y.hi / power, K(1)), where(normal_, y.lo / power, K(0))}, b = times(left, inverse);
+    *a = (pair){where(fair, a->hi, b.hi), where(fair, a->lo, b.lo)};
+    *post = where(fair, K(1), power);
+}
 INLINE void set_scaled_inverse(lf_rows *r, int i, pair y, const lf_options *o) {
-    const real tiny = K(o->dtype == 32 ? 0x1p-100 : 0x1p-900), a = y.hi * V(inverse);
-    const mask fair = both(le(tiny, r_abs(a)), lt(r_abs(a), K(INFINITY))), aside = both(not_(fair), not_(eq(y.hi, K(0))));
-    SET_PAIR(a, times(((pair){where(aside, K(1), y.hi), where(aside, K(0), y.lo)}), PAIR(inverse)));
-    SET(post, where(aside, y.hi, K(1)));
+    pair a;
+    real post;
+    scaled_inverse(y, PAIR(inverse), V(all_classes), o->dtype, &a, &post);
+    SET_PAIR(a, a);
+    SET(post, post);
 }
 
 STEP(loss_value) {
@@ -281,6 +337,78 @@ STEP(loss_grad) {
         SET(mark, V(label));
         SET(at_mark, rounded(at_mark));
     }
+}
+
+/* Plain rows: as finish, loss_value and loss_grad have them. Where a row is not for plain rows, `inverse` is NaN. `even`: all
+   weights are 1, and the scale is a fair one. */
+INLINE void plain_rows_of(lf_batch *r, int from, int to, const lf_options *o, const int dtype, const int want, const int even, double classes) {
+    for (int i = from; i < to; i += LF_LANES) {
+        const real others = V(others), others_lo = V(others_lo), e = V(pivot_e), e_lo = V(pivot_lo);
+        const parted y = part(others, others_lo, e, e_lo, dtype);
+        const mask direct = want & LF_PLAIN_LSE ? lt(K(0), K(0)) : either(y.direct, lt(V(label), K(0)));
+        mask fair = both(both(lt(K(0), y.sum_), lt(y.sum_, K(INFINITY))), le(V(weight) * K(fabs(o->scale)), K(dtype == 32 ? 0x1p60 : 0x1p600)));
+        pair far = exactly(K(0));
+        if (any(not_(direct))) {
+            far = r_log_parts(where(fair, y.sum_, K(1)), where(fair, y.sum_lo, K(0)), V(exponent), want & LF_PLAIN_LSE ? V(shift) : V(shift) - V(x_pivot));
+            fair = both(fair, either(direct, lt(r_abs(far.hi), K(INFINITY))));
+        }
+        SET(inverse, where(fair, y.inverse.hi, K(NAN)));
+        if (want & LF_PLAIN_ENTRIES) {
+            const pair unit = even ? exactly(K(o->scale)) : times(exactly(V(weight)), exactly(K(o->scale)));
+            pair a;
+            real post = K(1);
+            if (even) a = dtype == 32 ? exactly(unit.hi * y.inverse.hi) : times(unit, y.inverse);
+            else scaled_inverse(unit, y.inverse, K(classes), dtype, &a, &post);
+            SET_PAIR(a, a);
+            SET(post, post);
+            SET(at_mark, even && dtype == 32 ? -(unit.hi * y.rest) : where(eq(V(weight), K(0)), K(0), rounded(minus(times(unit, exactly(y.rest))))));
+        }
+        if (want & LF_PLAIN_LOSS) {
+            const pair near = pivot_log(others, others_lo, where(y.direct, e, K(1)), e_lo, dtype);
+            const pair l = {where(direct, near.hi, far.hi), where(direct, near.lo, far.lo)};
+            SET(loss, even ? rounded(l) : rounded(times(exactly(V(weight)), l)));
+        }
+        if (want & LF_PLAIN_LSE) SET(loss, rounded(far));
+        if (want & LF_PLAIN_LOGS) {
+            const pair near = pivot_log(others, others_lo, where(y.direct, e, K(1)), e_lo, dtype);
+            SET(loss, where(direct, near.hi, far.hi));
+            SET(loss_lo, where(direct, near.lo, far.lo));
+        }
+    }
+}
+static void plain_rows(lf_batch *r, int from, int to, const lf_options *o, int want, double classes) {
+    const int vectors = (to - from + LF_LANES - 1) / LF_LANES * LF_LANES;
+    int even = !any(not_(is_fair(K(o->scale), K(classes), o->dtype)));
+    for (int i = from; even && i < from + vectors; i++) even = r->weight[i] == 1;
+#define CASE(type, wanted)                                                                      \
+    if (o->dtype == (type) && want == (wanted)) {                                                \
+        if (even) plain_rows_of(r, from, to, o, type, wanted, 1, classes);                     \
+        else plain_rows_of(r, from, to, o, type, wanted, 0, classes);                          \
+    }
+    CASE(32, LF_PLAIN_LOSS) CASE(32, LF_PLAIN_ENTRIES) CASE(32, LF_PLAIN_LOSS | LF_PLAIN_ENTRIES)
+    CASE(32, LF_PLAIN_LSE) CASE(32, LF_PLAIN_LOGS) CASE(64, LF_PLAIN_LSE) CASE(64, LF_PLAIN_LOGS)
+    CASE(64, LF_PLAIN_LOSS) CASE(64, LF_PLAIN_ENTRIES) CASE(64, LF_PLAIN_LOSS | LF_PLAIN_ENTRIES)
+#undef CASE
+}
+
+/* total += the n losses of a batch, summed over 16 lanes whatever the vector's width; one by one where that overflows */
+static void add_batch(lf_total *total, const double *x, int n) {
+    double hi[LF_ROWS] = {0}, lo[LF_ROWS] = {0};
+    int finite = 1;
+    for (int lane = 0; lane < LF_ROWS; lane += LF_LANES) {
+        real s = K(0), c = K(0);
+        for (int i = lane; i < n; i += LF_ROWS) {
+            const real y = i + LF_LANES <= n ? r_load(x + i) : r_load_part(x + i, n - i, 0), t = s + y, back = t - s;
+            c += (s - (t - back)) + (y - back);
+            s = t;
+            finite &= !any(not_(lt(r_abs(y), K(INFINITY))));
+        }
+        r_store(hi + lane, s);
+        r_store(lo + lane, c);
+    }
+    dd_tree(hi, lo, LF_ROWS);
+    if (hi[0] - hi[0] == 0 || !finite) total_add(total, hi[0], hi[0] - hi[0] == 0 ? lo[0] : 0);
+    else for (int i = 0; i < n; i++) total_add(total, x[i], 0);
 }
 
 /* H = a diag(p) + (z2 - a) p p^T, z2 the part of the squared lse. Where that is infinite, p (1-p) lse is 0 in the limit. */

@@ -3,7 +3,8 @@
 
 Rows are taken in groups: 16 at a time across the lanes where classes are few (`ACROSS`), one at a time along the lanes
 where they are many, and then in chunks if a row is longer than the scratch memory. Which of the two depends on the number
-of classes alone, and so do the bits.
+of classes alone, and so do the bits. Groups make batches, whose losses are summed together; a batch of plain rows (see
+plain.h) is done by a quicker way with the same bits, but for the groups that it leaves.
 """
 
 from libc.math cimport INFINITY, NAN, fma, isnan, ldexp
@@ -22,6 +23,11 @@ cdef enum:
     ACROSS = 64
     # Bytes of one buffer for a chunk of a row: eight of them stay within 1 MiB.
     CHUNK_BYTES = 126976
+    # Of plain rows, bytes of a batch of few classes, which is to stay in the first cache, and of a chunk of many: two of
+    # these in all.
+    TILES_BYTES = 20480
+    PLAIN_BYTES = 4 * CHUNK_BYTES
+    TILE_CLASSES = 64      # rows of many classes that lie across are turned this many classes at a time
 
 cdef enum:
     LOGITS, LABELS, TARGET, WEIGHT, WHERE, DIRECTION, FACTORS, ROW_FACTOR, OTHER, INPUTS
@@ -51,6 +57,7 @@ cdef struct Job:
     const Job *other       # where two softmaxes are compared: that of the other logits, as a job of its own
     ptrdiff_t classes, chunk
     int group              # rows in a group: 16 or 1
+    int batch              # and in a batch
     int dtype
     ptrdiff_t width        # bytes of one number
     const double *class_weight
@@ -75,6 +82,12 @@ cdef struct Bench:
     double prediction[16]
     double lse[16]         # NaN, or the log-sum-exp that only a limit gives
     int unusual            # the last group left marks on the rows
+    int pivotless          # no class is kept out of the sum
+    int far                # the last of the plain rows needed their maxima, as the next ones will
+    int plain              # the batch is one of plain rows: their losses are kept
+    lf_batch batch
+    ptrdiff_t base         # the batch's first row
+    double sums[2][128]    # the batch's losses, and its derivatives with respect to the temperature
     ptrdiff_t loaded       # the first class of the chunk in memory; -1: none
     int has_exponentials   # of that chunk
 
@@ -273,7 +286,7 @@ cdef void maxima(const Job *j, Bench *w) noexcept nogil:
         w.rows.max[lane] = -INFINITY
         w.rows.argmax[lane] = -1
     each_chunk(j, w, LF_STAGE_maximum)
-    if j.needs_argmax:
+    if j.needs_argmax and not w.pivotless:
         each_chunk(j, w, LF_STAGE_locate)
 
 
@@ -370,8 +383,8 @@ cdef void deliver(const Job *j, Bench *w, const Output *out, ptrdiff_t first) no
         write(rows[0], &out.op, out.op.stride, w.k.out, j.dtype, 1, w.k.n)
 
 
-cdef void deliver_rows(const Job *j, Bench *w, const Output *out, lf_total *totals) noexcept nogil:
-    """A number a row from `result` to the array, and into the totals."""
+cdef void deliver_rows(const Job *j, Bench *w, const Output *out) noexcept nogil:
+    """A number a row from `result` to the array, and to the sums."""
     cdef int lane
     cdef double y
     for lane in range(w.n):
@@ -384,15 +397,19 @@ cdef void deliver_rows(const Job *j, Bench *w, const Output *out, lf_total *tota
             if w.masked[lane] or (out.weighted and w.silent[lane]):
                 y = 0 if out.weighted else out.when_masked
         w.rows.result[lane] = y if y == y else NAN  # of one sign, whichever the processor made
-    if out.is_loss or out.is_temperature:
-        total_add_all(totals + (0 if out.is_loss else 1), w.rows.result, w.n)
-    if not out.wanted:
-        return
+    if out.is_loss or out.is_temperature or w.plain:
+        memcpy(&w.sums[1 if out.is_temperature else 0][w.row - w.base], w.rows.result, w.n * sizeof(double))
+    if out.wanted:
+        write_rows(j, out, w.row, w.rows.result, w.n)
+
+
+cdef void write_rows(const Job *j, const Output *out, ptrdiff_t row, const double *values, ptrdiff_t n) noexcept nogil:
+    cdef ptrdiff_t i
     if j.geometry.ndim == 1:
-        write(out.op.data + w.row * out.op.strides[0], &out.op, out.op.strides[0], w.rows.result, 64, 1, w.n)
+        write(out.op.data + row * out.op.strides[0], &out.op, out.op.strides[0], values, 64, 1, n)
     else:
-        for lane in range(w.n):
-            write(out.op.data + offset(&j.geometry, &out.op, w.row + lane), &out.op, 0, &w.rows.result[lane], 64, 1, 1)
+        for i in range(n):
+            write(out.op.data + offset(&j.geometry, &out.op, row + i), &out.op, 0, &values[i], 64, 1, 1)
 
 
 cdef void plain_rows(const Job *j, Bench *w) noexcept nogil:
@@ -408,7 +425,7 @@ cdef void plain_rows(const Job *j, Bench *w) noexcept nogil:
         w.rows.weight[lane] = w.rows.label_weight[lane] = w.rows.label_live[lane] = w.rows.factor[lane] = 1
         w.rows.label[lane] = w.rows.truth[lane] = -1
         w.rows.x_truth[lane] = w.lse[lane] = NAN
-        w.rows.classes[lane] = <double>j.classes
+        w.rows.classes[lane] = w.rows.all_classes[lane] = <double>j.classes
 
 
 cdef void describe_rows(const Job *j, Bench *w) noexcept nogil:
@@ -526,7 +543,8 @@ cdef void soften_other(const Job *j, Bench *w, Bench *o) noexcept nogil:
         w.unusual |= o.limit[lane]
 
 
-cdef void do_group(const Job *j, Bench *w, Bench *o, ptrdiff_t row, int n, lf_total *totals) noexcept nogil:
+cdef void do_group(const Job *j, Bench *w, Bench *o, ptrdiff_t row, int n) noexcept nogil:
+    """A group, by the stages: whatever is wanted of it."""
     cdef lf_rows *r = &w.rows
     cdef int lane, i
     stand(j, w, row, n)
@@ -546,7 +564,7 @@ cdef void do_group(const Job *j, Bench *w, Bench *o, ptrdiff_t row, int n, lf_to
     if j.needs_softmax:
         limits(j, w)
     for lane in range(j.group):
-        if j.has[FACTORS]:
+        if j.has[FACTORS] or w.pivotless:
             r.pivot[lane], r.x_pivot[lane] = -1, 0
         elif r.label[lane] >= 0:
             if j.has[WHERE]:
@@ -574,27 +592,313 @@ cdef void do_group(const Job *j, Bench *w, Bench *o, ptrdiff_t row, int n, lf_to
         if j.outputs[i].kind == PROGRAM:
             run_program(j, w, i)
         if not j.outputs[i].per_class:
-            deliver_rows(j, w, &j.outputs[i], totals)
+            deliver_rows(j, w, &j.outputs[i])
+
+
+# ---- plain rows ----
+
+cdef int is_output(const Output *out, const char *loss, const char *name) noexcept nogil:
+    return out.kind == PROGRAM and strcmp(out.program.loss, loss) == 0 and strcmp(out.program.output, name) == 0
+
+
+cdef int is_pivotless(const Job *j) noexcept nogil:
+    """Nothing but probabilities and log-sum-exps: that a probability is near 1 is of no use to any other output."""
+    cdef int i
+    for i in range(j.n_outputs):
+        if not (is_output(&j.outputs[i], "", "proba") or is_output(&j.outputs[i], "", "lse") or is_output(&j.outputs[i], "", "sign")):
+            return 0
+    return not (j.has[LABELS] or j.has[TARGET] or j.has[OTHER])
+
+
+cdef int is_plain(const Job *j) noexcept nogil:
+    """What plain rows can do of the job: all, or 0."""
+    cdef int i, want = 0
+    for i in range(INPUTS):
+        if j.has[i] and not (i == LOGITS or i == LABELS or i == WEIGHT):
+            return 0
+    if j.classes == 0 or j.class_weight != NULL or j.options.label_smoothing != 0 or j.options.temperature != 1 or j.options.z_loss != 0:
+        return 0
+    for i in range(j.n_outputs):
+        if j.has[LABELS]:
+            if is_output(&j.outputs[i], "cross_entropy", "loss"):
+                want |= LF_PLAIN_LOSS
+            elif is_output(&j.outputs[i], "cross_entropy", "grad"):
+                want |= LF_PLAIN_ENTRIES
+            else:
+                return 0
+        elif j.n_outputs > 1:
+            return 0
+        elif is_output(&j.outputs[i], "", "proba"):
+            want = LF_PLAIN_ENTRIES
+        elif is_output(&j.outputs[i], "", "lse"):
+            want = LF_PLAIN_LSE
+        elif is_output(&j.outputs[i], "", "log_proba"):
+            want = LF_PLAIN_LOGS
+    return want
+
+
+cdef int describe_batch(const Job *j, lf_batch *b, ptrdiff_t row, int n) noexcept nogil:
+    """Labels and weights of a batch of plain rows; 0 where some of them are not plain."""
+    cdef int i, even = j.geometry.ndim == 1
+    cdef int64_t labels[128]
+    for i in range(n):
+        b.weight[i] = 1
+    if j.has[WEIGHT]:
+        if even:
+            read(b.weight, 64, 1, &j.ops[WEIGHT], j.ops[WEIGHT].data + row * j.ops[WEIGHT].strides[0], j.ops[WEIGHT].strides[0], n)
+        else:
+            for i in range(n):
+                read(&b.weight[i], 64, 1, &j.ops[WEIGHT], j.ops[WEIGHT].data + offset(&j.geometry, &j.ops[WEIGHT], row + i), 0, 1)
+        for i in range(n):
+            if not 0 <= b.weight[i] < INFINITY:
+                return 0
+    if not j.has[LABELS]:
+        for i in range(n):
+            b.label[i] = -1
+        return 1
+    if even:
+        read_labels(labels, &j.ops[LABELS], j.ops[LABELS].data + row * j.ops[LABELS].strides[0], j.ops[LABELS].strides[0], n)
+    else:
+        for i in range(n):
+            read_labels(&labels[i], &j.ops[LABELS], j.ops[LABELS].data + offset(&j.geometry, &j.ops[LABELS], row + i), 0, 1)
+    for i in range(n):
+        b.label[i] = <double>labels[i]
+        if j.has_ignore and labels[i] == j.ignore:
+            b.label[i] = -1
+            b.weight[i] = 0
+        elif <uint64_t>labels[i] >= <uint64_t>j.classes:
+            return 0
+    return 1
+
+
+cdef int in_line(const Job *j, const Operand *op, ptrdiff_t row, int n, char **at, ptrdiff_t *row_pitch, ptrdiff_t *class_pitch) noexcept nogil:
+    """Where n rows begin, if they follow each other evenly, as numbers of the kernels' own; one of the pitches is 1."""
+    cdef ptrdiff_t inner = j.geometry.shape[j.geometry.ndim - 1], step = op.strides[j.geometry.ndim - 1]
+    if not is_native(op, j.dtype) or op.stride % j.width or step % j.width or (op.stride != j.width and step != j.width):
+        return 0
+    if j.geometry.ndim > 1 and row % inner + n > inner:
+        return 0
+    at[0] = op.data + offset(&j.geometry, op, row)
+    row_pitch[0], class_pitch[0] = step // j.width, op.stride // j.width
+    return 1
+
+
+cdef int few_plain(const Job *j, Bench *w, Bench *o, ptrdiff_t row, int n, int want) noexcept nogil:
+    """A batch of plain rows of few classes; 0 if it is none."""
+    cdef const lf_table *table = current_table(j.dtype)
+    cdef lf_batch *b = &w.batch
+    cdef lf_plain k
+    cdef const Output *entries = NULL
+    cdef ptrdiff_t tile = LF_ROWS * j.classes * j.width
+    cdef char *rows[16]
+    cdef char *x = NULL
+    cdef char *out = NULL
+    cdef int whole = n // LF_ROWS * LF_ROWS, straight = 0, any_left = 0, first, m, i
+    cdef int left[8]
+    if not describe_batch(j, b, row, n):
+        return 0
+    for i in range(n, (n + 15) // 16 * 16):
+        b.label[i], b.weight[i] = b.label[n - 1], b.weight[n - 1]
+    for i in range(j.n_outputs):
+        if j.outputs[i].per_class:
+            entries = &j.outputs[i]
+    k.classes = j.classes
+    k.e, k.lo = w.memory, w.memory + j.batch * j.classes * j.width
+    k.keep, k.largest, k.far = (want & LF_PLAIN_ENTRIES) != 0, (want & LF_PLAIN_LOGS) != 0, w.far
+    if whole and in_line(j, &j.ops[LOGITS], row, whole, &x, &k.row_pitch, &k.class_pitch):
+        straight = whole
+        k.x = x
+        table.few_sums(&k, b, 0, straight)
+    first = straight
+    while first < n:
+        stand_tile(j, w, &k, row, first, n)
+        k.far = 1  # the exponentials are to take the tile's place
+        table.few_sums(&k, b, first, first + LF_ROWS)
+        first += LF_ROWS
+    w.far = b.far[(n - 1) // LF_ROWS * LF_ROWS]
+    j.rows.plain_rows(b, 0, n, &j.options, want, <double>j.classes)
+    memcpy(w.sums[0], b.loss, n * sizeof(double))
+    for first in range((n + 15) // 16):
+        left[first] = 0
+        for i in range(first * LF_ROWS, n if n < (first + 1) * LF_ROWS else (first + 1) * LF_ROWS):
+            left[first] |= b.inverse[i] != b.inverse[i]
+        any_left |= left[first]
+    if entries != NULL:
+        first = 0
+        if straight and not any_left and in_line(j, &entries.op, row, straight, &out, &k.out_row_pitch, &k.out_class_pitch):
+            in_line(j, &j.ops[LOGITS], row, straight, &x, &k.row_pitch, &k.class_pitch)
+            k.x, k.out = x, out
+            table.few_entries(&k, b, 0, straight)
+            first = straight
+        k.out = NULL
+        while first < n:
+            if not left[first // LF_ROWS]:
+                if first < straight:
+                    in_line(j, &j.ops[LOGITS], row + first, LF_ROWS, &x, &k.row_pitch, &k.class_pitch)
+                    k.x = x
+                else:
+                    k.x, k.row_pitch, k.class_pitch = <char *>k.e + first // LF_ROWS * tile, 1, LF_ROWS
+                table.few_entries(&k, b, first, first + LF_ROWS)
+                m = n - first if n - first < LF_ROWS else LF_ROWS
+                point(j, &entries.op, row + first, m, rows)
+                write_tile(&entries.op, rows, m, <char *>k.e + first // LF_ROWS * tile, j.dtype, j.classes)
+            first += LF_ROWS
+    for first in range((n + 15) // 16):
+        if left[first]:
+            m = first * LF_ROWS
+            do_group(j, w, o, row + m, n - m if n - m < LF_ROWS else LF_ROWS)
+    return 1
+
+
+cdef void stand_tile(const Job *j, Bench *w, lf_plain *k, ptrdiff_t row, int first, int n) noexcept nogil:
+    """A group whose logits have to be brought, as a tile where its exponentials will be."""
+    cdef char *rows[16]
+    cdef char *tile = <char *>k.e + first * j.classes * j.width
+    point(j, &j.ops[LOGITS], row + first, n - first if n - first < LF_ROWS else LF_ROWS, rows)
+    read_tile(tile, j.dtype, &j.ops[LOGITS], rows, 0, j.classes)
+    k.x, k.row_pitch, k.class_pitch = tile, 1, LF_ROWS
+
+
+cdef void bring_rows(const Job *j, char *to, ptrdiff_t pitch, char *tile, const Operand *op, ptrdiff_t row, int n) noexcept nogil:
+    """Up to 16 rows of many classes as the kernels want them, `pitch` bytes apart."""
+    cdef char *rows[16]
+    cdef ptrdiff_t first = 0, m
+    cdef int i
+    if n == 1 or op.stride == op.itemsize:
+        for i in range(n):
+            read(to + i * pitch, j.dtype, 1, op, op.data + offset(&j.geometry, op, row + i), op.stride, j.classes)
+        return
+    for i in range(LF_ROWS):
+        rows[i] = op.data + offset(&j.geometry, op, row + (i if i < n else n - 1))
+    while first < j.classes:
+        m = j.classes - first if j.classes - first < TILE_CLASSES else TILE_CLASSES
+        read_tile(tile, j.dtype, op, rows, first, m)
+        current_table(j.dtype).tile_out(to + first * j.width, pitch // j.width, tile, m)
+        first += m
+
+
+cdef void put_rows(const Job *j, char *values, ptrdiff_t pitch, char *tile, const Operand *op, ptrdiff_t row, int n) noexcept nogil:
+    """And back."""
+    cdef char *rows[16]
+    cdef ptrdiff_t first = 0, m
+    cdef int i
+    if n == 1 or op.stride == op.itemsize:
+        for i in range(n):
+            write(op.data + offset(&j.geometry, op, row + i), op, op.stride, values + i * pitch, j.dtype, 1, j.classes)
+        return
+    for i in range(n):
+        rows[i] = op.data + offset(&j.geometry, op, row + i)
+    while first < j.classes:
+        m = j.classes - first if j.classes - first < TILE_CLASSES else TILE_CLASSES
+        current_table(j.dtype).tile_in(tile, values + first * j.width, pitch // j.width, m)
+        write_tile(op, rows, n, tile, j.dtype, m)
+        for i in range(n):
+            rows[i] += m * op.stride
+        first += m
+
+
+cdef int many_plain(const Job *j, Bench *w, Bench *o, ptrdiff_t row, int n, int want) noexcept nogil:
+    """A batch of plain rows of many classes; 0 if it is none."""
+    cdef const lf_table *table = current_table(j.dtype)
+    cdef lf_batch *b = &w.batch
+    cdef lf_plain k
+    cdef const Output *entries = NULL
+    cdef const Operand *logits = &j.ops[LOGITS]
+    cdef ptrdiff_t pitch = (j.classes + 15) // 16 * 16 * j.width  # of a row that has to be brought, or put
+    cdef int straight_in = lies_along(j, logits), straight_out = 1, step = 1, i, m, first = 0
+    cdef int left[128]
+    cdef char *brought
+    cdef char *tile = w.memory + 2 * PLAIN_BYTES
+    if not describe_batch(j, b, row, n):
+        return 0
+    for i in range(j.n_outputs):
+        if j.outputs[i].per_class:
+            entries = &j.outputs[i]
+            straight_out = lies_along(j, &entries.op)
+    k.classes, k.stretch = j.classes, (j.chunk + 15) // 16 * 16
+    k.chunk = PLAIN_BYTES // j.width // k.stretch * k.stretch
+    k.e, k.lo = w.memory, w.memory + PLAIN_BYTES
+    k.keep, k.largest, k.out = (want & LF_PLAIN_ENTRIES) != 0, (want & LF_PLAIN_LOGS) != 0, NULL
+    brought = w.memory + 2 * pitch
+    if not (straight_in and straight_out):
+        k.lo = w.memory + pitch
+        if 3 * pitch > 2 * PLAIN_BYTES:
+            return 0  # no memory for a row beside its exponentials
+        step = LF_ROWS if (2 + LF_ROWS) * pitch <= 2 * PLAIN_BYTES else 1
+    while first < n:
+        m = step if n - first > step else n - first
+        if not straight_in:
+            bring_rows(j, brought, pitch, tile, logits, row + first, m)
+        for i in range(first, first + m):
+            left[i] = 0
+            k.x = logits.data + offset(&j.geometry, logits, row + i) if straight_in else brought + (i - first) * pitch
+            if entries != NULL:
+                k.out = entries.op.data + offset(&j.geometry, &entries.op, row + i) if straight_out else brought + (i - first) * pitch
+            if b.weight[i] == 0:
+                if entries != NULL:
+                    memset(k.out, 0, j.classes * j.width)
+                continue
+            k.far = w.far
+            table.many_sums(&k, b, i, i + 1)
+            w.far = b.far[i]
+            if entries != NULL:
+                j.rows.plain_rows(b, i, i + 1, &j.options, want & ~LF_PLAIN_LOSS, <double>j.classes)
+                left[i] = b.inverse[i] != b.inverse[i]
+                if not left[i]:
+                    table.many_entries(&k, b, i, i + 1)
+        if entries != NULL and not straight_out:
+            put_rows(j, brought, pitch, tile, &entries.op, row + first, m)
+        first += m
+    if want & (LF_PLAIN_LOSS | LF_PLAIN_LSE):
+        j.rows.plain_rows(b, 0, n, &j.options, want, <double>j.classes)
+        for i in range(n):
+            left[i] = b.weight[i] != 0 and b.inverse[i] != b.inverse[i]
+            w.sums[0][i] = b.loss[i] if b.weight[i] != 0 else 0
+    for i in range(n):
+        if left[i]:
+            do_group(j, w, o, row + i, 1)
+    return 1
 
 
 cdef int do_rows(const Job *j, ptrdiff_t start, ptrdiff_t stop, lf_total *totals) noexcept nogil:
     """Rows [start, stop), which begins a group; -1 if there is no memory."""
     cdef Bench w
     cdef Bench o
-    cdef ptrdiff_t size = (j.chunk * j.group * j.width + 127) // 64 * 64, at = start, n
+    cdef ptrdiff_t size = (j.chunk * j.group * j.width + 127) // 64 * 64, memory = BUFFERS * size, at = start, n, i
     cdef uint64_t state
-    cdef int i
+    cdef int k, done, plain = is_plain(j)
     memset(totals, 0, 2 * sizeof(lf_total))
-    w.memory = <char *>malloc(BUFFERS * size)
+    if plain:
+        i = 2 * j.batch * j.classes * j.width if j.group == LF_ROWS else 2 * PLAIN_BYTES + LF_ROWS * TILE_CLASSES * j.width
+        memory = i if i > memory else memory
+    w.memory = <char *>malloc(memory + 64)
     if w.memory == NULL:
         return -1
     for i in range(BUFFERS):
         w.buffers[i] = o.buffers[i] = w.memory + i * size
     w.unusual = o.unusual = 1
+    w.far = 0
+    w.pivotless, o.pivotless = is_pivotless(j), 0
     state = lf_fp_set()
     while at < stop:
-        n = stop - at if stop - at < j.group else j.group
-        do_group(j, &w, &o, at, <int>n, totals)
+        n = stop - at if stop - at < j.batch else j.batch
+        w.base = at
+        w.plain = plain
+        done = 0
+        if plain:
+            done = few_plain(j, &w, &o, at, <int>n, plain) if j.group == LF_ROWS else many_plain(j, &w, &o, at, <int>n, plain)
+        if not done:
+            i = w.plain = 0
+            while i < n:
+                do_group(j, &w, &o, at + i, <int>(n - i if n - i < j.group else j.group))
+                i += j.group
+        for k in range(j.n_outputs):
+            if done and j.outputs[k].wanted and not j.outputs[k].per_class:
+                write_rows(j, &j.outputs[k], at, w.sums[0], n)
+            if j.outputs[k].is_loss:
+                j.rows.add_batch(totals, w.sums[0], <int>n)
+            if j.outputs[k].is_temperature:
+                j.rows.add_batch(totals + 1, w.sums[1], <int>n)
         at += n
     lf_fp_restore(state)
     free(w.memory)
@@ -623,6 +927,9 @@ cdef void set_up(Job *j, int dtype, ptrdiff_t classes) noexcept nogil:
     else:
         j.group, j.stages = 1, table.along
         j.chunk = CHUNK_BYTES // j.width if classes > CHUNK_BYTES // j.width else classes
+    j.batch = LF_BATCH
+    while j.group == LF_ROWS and j.batch > LF_ROWS and 2 * j.batch * j.chunk * j.width > TILES_BYTES:
+        j.batch //= 2
     j.options.dtype = dtype
     j.options.temperature = j.start.inverse_temperature = 1
 

@@ -6,6 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "doubledouble.h"
+
 /* ---- pointwise ---- */
 
 enum { LF_MAX_PARAMS = 4, LF_BLOCK = 2048 };
@@ -45,6 +47,7 @@ typedef struct {
     double label_weight[LF_ROWS]; /* the true class's weight */
     double label_live[LF_ROWS];   /* 0 where the true class is masked, else 1 */
     double classes[LF_ROWS];      /* how many classes are not masked */
+    double all_classes[LF_ROWS];  /* how many there are */
     double pivot[LF_ROWS];        /* the class that is kept out of the sum: the true class, or the largest; -1: none */
     double x_pivot[LF_ROWS];      /* its logit (0 without a pivot) */
     double truth[LF_ROWS], x_truth[LF_ROWS]; /* the true class, or the first largest target, and its logit */
@@ -126,6 +129,39 @@ typedef struct {
     lf_program_step steps[LF_MAX_STEPS];
 } lf_program;
 
+/* ---- plain rows (plain.h) ---- */
+
+enum { LF_BATCH = 128 };
+/* What is wanted, as bits: a loss; gradients or probabilities; or alone: log-sum-exps, or logarithms of probabilities. */
+enum { LF_PLAIN_LOSS = 1, LF_PLAIN_ENTRIES = 2, LF_PLAIN_LSE = 4, LF_PLAIN_LOGS = 8 };
+
+/* What is known of a batch of rows, one number each, with room for a vector that begins at the last. */
+enum { LF_BATCH_ROOM = LF_BATCH + LF_ROWS };
+typedef struct {
+    double weight[LF_BATCH_ROOM], label[LF_BATCH_ROOM]; /* from the driver; label -1: there are none */
+    double max[LF_BATCH_ROOM], x_pivot[LF_BATCH_ROOM], shift[LF_BATCH_ROOM], exponent[LF_BATCH_ROOM];
+    double others[LF_BATCH_ROOM], others_lo[LF_BATCH_ROOM], pivot_e[LF_BATCH_ROOM], pivot_lo[LF_BATCH_ROOM];
+    double inverse[LF_BATCH_ROOM], a[LF_BATCH_ROOM], a_lo[LF_BATCH_ROOM], post[LF_BATCH_ROOM], at_mark[LF_BATCH_ROOM];
+    double loss[LF_BATCH_ROOM], loss_lo[LF_BATCH_ROOM]; /* or the log-sum-exp; or that less the maximum, in two parts */
+    int far[LF_BATCH_ROOM];    /* taken with its maximum (few: of a group's first row) */
+} lf_batch;
+
+/* Groups of 16 rows (few classes) or one row (many): where they lie, in numbers. Of the two pitches one is 1; many have none. */
+typedef struct {
+    ptrdiff_t classes;
+    ptrdiff_t stretch, chunk;  /* many: classes to a sum, and to the memory at e and lo; multiples of 16, the second of the first */
+    const void *x;
+    ptrdiff_t row_pitch, class_pitch;
+    void *e, *lo;              /* few: of the whole batch, a tile of 16 rows after the other */
+    void *out;                 /* or NULL: few leave the entries as a tile in e; many have none */
+    ptrdiff_t out_row_pitch, out_class_pitch;
+    int keep;                  /* the exponentials will be wanted */
+    int largest;               /* the largest class is the pivot; entries are logarithms */
+    int far;                   /* the first is not tried without its maximum */
+} lf_plain;
+
+typedef void (*lf_plain_function)(const lf_plain *, lf_batch *, int from, int to); /* rows of the batch */
+
 /* A function of the vocabulary, over an array. */
 typedef struct { const char *name; void (*apply)(const void *x, void *y, ptrdiff_t n); } lf_word;
 
@@ -135,7 +171,12 @@ typedef struct {
     const lf_word *words;                   /* ends with a name of NULL */
     const lf_pointwise_function *pointwise; /* in the order of lf_pointwise_names */
     const lf_stage *across, *along;         /* in the order of LF_STAGES */
+    lf_plain_function few_sums, few_entries, many_sums, many_entries;
+    /* 16 rows, `pitch` numbers apart, to a tile, and back */
+    void (*tile_in)(void *tile, const void *x, ptrdiff_t pitch, ptrdiff_t classes), (*tile_out)(void *x, ptrdiff_t pitch, const void *tile, ptrdiff_t classes);
     /* of the float64 tables alone */
+    void (*plain_rows)(lf_batch *, int from, int to, const lf_options *, int want, double classes);
+    void (*add_batch)(lf_total *, const double *, int n);
     lf_row_step prepare, finish, remainders, targets;
     const lf_program *programs;             /* ends with a loss of NULL */
 } lf_table;
