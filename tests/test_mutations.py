@@ -16,7 +16,10 @@ from variants import COMPILED
 ROOT = Path(__file__).parents[1]
 KERNELS = ROOT / "lossfast" / "kernels"
 #: The quickest to notice come first.
-TESTS = [f"tests/test_{name}.py" for name in ("families", "sums", "exhaustive", "faults", "divergence", "registry")]
+TESTS = [
+    f"tests/test_{name}.py"
+    for name in ("families", "plain_rows", "sums", "exhaustive", "faults", "divergence", "registry")
+]
 
 pytestmark = pytest.mark.skipif(not COMPILED or not (ROOT / "setup.py").exists(), reason="nothing to build here")
 
@@ -31,6 +34,23 @@ MUTATIONS = {
         "rowwise.h",
         "where(far, eighth, V(pivot_nlp)), where(far, K(0), V(pivot_nlp_lo))",
         "where(far, eighth, V(lse) - V(x_pivot) / K(o->temperature)), K(0)",
+    ),
+    "plain rows that are not near": ("plain.h", "(LF_DTYPE == 32 ? 40.0 : 256.0)", "(LF_DTYPE == 32 ? 80.0 : 600.0)"),
+    "the padding of a plain row counts": ("plain.h", "if (!far && !whole) {", "if (0 && !whole) {"),
+    "the next row's numbers at the end of a short one": (
+        "plain.h",
+        "if (ends) memcpy(last, end, classes * sizeof(scalar));",
+        "if (ends) memcpy(last, end, sizeof end);",
+    ),
+    "plain rows' stretches where the stages have none": (
+        "plain.h",
+        "first += k->stretch) {",
+        "first += k->stretch - 16) {",
+    ),
+    "a plain row's pivot without its second part": (
+        "real.h",
+        "d_store(hi + part * DLANES, r_double(x, part) + r_double(x_lo, part));",
+        "d_store(hi + part * DLANES, r_double(x, part)), (void)x_lo;",
     ),
     "a shift by the maximum always": (
         "rowwise.h",
