@@ -38,9 +38,9 @@ MUTATIONS = {
     "plain rows that are not near": ("plain.h", "(LF_DTYPE == 32 ? 40.0 : 256.0)", "(LF_DTYPE == 32 ? 80.0 : 600.0)"),
     "the padding of a plain row counts": ("plain.h", "if (!far && !whole) {", "if (0 && !whole) {"),
     "the next row's numbers at the end of a short one": (
-        "plain.h",
-        "if (ends) memcpy(last, end, classes * sizeof(scalar));",
-        "if (ends) memcpy(last, end, sizeof end);",
+        "real.h",
+        "b * LF_QUAD + i == LF_LANES - 1 ? n : LF_QUAD);",
+        "b * LF_QUAD + i < LF_LANES ? LF_QUAD : n);",
     ),
     "plain rows' stretches where the stages have none": (
         "plain.h",

@@ -8,7 +8,7 @@ import pytest
 
 import lossfast as lf
 
-#: Around what a vector, a tile, and a quad of columns hold; around the crossover; longer than a stretch of one sum, than
+#: Around what a vector, a tile and a quad of columns hold; around the crossover; longer than a stretch of one sum, than
 #: the memory for a row that is brought, and than that for a row's exponentials.
 FEW = (1, 2, 3, 4, 5, 7, 8, 9, 10, 16, 17, 33, 64)
 MANY = (65, 80, 127, 130, 1003, 15873, 31745, 40000, 131000)
@@ -151,3 +151,15 @@ def test_weights_and_denominators_at_the_ends_of_the_range(compiled):
                 np.float64
             )
             assert error.max() < 2
+
+
+@each_dtype
+@pytest.mark.parametrize("classes", [1, 2, 3, 5, 10])
+def test_nothing_is_written_beyond_the_last_row(compiled, dtype, classes):
+    """Short rows are written a quad at a time, each over the end of the one before."""
+    with compiled.chosen():
+        for rows in (16, 32, 40):
+            x, y = logits(rows, classes, 3, dtype)
+            buffer = np.full((rows + 1, classes), 7, dtype)
+            lf.cross_entropy.grad(x, y, out=buffer[:rows])
+            assert np.array_equal(buffer[:rows], lf.cross_entropy.grad(x, y)) and (buffer[rows] == 7).all()

@@ -132,6 +132,10 @@ cdef extern from "tables.h" nogil:
         double inverse[144]
         double loss[144]
         int far[144]
+        int even
+
+    ctypedef struct lf_running:
+        lf_total total
 
     ctypedef struct lf_plain:
         ptrdiff_t classes
@@ -166,7 +170,9 @@ cdef extern from "tables.h" nogil:
         void (*tile_in)(void *tile, const void *x, ptrdiff_t pitch, ptrdiff_t classes) noexcept nogil
         void (*tile_out)(void *x, ptrdiff_t pitch, const void *tile, ptrdiff_t classes) noexcept nogil
         void (*plain_rows)(lf_batch *, int first, int last, const lf_options *, int want, double classes) noexcept nogil
-        void (*add_batch)(lf_total *, const double *, int) noexcept nogil
+        int (*take_labels)(lf_batch *, const int64_t *labels, int n, ptrdiff_t classes) noexcept nogil
+        void (*add_batch)(lf_running *, const double *, int) noexcept nogil
+        void (*end_sum)(lf_running *) noexcept nogil
         lf_row_step prepare
         lf_row_step finish
         lf_row_step remainders

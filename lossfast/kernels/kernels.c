@@ -28,7 +28,9 @@ const lf_table JOIN(lf_table_, LF_ISA, LF_DTYPE) = {
     .tile_out = any_tile_out,
 #if LF_DTYPE == 64
     .plain_rows = plain_rows,
+    .take_labels = take_labels,
     .add_batch = add_batch,
+    .end_sum = end_sum,
     .prepare = prepare,
     .finish = finish,
     .remainders = remainders,

@@ -52,12 +52,11 @@ INLINE void tile_in(scalar *tile, const scalar *x, ptrdiff_t pitch, ptrdiff_t cl
     for (ptrdiff_t c = 0; c < classes; c += LF_QUAD) {
         const ptrdiff_t first = c + LF_QUAD <= classes || classes < LF_QUAD ? c : classes - LF_QUAD;
         for (int lane = 0; lane < LF_ROWS; lane += LF_LANES) {
-            scalar end[LF_QUAD] = {0};
-            const scalar *last = x + (lane + LF_LANES - 1) * pitch + first;
-            if (classes < LF_QUAD && lane + LF_LANES == LF_ROWS) last = memcpy(end, last, classes * sizeof(scalar));
+            const int n = classes < LF_QUAD && lane + LF_LANES == LF_ROWS ? (int)classes : LF_QUAD;
             real column[LF_QUAD];
-            r_load_columns(column, x + lane * pitch + first, pitch, last);
-            for (int i = 0; i < LF_QUAD && first + i < classes; i++) r_store(tile + (first + i) * LF_ROWS + lane, column[i]);
+            r_load_columns(column, x + lane * pitch + first, pitch, n);
+            UNROLL for (int i = 0; i < LF_QUAD; i++)
+                if (i < classes) r_store(tile + (first + i) * LF_ROWS + lane, column[i]);
         }
     }
 #endif
@@ -74,12 +73,10 @@ INLINE void tile_out(scalar *out, ptrdiff_t pitch, const scalar *tile, ptrdiff_t
     for (int lane = 0; lane < LF_ROWS; lane += LF_LANES)
         for (ptrdiff_t c = 0; c < classes; c += LF_QUAD) {
             const ptrdiff_t first = c + LF_QUAD <= classes || classes < LF_QUAD ? c : classes - LF_QUAD;
-            scalar end[LF_QUAD], *const last = out + (lane + LF_LANES - 1) * pitch + first;
-            const int ends = classes < LF_QUAD && lane + LF_LANES == LF_ROWS;
+            const int n = classes < LF_QUAD && lane + LF_LANES == LF_ROWS ? (int)classes : LF_QUAD;
             real column[LF_QUAD];
-            for (int i = 0; i < LF_QUAD; i++) column[i] = r_load(tile + (first + i < classes ? first + i : first) * LF_ROWS + lane);
-            r_store_columns(out + lane * pitch + first, pitch, ends ? end : last, column);
-            if (ends) memcpy(last, end, classes * sizeof(scalar));
+            UNROLL for (int i = 0; i < LF_QUAD; i++) column[i] = r_load(tile + (i < classes ? first + i : first) * LF_ROWS + lane);
+            r_store_columns(out + lane * pitch + first, pitch, column, n);
         }
 #endif
 }
@@ -200,10 +197,8 @@ static void few_entries(const lf_plain *k, lf_batch *b, int from, int to) {
     for (int row = from; row < to; row += LF_ROWS) {
         scalar *const tile = (scalar *)k->e + row * k->classes;
         scalar *const out = (scalar *)k->out + (k->out ? (row - from) * k->out_row_pitch : 0), *const to_ = columns ? out : tile;
-        int whole = 1;
-        for (int i = row; i < row + LF_ROWS; i++) whole &= b->post[i] == 1;
         if (k->largest) few_logs(k, b, row, transposed ? tile : (const scalar *)k->x + row - from, transposed ? LF_ROWS : k->class_pitch, to_, pitch);
-        else if (whole) few_write(k, b, row, to_, pitch, 1);
+        else if (b->whole) few_write(k, b, row, to_, pitch, 1);
         else few_write(k, b, row, to_, pitch, 0);
         if (k->out && !columns) tile_out(out, k->out_row_pitch, tile, k->classes);
     }
@@ -358,7 +353,7 @@ static void many_entries(const lf_plain *k, lf_batch *b, int row, int to) {
             if (b->far[row]) many_pass(&at, &spare, 0, x + chunk, chunk, n, 1, 1);
             else many_pass(&at, &spare, 0, x + chunk, chunk, n, 0, 1);
         }
-        if (b->post[row] == 1) many_write(out + chunk, k->e, k->lo, n, a, 1, post);
+        if (b->whole) many_write(out + chunk, k->e, k->lo, n, a, 1, post);
         else many_write(out + chunk, k->e, k->lo, n, a, 0, post);
         if (chunk + k->chunk == last || last == 0) break;
     }

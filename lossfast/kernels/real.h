@@ -302,8 +302,8 @@ INLINE real r_horner(real x, const scalar *c, int terms) {
 }
 
 /* ---- columns ----
-   LF_QUAD neighbours each of LF_LANES rows, `pitch` numbers apart, as LF_QUAD columns, and back; the last row is where
-   `last` says. By 128-bit loads and transposes within them. */
+   LF_QUAD neighbours each of LF_LANES rows, `pitch` numbers apart, as LF_QUAD columns, and back, by 128-bit loads and
+   transposes within them. Of the last row only `n` of them are there. */
 
 #if (defined(__AVX2__) || defined(__SSE2__)) && LF_LANES > 1
 #define LF_QUAD (128 / LF_DTYPE)
@@ -318,11 +318,35 @@ typedef __m128d wide;
 #define WIDE(name) _mm_##name
 #endif
 enum { QUADS = LF_LANES / LF_QUAD };
-INLINE __m128d quad_load(const scalar *p) { __m128d x; memcpy(&x, p, sizeof x); return x; }
-INLINE void quad_store(scalar *p, __m128d x) { memcpy(p, &x, sizeof x); }
+INLINE __m128d quad_load(const scalar *p, int n) {
+    __m128d x;
+    if (n == LF_QUAD) memcpy(&x, p, sizeof x);
+#if LF_DTYPE == 64
+    else x = _mm_load_sd(p);
+#else
+    else if (n == 1) x = _mm_castps_pd(_mm_load_ss(p));
+    else {
+        x = _mm_loadl_pd(_mm_setzero_pd(), (const double *)p);
+        if (n == 3) x = _mm_castps_pd(_mm_movelh_ps(_mm_castpd_ps(x), _mm_load_ss(p + 2)));
+    }
+#endif
+    return x;
+}
+INLINE void quad_store(scalar *p, __m128d x, int n) {
+    if (n == LF_QUAD) memcpy(p, &x, sizeof x);
+#if LF_DTYPE == 64
+    else _mm_store_sd(p, x);
+#else
+    else if (n == 1) _mm_store_ss(p, _mm_castpd_ps(x));
+    else {
+        _mm_storel_pd((double *)p, x);
+        if (n == 3) _mm_store_ss(p + 2, _mm_movehl_ps(_mm_castpd_ps(x), _mm_castpd_ps(x)));
+    }
+#endif
+}
 /* 128 bits each of the rows i, LF_QUAD + i, 2 LF_QUAD + i ... */
-INLINE wide quads_load(const scalar *x, ptrdiff_t pitch, const scalar *last, int i) {
-#define AT(b) quad_load((b) == QUADS - 1 && i == LF_QUAD - 1 ? last : x + ((b) * LF_QUAD + i) * pitch)
+INLINE wide quads_load(const scalar *x, ptrdiff_t pitch, int i, int n) {
+#define AT(b) quad_load(x + ((b) * LF_QUAD + i) * pitch, (b) == QUADS - 1 && i == LF_QUAD - 1 ? n : LF_QUAD)
 #if LF_LANES * LF_DTYPE == 512
     return _mm512_insertf64x2(_mm512_insertf64x2(_mm512_insertf64x2(_mm512_castpd128_pd512(AT(0)), AT(1), 1), AT(2), 2), AT(3), 3);
 #elif LF_LANES * LF_DTYPE == 256
@@ -362,19 +386,20 @@ INLINE void quads_transpose(wide z[4]) {
     z[2] = WIDE(unpacklo_pd)(AB, CD), z[3] = WIDE(unpackhi_pd)(AB, CD);
 }
 #endif
-INLINE void r_load_columns(real *column, const scalar *x, ptrdiff_t pitch, const scalar *last) {
+INLINE void r_load_columns(real *column, const scalar *x, ptrdiff_t pitch, int n) {
     wide z[LF_QUAD];
-    UNROLL for (int i = 0; i < LF_QUAD; i++) z[i] = quads_load(x, pitch, last, i);
+    UNROLL for (int i = 0; i < LF_QUAD; i++) z[i] = quads_load(x, pitch, i, n);
     quads_transpose(z);
     memcpy(column, z, sizeof z);
 }
 /* Row by row: what one writes beyond its end, the next one overwrites. */
-INLINE void r_store_columns(scalar *x, ptrdiff_t pitch, scalar *last, const real *column) {
+INLINE void r_store_columns(scalar *x, ptrdiff_t pitch, const real *column, int n) {
     wide z[LF_QUAD];
     memcpy(z, column, sizeof z);
     quads_transpose(z);
     UNROLL for (int b = 0; b < QUADS; b++)
-        UNROLL for (int i = 0; i < LF_QUAD; i++) quad_store(b * LF_QUAD + i == LF_LANES - 1 ? last : x + (b * LF_QUAD + i) * pitch, QUAD_OF(z[i], b));
+        UNROLL for (int i = 0; i < LF_QUAD; i++)
+            quad_store(x + (b * LF_QUAD + i) * pitch, QUAD_OF(z[i], b), b * LF_QUAD + i == LF_LANES - 1 ? n : LF_QUAD);
 }
 #else
 #define LF_QUAD 1

@@ -361,6 +361,7 @@ INLINE void plain_rows_of(lf_batch *r, int from, int to, const lf_options *o, co
             else scaled_inverse(unit, y.inverse, K(classes), dtype, &a, &post);
             SET_PAIR(a, a);
             SET(post, post);
+            r->whole &= !any(ne(post, K(1)));
             SET(at_mark, even && dtype == 32 ? -(unit.hi * y.rest) : where(eq(V(weight), K(0)), K(0), rounded(minus(times(unit, exactly(y.rest))))));
         }
         if (want & LF_PLAIN_LOSS) {
@@ -377,9 +378,8 @@ INLINE void plain_rows_of(lf_batch *r, int from, int to, const lf_options *o, co
     }
 }
 static void plain_rows(lf_batch *r, int from, int to, const lf_options *o, int want, double classes) {
-    const int vectors = (to - from + LF_LANES - 1) / LF_LANES * LF_LANES;
-    int even = !any(not_(is_fair(K(o->scale), K(classes), o->dtype)));
-    for (int i = from; even && i < from + vectors; i++) even = r->weight[i] == 1;
+    const int even = r->even && !any(not_(is_fair(K(o->scale), K(classes), o->dtype)));
+    r->whole = 1;
 #define CASE(type, wanted)                                                                      \
     if (o->dtype == (type) && want == (wanted)) {                                                \
         if (even) plain_rows_of(r, from, to, o, type, wanted, 1, classes);                     \
@@ -391,24 +391,53 @@ static void plain_rows(lf_batch *r, int from, int to, const lf_options *o, int w
 #undef CASE
 }
 
-/* total += the n losses of a batch, summed over 16 lanes whatever the vector's width; one by one where that overflows */
-static void add_batch(lf_total *total, const double *x, int n) {
-    double hi[LF_ROWS] = {0}, lo[LF_ROWS] = {0};
+static int take_labels(lf_batch *b, const int64_t *labels, int n, ptrdiff_t classes) {
+    uint64_t wrong = 0; /* its sign */
+    for (int i = 0; i < n; i++) {
+        wrong |= (uint64_t)labels[i] | ((uint64_t)classes - 1 - (uint64_t)labels[i]);
+        b->label[i] = (double)labels[i];
+    }
+    return !(wrong >> 63);
+}
+
+/* The running sums and all that was put away, as one total: by a tree, or one by one where that overflows. */
+static void end_sum(lf_running *sum_) {
+    double hi[LF_ROWS], lo[LF_ROWS];
     int finite = 1;
+    for (int i = 0; i < LF_ROWS; i++) finite &= sum_->hi[i] - sum_->hi[i] == 0;
+    memcpy(hi, sum_->hi, sizeof hi);
+    memcpy(lo, sum_->lo, sizeof lo);
+    dd_tree(hi, lo, LF_ROWS);
+    if (hi[0] - hi[0] == 0 || !finite) total_add(&sum_->total, hi[0], hi[0] - hi[0] == 0 ? lo[0] : 0);
+    else for (int i = 0; i < LF_ROWS; i++) total_add(&sum_->total, sum_->hi[i], sum_->lo[i]);
+    memset(sum_->hi, 0, sizeof sum_->hi);
+    memset(sum_->lo, 0, sizeof sum_->lo);
+}
+
+/* The n losses of a batch, row i to the running sum i % 16. Where those would overflow they are put away before, and the
+   losses one by one. */
+static void add_batch(lf_running *sum_, const double *x, int n) {
+    double hi[LF_ROWS], lo[LF_ROWS];
+    int finite = 1, fits = 1;
     for (int lane = 0; lane < LF_ROWS; lane += LF_LANES) {
-        real s = K(0), c = K(0);
+        real s = r_load(sum_->hi + lane), c = r_load(sum_->lo + lane);
         for (int i = lane; i < n; i += LF_ROWS) {
             const real y = i + LF_LANES <= n ? r_load(x + i) : r_load_part(x + i, n - i, 0), t = s + y, back = t - s;
             c += (s - (t - back)) + (y - back);
             s = t;
             finite &= !any(not_(lt(r_abs(y), K(INFINITY))));
         }
+        fits &= !any(not_(lt(r_abs(s), K(INFINITY))));
         r_store(hi + lane, s);
         r_store(lo + lane, c);
     }
-    dd_tree(hi, lo, LF_ROWS);
-    if (hi[0] - hi[0] == 0 || !finite) total_add(total, hi[0], hi[0] - hi[0] == 0 ? lo[0] : 0);
-    else for (int i = 0; i < n; i++) total_add(total, x[i], 0);
+    if (fits || !finite) {
+        memcpy(sum_->hi, hi, sizeof hi);
+        memcpy(sum_->lo, lo, sizeof lo);
+        return;
+    }
+    end_sum(sum_);
+    for (int i = 0; i < n; i++) total_add(&sum_->total, x[i], 0);
 }
 
 /* H = a diag(p) + (z2 - a) p p^T, z2 the part of the squared lse. Where that is infinite, p (1-p) lse is 0 in the limit. */

@@ -641,14 +641,18 @@ cdef int describe_batch(const Job *j, lf_batch *b, ptrdiff_t row, int n) noexcep
     """Labels and weights of a batch of plain rows; 0 where some of them are not plain."""
     cdef int i, even = j.geometry.ndim == 1
     cdef int64_t labels[128]
-    for i in range(n):
-        b.weight[i] = 1
+    cdef const Operand *op = &j.ops[WEIGHT]
+    if not (j.has[WEIGHT] or b.even):
+        for i in range(LF_BATCH + LF_ROWS):
+            b.weight[i] = 1
+        b.even = 1
     if j.has[WEIGHT]:
+        b.even = 0
         if even:
-            read(b.weight, 64, 1, &j.ops[WEIGHT], j.ops[WEIGHT].data + row * j.ops[WEIGHT].strides[0], j.ops[WEIGHT].strides[0], n)
+            read(b.weight, 64, 1, op, op.data + row * op.strides[0], op.strides[0], n)
         else:
             for i in range(n):
-                read(&b.weight[i], 64, 1, &j.ops[WEIGHT], j.ops[WEIGHT].data + offset(&j.geometry, &j.ops[WEIGHT], row + i), 0, 1)
+                read(&b.weight[i], 64, 1, op, op.data + offset(&j.geometry, op, row + i), 0, 1)
         for i in range(n):
             if not 0 <= b.weight[i] < INFINITY:
                 return 0
@@ -656,16 +660,18 @@ cdef int describe_batch(const Job *j, lf_batch *b, ptrdiff_t row, int n) noexcep
         for i in range(n):
             b.label[i] = -1
         return 1
+    op = &j.ops[LABELS]
     if even:
-        read_labels(labels, &j.ops[LABELS], j.ops[LABELS].data + row * j.ops[LABELS].strides[0], j.ops[LABELS].strides[0], n)
+        read_labels(labels, op, op.data + row * op.strides[0], op.strides[0], n)
     else:
         for i in range(n):
-            read_labels(&labels[i], &j.ops[LABELS], j.ops[LABELS].data + offset(&j.geometry, &j.ops[LABELS], row + i), 0, 1)
+            read_labels(&labels[i], op, op.data + offset(&j.geometry, op, row + i), 0, 1)
+    if j.rows.take_labels(b, labels, n, j.classes) and not (j.has_ignore and 0 <= j.ignore < j.classes):
+        return 1
     for i in range(n):
-        b.label[i] = <double>labels[i]
         if j.has_ignore and labels[i] == j.ignore:
             b.label[i] = -1
-            b.weight[i] = 0
+            b.weight[i] = b.even = 0
         elif <uint64_t>labels[i] >= <uint64_t>j.classes:
             return 0
     return 1
@@ -867,7 +873,9 @@ cdef int do_rows(const Job *j, ptrdiff_t start, ptrdiff_t stop, lf_total *totals
     cdef ptrdiff_t size = (j.chunk * j.group * j.width + 127) // 64 * 64, memory = BUFFERS * size, at = start, n, i
     cdef uint64_t state
     cdef int k, done, plain = is_plain(j)
-    memset(totals, 0, 2 * sizeof(lf_total))
+    cdef lf_running sums[2]
+    memset(sums, 0, sizeof(sums))
+    w.batch.even = 0
     if plain:
         i = 2 * j.batch * j.classes * j.width if j.group == LF_ROWS else 2 * PLAIN_BYTES + LF_ROWS * TILE_CLASSES * j.width
         memory = i if i > memory else memory
@@ -896,10 +904,13 @@ cdef int do_rows(const Job *j, ptrdiff_t start, ptrdiff_t stop, lf_total *totals
             if done and j.outputs[k].wanted and not j.outputs[k].per_class:
                 write_rows(j, &j.outputs[k], at, w.sums[0], n)
             if j.outputs[k].is_loss:
-                j.rows.add_batch(totals, w.sums[0], <int>n)
+                j.rows.add_batch(&sums[0], w.sums[0], <int>n)
             if j.outputs[k].is_temperature:
-                j.rows.add_batch(totals + 1, w.sums[1], <int>n)
+                j.rows.add_batch(&sums[1], w.sums[1], <int>n)
         at += n
+    for k in range(2):
+        j.rows.end_sum(&sums[k])
+        totals[k] = sums[k].total
     lf_fp_restore(state)
     free(w.memory)
     return 0

@@ -139,12 +139,17 @@ enum { LF_PLAIN_LOSS = 1, LF_PLAIN_ENTRIES = 2, LF_PLAIN_LSE = 4, LF_PLAIN_LOGS 
 enum { LF_BATCH_ROOM = LF_BATCH + LF_ROWS };
 typedef struct {
     double weight[LF_BATCH_ROOM], label[LF_BATCH_ROOM]; /* from the driver; label -1: there are none */
+    int even;                  /* from the driver: all weights are 1 */
+    int whole;                 /* from plain_rows: all of its rows have a post of 1 */
     double max[LF_BATCH_ROOM], x_pivot[LF_BATCH_ROOM], shift[LF_BATCH_ROOM], exponent[LF_BATCH_ROOM];
     double others[LF_BATCH_ROOM], others_lo[LF_BATCH_ROOM], pivot_e[LF_BATCH_ROOM], pivot_lo[LF_BATCH_ROOM];
     double inverse[LF_BATCH_ROOM], a[LF_BATCH_ROOM], a_lo[LF_BATCH_ROOM], post[LF_BATCH_ROOM], at_mark[LF_BATCH_ROOM];
     double loss[LF_BATCH_ROOM], loss_lo[LF_BATCH_ROOM]; /* or the log-sum-exp; or that less the maximum, in two parts */
     int far[LF_BATCH_ROOM];    /* taken with its maximum (few: of a group's first row) */
 } lf_batch;
+
+/* A sum over batches: 16 running sums, and what had to be put away. */
+typedef struct { double hi[LF_ROWS], lo[LF_ROWS]; lf_total total; } lf_running;
 
 /* Groups of 16 rows (few classes) or one row (many): where they lie, in numbers. Of the two pitches one is 1; many have none. */
 typedef struct {
@@ -176,7 +181,10 @@ typedef struct {
     void (*tile_in)(void *tile, const void *x, ptrdiff_t pitch, ptrdiff_t classes), (*tile_out)(void *x, ptrdiff_t pitch, const void *tile, ptrdiff_t classes);
     /* of the float64 tables alone */
     void (*plain_rows)(lf_batch *, int from, int to, const lf_options *, int want, double classes);
-    void (*add_batch)(lf_total *, const double *, int n);
+    /* labels to `label`; whether all are classes */
+    int (*take_labels)(lf_batch *, const int64_t *labels, int n, ptrdiff_t classes);
+    void (*add_batch)(lf_running *, const double *, int n);
+    void (*end_sum)(lf_running *);
     lf_row_step prepare, finish, remainders, targets;
     const lf_program *programs;             /* ends with a loss of NULL */
 } lf_table;
