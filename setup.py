@@ -104,7 +104,7 @@ def extensions() -> list[Extension]:
                 ("NPY_TARGET_VERSION", "NPY_2_0_API_VERSION"),
             ],
         )
-        for name in ("buffers", "pointwise", "rowwise")
+        for name in ("buffers", "pointwise", "rowwise", "quick")
     ]
     found = cythonize(found, language_level=3)
     for extension in found:  # cythonize() drops it

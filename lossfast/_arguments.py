@@ -409,7 +409,7 @@ def pointwise(
     inputs = {"pred": x, "target": t, "sample_weight": job.weight, "where": job.where, loss.extra or "": job.extra}
     weighted = job.weight is not None or job.where is not None
     call = Call(job, options, "pointwise", results, buffers, x.size, shape[0] if shape else 1, weighted)
-    if v is not None:
+    if "hvp" in wanted:
         job.v = inputs["v"] = _expect_shape("v", as_array("v", v), shape, "the elements of pred")
         job.hess = results["hvp"]
     if buffers:
@@ -517,7 +517,7 @@ def rowwise(
         inputs["where"] = mask
         job.where = np.moveaxis(mask, axis, -1)
         weighted = True
-    if v is not None:
+    if "hvp" in wanted:
         direction = _expect_shape("v", as_array("v", v), given.shape, f"the elements of {name_x}")
         inputs["v"] = direction
         job.v = np.moveaxis(direction, axis, -1)

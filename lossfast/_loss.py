@@ -221,6 +221,7 @@ class Loss:
         self._checks = {name: check for name, (_, check) in rules.items()}
         self._defaults = {name: default for name, (default, _) in rules.items()}
         self._fixed: dict[str, Any] = {}
+        self._entry: Any = None
 
     def _documented(self, doc: str | None) -> str | None:
         """The twin's docstring with the shared options, which it leaves out."""
@@ -319,7 +320,13 @@ class Loss:
         )
         bound._defaults = self._settle(options)
         bound._fixed = {**self._fixed, **{name: bound._defaults[name] for name in options}}
+        bound._entry = None
         return bound
+
+    def _enter(self, backend: Any) -> Any:
+        """What takes this object's plain calls, made for the first of them."""
+        self._entry = backend.quick(self)
+        return self._entry
 
     def _settle(self, options: dict[str, Any]) -> dict[str, Any]:
         """All options of a call: those given, checked one by one, and the defaults."""
@@ -345,19 +352,26 @@ class _Reducing(Loss):
     def _run(
         self,
         wanted: tuple[str, ...],
-        operands: tuple[Any, Any],
+        x: Any,
+        target: Any,
         options: dict[str, Any],
-        buffers: Mapping[str, Any] = _NO_BUFFERS,
-        **extra: Any,
-    ) -> dict[str, Any]:
+        buffers: dict[str, Any] | None = None,
+        v: Any = None,
+        *more: Any,
+    ) -> tuple[Any, ...]:
+        """What is wanted, in that order."""
+        backend = backends.current or backends.get()
+        if backend.quick is not None:
+            results = (self._entry or self._enter(backend)).run(wanted, x, target, v, options, buffers, *more)
+            if results is not None:
+                return results  # type: ignore[no-any-return]
         settled = self._settle(options) if options else self._defaults
-        call = self._checked(wanted, operands, settled, buffers, **extra)
-        return call.run(backends.current or backends.get())
+        call = self._checked(wanted, (x, target), settled, buffers or _NO_BUFFERS, v, *more)
+        return tuple(call.run(backend).values())
 
     def __call__(self, x: Any, target: Any, /, *, out: Any = None, **options: Any) -> Any:
         """The loss: a float, or with ``reduction="none"`` an array."""
-        buffers = _NO_BUFFERS if out is None else {"loss": out}
-        return self._run(("loss",), (x, target), options, buffers)["loss"]
+        return self._run(("loss",), x, target, options, None if out is None else {"loss": out})[0]
 
     @method
     def value_and_grad(
@@ -385,9 +399,8 @@ class _Reducing(Loss):
         >>> value, grad
         (2.0, array([0., 2.]))
         """
-        buffers = _NO_BUFFERS if out is grad_out is None else {"loss": out, "grad": grad_out}
-        results = self._run(("loss", "grad"), (x, target), options, buffers)
-        return results["loss"], results["grad"]
+        buffers = None if out is grad_out is None else {"loss": out, "grad": grad_out}
+        return self._run(("loss", "grad"), x, target, options, buffers)  # type: ignore[return-value]
 
     @method
     def grad(self, x: Any, target: Any, /, *, out: Any = None, **options: Any) -> Any:
@@ -409,8 +422,7 @@ class _Reducing(Loss):
         >>> lf.mse_loss.grad([1.0, 3.0], [1.0, 1.0])
         array([0., 2.])
         """
-        buffers = _NO_BUFFERS if out is None else {"grad": out}
-        return self._run(("grad",), (x, target), options, buffers)["grad"]
+        return self._run(("grad",), x, target, options, None if out is None else {"grad": out})[0]
 
     @method(needs="hess")
     def grad_and_hess(
@@ -433,9 +445,8 @@ class _Reducing(Loss):
         >>> lf.mse_loss.grad_and_hess([1.0, 3.0], [1.0, 1.0])
         (array([0., 2.]), array([1., 1.]))
         """
-        buffers = _NO_BUFFERS if grad_out is hess_out is None else {"grad": grad_out, "hess": hess_out}
-        results = self._run(("grad", "hess"), (x, target), options, buffers)
-        return results["grad"], results["hess"]
+        buffers = None if grad_out is hess_out is None else {"grad": grad_out, "hess": hess_out}
+        return self._run(("grad", "hess"), x, target, options, buffers)  # type: ignore[return-value]
 
     @method(needs="hvp")
     def hvp(self, x: Any, target: Any, v: Any, /, *, out: Any = None, **options: Any) -> Any:
@@ -456,8 +467,7 @@ class _Reducing(Loss):
         >>> lf.mse_loss.hvp([1.0, 3.0], [1.0, 1.0], [10.0, 20.0])
         array([10., 20.])
         """
-        buffers = _NO_BUFFERS if out is None else {"hvp": out}
-        return self._run(("hvp",), (x, target), options, buffers, v=v)["hvp"]
+        return self._run(("hvp",), x, target, options, None if out is None else {"hvp": out}, v)[0]
 
     @method(without=("reduction",))
     def reduce(self, x: Any, target: Any, /, **options: Any) -> Reduction:
@@ -572,8 +582,7 @@ class _Reducing(Loss):
         for name, buffer in given.items():
             if buffer is not None and name not in wanted:
                 raise TypeError(f"a buffer for {name!r} is given, which is not wanted")
-        results = self._run(wanted, (x, target), options, given)
-        return _evaluation(wanted)(*(results[name] for name in wanted))
+        return _evaluation(wanted)(*self._run(wanted, x, target, options, given))
 
 
 class PointwiseLoss(_Reducing):
@@ -637,9 +646,9 @@ class RowLoss(_Reducing):
         >>> lf.cross_entropy.newton_step([[0.0, 0.0]], [0], ridge=0.5)
         array([[ 0.5, -0.5]])
         """
-        buffers = _NO_BUFFERS if out is None else {"newton_step": out}
+        buffers = None if out is None else {"newton_step": out}
         ridge = RIDGE.check("ridge", ridge)
-        return self._run(("newton_step",), (x, target), options, buffers, ridge=ridge)["newton_step"]
+        return self._run(("newton_step",), x, target, options, buffers, None, ridge)[0]
 
 
 class RowComparison(RowLoss):
@@ -673,13 +682,21 @@ class PointwiseFunction(Loss):
         "out": RESULT_BUFFER,
     }
 
-    def _apply(self, x: Any, v: Any, out: Any, options: dict[str, Any]) -> Any:
+    def _apply(self, wanted: tuple[str], x: Any, v: Any, out: Any, options: dict[str, Any]) -> Any:
+        backend = backends.current or backends.get()
+        if backend.quick is not None:
+            buffers = None if out is None else {wanted[0]: out}
+            results = (self._entry or self._enter(backend)).run(wanted, x, None, v, options, buffers)
+            if results is not None:
+                return results[0]
+        if wanted != ("value",):
+            v = _arguments.as_array("v", v)
         settled = self._settle(options) if options else self._defaults
-        return _arguments.function(self, x, v, settled, out).run(backends.current or backends.get())["result"]
+        return _arguments.function(self, x, v, settled, out).run(backend)["result"]
 
     def __call__(self, x: Any, /, *, out: Any = None, **options: Any) -> Any:
         """The function of each element: an array of x's shape and dtype."""
-        return self._apply(x, None, out, options)
+        return self._apply(("value",), x, None, out, options)
 
     @method
     def vjp(self, x: Any, v: Any, /, *, out: Any = None, **options: Any) -> Any:
@@ -701,7 +718,7 @@ class PointwiseFunction(Loss):
         >>> lf.sigmoid.vjp([0.0], [2.0])
         array([0.5])
         """
-        return self._apply(x, _arguments.as_array("v", v), out, options)
+        return self._apply(("vjp",), x, v, out, options)
 
     @method
     def jvp(self, x: Any, v: Any, /, *, out: Any = None, **options: Any) -> Any:
@@ -713,7 +730,7 @@ class PointwiseFunction(Loss):
         >>> lf.sigmoid.jvp([0.0], [2.0])
         array([0.5])
         """
-        return self._apply(x, _arguments.as_array("v", v), out, options)
+        return self._apply(("jvp",), x, v, out, options)
 
 
 class RowFunction(Loss):
@@ -724,16 +741,21 @@ class RowFunction(Loss):
     shared: ClassVar[tuple[str, ...]] = ("axis", "where", "n_threads")
     texts: ClassVar[Mapping[str, tuple[str, str]]] = {"out": RESULT_BUFFER}
 
-    def _apply(
-        self, wanted: str, x: Any, v: Any, out: Any, options: dict[str, Any], sign: bool = False
-    ) -> dict[str, Any]:
+    def _apply(self, wanted: str, x: Any, v: Any, out: Any, options: dict[str, Any]) -> Any:
+        backend = backends.current or backends.get()
+        if backend.quick is not None:
+            buffers = None if out is None else {wanted: out}
+            results = (self._entry or self._enter(backend)).run((wanted,), x, None, v, options, buffers)
+            if results is not None:
+                return results[0]
+        if wanted in ("vjp", "jvp", "row_jvp"):
+            v = _arguments.as_array("v", v)
         settled = self._settle(options) if options else self._defaults
-        call = _arguments.row_function(self, wanted, x, v, settled, out, sign)
-        return call.run(backends.current or backends.get())
+        return _arguments.row_function(self, wanted, x, v, settled, out).run(backend)["result"]
 
     def __call__(self, x: Any, /, *, out: Any = None, **options: Any) -> Any:
         """The function of each row: an array."""
-        return self._apply(self.outputs[0], x, None, out, options)["result"]
+        return self._apply(self.outputs[0], x, None, out, options)
 
     @method(needs="vjp")
     def vjp(self, x: Any, v: Any, /, *, out: Any = None, **options: Any) -> Any:
@@ -759,7 +781,7 @@ class RowFunction(Loss):
         >>> lf.softmax.vjp([0.0, 0.0], [4.0, 0.0])
         array([ 1., -1.])
         """
-        return self._apply("vjp", x, _arguments.as_array("v", v), out, options)["result"]
+        return self._apply("vjp", x, v, out, options)
 
     @method
     def jvp(self, x: Any, v: Any, /, *, out: Any = None, **options: Any) -> Any:
@@ -785,7 +807,7 @@ class RowFunction(Loss):
         array([ 2., -2.])
         """
         wanted = "jvp" if "jvp" in self.outputs else "row_jvp"
-        return self._apply(wanted, x, _arguments.as_array("v", v), out, options)["result"]
+        return self._apply(wanted, x, v, out, options)
 
 
 class LogSumExp(RowFunction):
@@ -819,7 +841,9 @@ class LogSumExp(RowFunction):
         >>> float(value), float(sign)
         (0.0, -1.0)
         """
-        results = self._apply("lse", x, None, out, options, sign=True)
+        settled = self._settle(options) if options else self._defaults
+        call = _arguments.row_function(self, "lse", x, None, settled, out, sign=True)
+        results = call.run(backends.current or backends.get())
         return results["result"], results["sign"]
 
     @method(needs="proba")
@@ -842,7 +866,7 @@ class LogSumExp(RowFunction):
         >>> lf.logsumexp.grad([0.0, 0.0])
         array([0.5, 0.5])
         """
-        return self._apply("proba", x, None, out, options)["result"]
+        return self._apply("proba", x, None, out, options)
 
 
 @functools.cache

@@ -58,7 +58,7 @@ mkdir -p "$shadow"
 find "$shadow" -type f ! -name '*.c' ! -name '*.so' ! -path "$shadow/build/*" -delete
 (cd "$source" && find setup.py pyproject.toml README.md LICENSE lossfast tests benchmarks -type f \
     ! -name '*.so' ! -name '*.pyc' ! -name '*_api.h' ! -path 'lossfast/kernels/buffers.c' \
-    ! -path 'lossfast/kernels/pointwise.c' ! -path 'lossfast/kernels/rowwise.c' -print0 |
+    ! -path 'lossfast/kernels/pointwise.c' ! -path 'lossfast/kernels/quick.c' ! -path 'lossfast/kernels/rowwise.c' -print0 |
     tar cf - --null --files-from=-) | tar xf - -C "$shadow"
 
 emulated() {

@@ -97,7 +97,7 @@ def build(name: str, compiler: str, flags: str, changes: dict[str, tuple[str, st
     """A copy of the package and the tests, built with those flags; built anew only when something has changed."""
     folder = FOLDER / name
     ignored = shutil.ignore_patterns(
-        "*.so", "*.c.html", "__pycache__", "*_api.h", "buffers.c", "pointwise.c", "rowwise.c"
+        "*.so", "*.c.html", "__pycache__", "*_api.h", "buffers.c", "pointwise.c", "quick.c", "rowwise.c"
     )
     fresh = folder.with_name(f"{name}.new")
     shutil.rmtree(fresh, ignore_errors=True)

@@ -12,6 +12,7 @@ from .._jobs import PointwiseJob, RowwiseJob, Weights
 from .._reduction import Sum
 from ..kernels.buffers import enter_arithmetic, get_isa, isas, leave_arithmetic
 from ..kernels.buffers import set_isa as use_isa
+from ..kernels import quick as _quick
 from ..kernels.pointwise import Pointwise, PointwiseWeights
 from ..kernels.rowwise import RowWeights, Rowwise
 from . import SettingError
@@ -22,6 +23,7 @@ __all__ = [
     "isas",
     "leave_arithmetic",
     "pointwise",
+    "quick",
     "rowwise",
     "use_isa",
     "weigh_pointwise",
@@ -48,6 +50,11 @@ def _run(work: Callable[[int, int], Any], size: int, elements: int, unit: int, n
 def _total(parts: Iterable[tuple[Any, ...]]) -> Sum:
     """The slices' sums, in order."""
     return functools.reduce(Sum.plus, (Sum(*part) for part in parts))
+
+
+def quick(loss: Any) -> Any:
+    """What takes the plain calls of a loss or function, of a single slice: see `lossfast.kernels.quick`."""
+    return _quick.entry(loss, SLICE)
 
 
 def pointwise(job: PointwiseJob) -> dict[str, Sum]:

@@ -35,6 +35,7 @@ from lossfast.backends.numpy import (
     leave_arithmetic,
     load,
     pair_product,
+    quick,
     run_pointwise,
     run_rows,
     split,
@@ -48,7 +49,7 @@ from lossfast.backends.numpy import (
 )
 from lossfast.rowwise import ALONG, spread
 
-__all__ = ["enter_arithmetic", "leave_arithmetic", "pointwise", "rowwise", "weigh_pointwise", "weigh_rows"]
+__all__ = ["enter_arithmetic", "leave_arithmetic", "pointwise", "quick", "rowwise", "weigh_pointwise", "weigh_rows"]
 
 #: Entries of one buffer: 40 KiB, of which some twenty are alive at the worst.
 BLOCK = 5120

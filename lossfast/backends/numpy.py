@@ -23,9 +23,12 @@ from lossfast._loss import get_loss
 from lossfast._reduction import AWAY, Sum
 from lossfast.rowwise import ALONG, spread
 
-__all__ = ["enter_arithmetic", "leave_arithmetic", "pointwise", "rowwise", "weigh_pointwise", "weigh_rows"]
+__all__ = ["enter_arithmetic", "leave_arithmetic", "pointwise", "quick", "rowwise", "weigh_pointwise", "weigh_rows"]
 
 assert _pointwise and _rowwise  # imported for what they register
+
+#: No call is taken whole.
+quick = None
 
 #: Entries of one buffer. Some twenty are alive at once at the worst, 32 KiB each.
 BLOCK = 4096

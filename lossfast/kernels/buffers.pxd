@@ -219,7 +219,12 @@ cdef const lf_table *current_table(int dtype) noexcept nogil
 # The name of the i-th pointwise kernel; NULL after the last.
 cdef const char *pointwise_name(int i) noexcept nogil
 
+# What the kernels call the dtype that has this number in NumPy; -1: they do not read it, or it is of another package.
+cdef int type_of_number(int number) noexcept nogil
 cdef int describe(Operand *op, cnp.ndarray array, bint has_classes) except -1
+# Copies, of as much as is in use.
+cdef int enlist(Operand *to, const Operand *op, int axes, Operand **used, int *count) noexcept nogil
+cdef void put_geometry(Geometry *to, const Geometry *g) noexcept nogil
 cdef void join_axes(Geometry *g, Operand **ops, int count) noexcept nogil
 cdef ptrdiff_t offset(const Geometry *g, const Operand *op, ptrdiff_t index) noexcept nogil
 

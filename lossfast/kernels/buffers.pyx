@@ -2,7 +2,7 @@
 """From arrays to pointers: dtypes, strides, blocks; and which instruction set is in use."""
 
 from libc.stdint cimport int64_t, uint64_t
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 cimport numpy as cnp
 
@@ -88,23 +88,54 @@ cdef int type_of(object dtype) except -1:
     return found
 
 
+# The same by NumPy's own numbers for its dtypes; -1 for those that are not read.
+cdef int _numbered[24]
+
+
+cdef int number_them() except -1:
+    cdef object descr
+    cdef int number
+    for number in range(24):
+        descr = cnp.PyArray_DescrFromType(number)
+        _numbered[number] = type_of(descr) if descr.char in _types or (descr.kind, descr.itemsize) in _integers else -1
+    return 0
+
+
+number_them()
+
+
+cdef int type_of_number(int number) noexcept nogil:
+    return _numbered[number] if 0 <= number < 24 else -1
+
+
 cdef int describe(Operand *op, cnp.ndarray array, bint has_classes) except -1:
-    cdef int i, axes = cnp.PyArray_NDIM(array) - has_classes, number = cnp.PyArray_TYPE(array)
+    cdef int i, axes = cnp.PyArray_NDIM(array) - has_classes
     op.data = cnp.PyArray_BYTES(array)
     op.itemsize = cnp.PyArray_ITEMSIZE(array)
     op.swapped = not cnp.PyArray_ISNOTSWAPPED(array)
-    if number == cnp.NPY_FLOAT32:
-        op.type = LF_FLOAT32
-    elif number == cnp.NPY_FLOAT64:
-        op.type = LF_FLOAT64
-    elif number == cnp.NPY_INT64:
-        op.type = LF_INT64
-    else:
+    op.type = type_of_number(cnp.PyArray_TYPE(array))
+    if op.type < 0:
         op.type = type_of(array.dtype)
     for i in range(axes):
         op.strides[i] = cnp.PyArray_STRIDE(array, i)
     op.stride = cnp.PyArray_STRIDE(array, axes) if has_classes else 0
     return 0
+
+
+cdef int enlist(Operand *to, const Operand *op, int axes, Operand **used, int *count) noexcept nogil:
+    """Copy an operand, if there is one, to where it is used; whether there is."""
+    if op == NULL:
+        return 0
+    to.data, to.type, to.swapped, to.itemsize, to.stride = op.data, op.type, op.swapped, op.itemsize, op.stride
+    memcpy(to.strides, op.strides, axes * sizeof(ptrdiff_t))
+    used[count[0]] = to
+    count[0] += 1
+    return 1
+
+
+cdef void put_geometry(Geometry *to, const Geometry *g) noexcept nogil:
+    to.ndim = g.ndim
+    memcpy(to.shape, g.shape, g.ndim * sizeof(ptrdiff_t))
 
 
 cdef void join_axes(Geometry *g, Operand **ops, int count) noexcept nogil:

@@ -4,11 +4,9 @@
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport free, malloc
 from libc.math cimport ldexp
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 cimport numpy as cnp
-from cpython.ref cimport PyObject
-
 from lossfast.kernels.buffers cimport *
 
 cnp.import_array()
@@ -84,6 +82,12 @@ cdef void run_block(lf_pointwise_function kernel, lf_block *k, int want, int dty
         total_add(total, values[i], 0)
 
 
+cdef extern from "Python.h":
+    ctypedef struct PyThreadState
+    PyThreadState *PyEval_SaveThread()
+    void PyEval_RestoreThread(PyThreadState *)
+
+
 cdef class Pointwise:
     """A job made ready. Called with (start, stop) it does those elements and returns their (weighted) sum as (hi, lo, exponent)."""
 
@@ -95,32 +99,45 @@ cdef class Pointwise:
     cdef lf_pointwise_function kernel
     cdef double params[4]
     cdef double scale
-    cdef tuple kept
+    cdef object kept
 
     def __init__(self, job):
-        cdef cnp.ndarray array
+        cdef PointwiseTask task
+        cdef Operand operands[9]
+        cdef Operand *free = operands
+        cdef int i
+        read_job(&task, &free, job)
+        task.which = find(job.loss)
+        task.target = described(&free, job.target)
+        task.extra = described(&free, job.extra)
+        task.direction = described(&free, job.v)
+        task.value = described(&free, job.value)
+        task.grad = described(&free, job.grad)
+        task.hess = described(&free, job.hess)
+        task.total = len(job.totals)
+        task.scale = job.scale
+        for i, p in enumerate(job.params):
+            task.params[i] = p
+        self.kept = job
+        self.prepare(&task)
+
+    cdef void prepare(self, const PointwiseTask *task) noexcept:
+        cdef const Operand *given[9]
         cdef Operand *used[9]
         cdef int i, count = 0
-        cdef tuple arrays = (job.x, job.target, job.extra, job.weight, job.where, job.v, job.value, job.grad, job.hess)
-        self.kept = arrays
-        self.dtype = 32 if job.compute.itemsize == 4 else 64
-        self.kernel = current_table(self.dtype).pointwise[find(job.loss)]
-        self.scale = job.scale
-        for i, p in enumerate(job.params):
-            self.params[i] = p
-        array = arrays[0]
-        self.geometry.ndim = cnp.PyArray_NDIM(array)
-        for i in range(self.geometry.ndim):
-            self.geometry.shape[i] = cnp.PyArray_DIM(array, i)
+        given[X], given[TARGET], given[EXTRA], given[DIRECTION] = task.x, task.target, task.extra, task.direction
+        given[WEIGHT], given[WHERE] = task.sample_weight, task.where
+        given[VALUE], given[GRAD], given[HESS] = task.value, task.grad, task.hess
+        self.dtype = task.dtype
+        self.kernel = current_table(task.dtype).pointwise[task.which]
+        self.scale = task.scale
+        memcpy(self.params, task.params, sizeof(self.params))
+        put_geometry(&self.geometry, &task.shape)
         for i in range(OPERANDS):
-            self.has[i] = arrays[i] is not None
-            if self.has[i]:
-                describe(&self.ops[i], arrays[i], False)
-                used[count] = &self.ops[i]
-                count += 1
+            self.has[i] = enlist(&self.ops[i], given[i], task.shape.ndim, used, &count)
         join_axes(&self.geometry, used, count)
         self.size = self.geometry.size
-        self.want = (LF_SUM if job.totals else 0) | (LF_VALUE if self.has[VALUE] else 0)
+        self.want = (LF_SUM if task.total else 0) | (LF_VALUE if self.has[VALUE] else 0)
         self.want |= (LF_GRAD if self.has[GRAD] else 0) | (LF_HESS if self.has[HESS] else 0)
 
     def __call__(self, ptrdiff_t start, ptrdiff_t stop):
@@ -202,57 +219,118 @@ cdef class Pointwise:
         return 0
 
 
+# One that no call is using: most calls are over before another begins.
+cdef Pointwise _spare = None
+
+
+cdef int run_pointwise(const PointwiseTask *task, bint release, lf_total *total) except -1:
+    global _spare
+    cdef Pointwise work = _spare if _spare is not None else Pointwise.__new__(Pointwise)
+    cdef PyThreadState *state = NULL
+    cdef int failed
+    _spare = None
+    work.prepare(task)
+    if release:
+        state = PyEval_SaveThread()
+    failed = work.run(0, work.size, total)
+    if release:
+        PyEval_RestoreThread(state)
+    _spare = work
+    if failed:
+        raise MemoryError("no memory for a block of work")
+    return 0
+
+
+cdef const Operand *described(Operand **free, object array) except? NULL:
+    """The array, or NULL for None, in the next of some free operands."""
+    cdef Operand *op = free[0]
+    if array is None:
+        return NULL
+    describe(op, array, False)
+    free[0] += 1
+    return op
+
+
+cdef int read_job(PointwiseTask *task, Operand **free, object job) except -1:
+    """The shape of a `PointwiseJob`, and what weighs its elements."""
+    cdef cnp.ndarray array = job.x
+    cdef int i
+    memset(task, 0, sizeof(PointwiseTask))
+    task.shape.ndim = cnp.PyArray_NDIM(array)
+    for i in range(task.shape.ndim):
+        task.shape.shape[i] = cnp.PyArray_DIM(array, i)
+    task.dtype = 32 if job.compute.itemsize == 4 else 64
+    task.x = described(free, array)
+    task.sample_weight = described(free, job.weight)
+    task.where = described(free, job.where)
+    return 0
+
+
+# What the sum of a job's weights is made of.
+cdef struct Weighing:
+    Geometry geometry
+    Operand weight, mask
+    int has_weight, has_mask
+
+
+cdef void make_weighing(Weighing *g, const PointwiseTask *task) noexcept nogil:
+    cdef Operand *used[2]
+    cdef int count = 0
+    put_geometry(&g.geometry, &task.shape)
+    g.has_weight = enlist(&g.weight, task.sample_weight, task.shape.ndim, used, &count)
+    g.has_mask = enlist(&g.mask, task.where, task.shape.ndim, used, &count)
+    join_axes(&g.geometry, used, count)
+
+
+cdef ptrdiff_t weigh(const Weighing *g, ptrdiff_t start, ptrdiff_t stop, lf_total *total) noexcept nogil:
+    cdef double weights[1024]
+    cdef double masks[1024]
+    cdef double *w
+    cdef double *m
+    cdef ptrdiff_t at = start, n, i, count = 0
+    total.hi = total.lo = total.exponent = 0
+    while at < stop:
+        n = stop - at if stop - at < 1024 else 1024
+        w = m = NULL
+        if g.has_weight:
+            w = <double *>bring(weights, 64, &g.geometry, &g.weight, at, n)
+        if g.has_mask:
+            m = <double *>bring(masks, 64, &g.geometry, &g.mask, at, n)
+        for i in range(n):
+            if m == NULL or m[i] != 0:
+                count += 1
+                total_add(total, w[i] if w != NULL else 1, 0)
+        at += n
+    return count
+
+
+cdef ptrdiff_t weigh_pointwise(const PointwiseTask *task, lf_total *total) noexcept nogil:
+    cdef Weighing g
+    make_weighing(&g, task)
+    return weigh(&g, 0, g.geometry.size, total)
+
+
 cdef class PointwiseWeights:
     """The sum of the weights of the elements that are not masked, and how many they are, over (start, stop)."""
 
     cdef readonly ptrdiff_t size
-    cdef Geometry geometry
-    cdef Operand weight, mask
-    cdef bint has_weight, has_mask
-    cdef tuple kept
+    cdef Weighing weighing
+    cdef object kept
 
     def __init__(self, job):
-        cdef cnp.ndarray x = job.x
-        cdef Operand *used[2]
-        cdef int i, count = 0
-        self.kept = (job.weight, job.where)
-        self.has_weight = job.weight is not None
-        self.has_mask = job.where is not None
-        self.geometry.ndim = cnp.PyArray_NDIM(x)
-        for i in range(self.geometry.ndim):
-            self.geometry.shape[i] = cnp.PyArray_DIM(x, i)
-        if self.has_weight:
-            describe(&self.weight, job.weight, False)
-            used[count] = &self.weight
-            count += 1
-        if self.has_mask:
-            describe(&self.mask, job.where, False)
-            used[count] = &self.mask
-            count += 1
-        join_axes(&self.geometry, used, count)
-        self.size = self.geometry.size
+        cdef PointwiseTask task
+        cdef Operand operands[3]
+        cdef Operand *free = operands
+        read_job(&task, &free, job)
+        make_weighing(&self.weighing, &task)
+        self.kept = job
+        self.size = self.weighing.geometry.size
 
     def __call__(self, ptrdiff_t start, ptrdiff_t stop):
         cdef lf_total total
-        cdef double weights[1024]
-        cdef double masks[1024]
-        cdef double *w
-        cdef double *m
-        cdef ptrdiff_t at = start, n, i, count = 0
-        total.hi = total.lo = total.exponent = 0
+        cdef ptrdiff_t count
         with nogil:
-            while at < stop:
-                n = stop - at if stop - at < 1024 else 1024
-                w = m = NULL
-                if self.has_weight:
-                    w = <double *>bring(weights, 64, &self.geometry, &self.weight, at, n)
-                if self.has_mask:
-                    m = <double *>bring(masks, 64, &self.geometry, &self.mask, at, n)
-                for i in range(n):
-                    if m == NULL or m[i] != 0:
-                        count += 1
-                        total_add(&total, w[i] if w != NULL else 1, 0)
-                at += n
+            count = weigh(&self.weighing, start, stop, &total)
         return (total.hi, total.lo, total.exponent), count
 
 

@@ -945,8 +945,198 @@ cdef void set_up(Job *j, int dtype, ptrdiff_t classes) noexcept nogil:
     j.options.temperature = j.start.inverse_temperature = 1
 
 
+# ---- from what is wanted and where it lies to a job ----
+
 PER_CLASS = frozenset(("grad", "hess", "proba", "log_proba", "grad_target", "hvp", "newton_step", "vjp", "jvp"))
 WEIGHTED = frozenset(("loss", "grad", "hess", "grad_target", "hvp", "newton_step", "grad_temperature"))
+
+# One output as it is in every job that wants it.
+cdef struct PlannedOutput:
+    int kind, per_class, weighted, is_loss, is_temperature
+    int program            # its place among the table's, the same for every instruction set
+    double when_masked
+    int given              # its place among the names that were asked for
+
+
+cdef class RowPlan:
+    """What a loss and the outputs wanted of it ask of a job, worked out once for all such jobs."""
+
+    cdef int n
+    cdef PlannedOutput outputs[24]   # in the order in which they are worked out: first those with one number a row
+    cdef int in_double, direction_a_row
+    cdef int needs_softmax, needs_argmax, needs_prediction, needs_truth
+    cdef int needs_rest              # as it is; with targets and without
+    cdef int needs_rest_of_targets
+    cdef int may_need_sums, always_argmax
+
+    def __init__(self, str loss, tuple names):
+        cdef PlannedOutput *out
+        cdef const lf_table *table = current_table(64)
+        if len(names) > 24:
+            raise ValueError(f"at most 24 outputs can be wanted, got {len(names)}")
+        # The Newton step, the quadratic cost's derivatives and a comparison of two softmaxes are small differences of large
+        # numbers: in double always.
+        self.in_double = "newton_step" in names or loss == "quadratic_softmax_loss"
+        self.direction_a_row = loss == "logsumexp" and "vjp" in names
+        self.always_argmax = self.needs_rest = loss == "quadratic_softmax_loss"
+        self.may_need_sums = loss in ("cross_entropy", "quadratic_softmax_loss")
+        for name in sorted(names, key=PER_CLASS.__contains__):
+            out = &self.outputs[self.n]
+            self.n += 1
+            out.given = names.index(name)
+            out.per_class = name in PER_CLASS
+            out.weighted = name in WEIGHTED
+            out.is_loss = name == "loss"
+            out.is_temperature = name == "grad_temperature"
+            out.when_masked = {"log_proba": -INFINITY, "lse": -INFINITY, "margin": NAN}.get(name, 0)
+            out.kind = {"pred": PREDICTION, "correct": CORRECT}.get(name, PROGRAM)
+            if out.kind == PROGRAM:
+                program = find_program(table, loss.encode(), name.encode())
+                if program == NULL:
+                    raise NotImplementedError(f"{loss} has no compiled {name}: it is missing from kernels/rowwise.h")
+                out.program = <int>(program - table.programs)
+                if loss != "nll_loss" or name not in ("loss", "grad", "hess", "hvp"):
+                    self.needs_softmax |= name not in ("margin", "rank")
+            self.needs_truth |= name in ("margin", "rank")
+            if name not in WEIGHTED:  # of a row without a label the largest class is the pivot, whatever else is wanted
+                self.needs_argmax = 1
+            if name in ("pred", "correct"):
+                self.needs_prediction = 1
+                self.needs_softmax |= name == "correct" and loss != "nll_loss"  # it tells a row with a NaN
+            self.needs_rest_of_targets |= name in ("hess", "entropy", "log_proba", "grad_target", "lse")
+
+
+cdef dict _plans = {}
+
+
+cdef object plan_rows(str loss, tuple names):
+    key = (loss, names)
+    plan = _plans.get(key)
+    if plan is None:
+        plan = _plans[key] = RowPlan(loss, names)
+    return plan
+
+
+cdef void clear(Job *j) noexcept nogil:
+    """Zeros for everything but the geometry, the operands and the outputs, which are most of it, and are set as needed."""
+    cdef char *after = <char *>&j.outputs[0]
+    memset(j, 0, <char *>&j.geometry - <char *>j)
+    memset(j.has, 0, after - <char *>j.has)
+
+
+cdef void make_job(Job *j, Job *other, RowPlan plan, const RowTask *task) noexcept:
+    """The job, and in `other` that of the other logits if there are such."""
+    cdef const Operand *inputs[9]
+    cdef Operand *used[40]
+    cdef const PlannedOutput *planned
+    cdef const Operand *op
+    cdef Output *out
+    cdef int i, over = -1, count = 0, axes = task.rows.ndim
+    cdef double t = task.temperature
+    clear(j)
+    put_geometry(&j.geometry, &task.rows)
+    set_up(j, 32 if task.dtype == 32 and not plan.in_double and task.other == NULL else 64, task.classes)
+    memset(inputs, 0, sizeof(inputs))
+    inputs[LOGITS], inputs[LABELS], inputs[TARGET], inputs[OTHER] = task.logits, task.labels, task.target, task.other
+    inputs[WEIGHT], inputs[WHERE], inputs[FACTORS] = task.sample_weight, task.where, task.factors
+    inputs[ROW_FACTOR if plan.direction_a_row else DIRECTION] = task.direction
+    for i in range(INPUTS):
+        j.has[i] = enlist(&j.ops[i], inputs[i], axes, used, &count)
+    j.options.scale = task.scale
+    j.options.label_smoothing = task.label_smoothing
+    j.options.temperature = t
+    j.options.z_loss = task.z_loss
+    j.options.ridge = task.ridge
+    j.options.soft = j.has[TARGET]
+    j.start.inverse_temperature = 1 / t
+    j.start.inverse_temperature_lo = fma(-(1 / t), t, 1) / t if t != 1 else 0
+    j.class_weight = task.class_weight
+    j.has_ignore, j.ignore = task.has_ignore, task.ignore
+    j.needs_softmax, j.needs_prediction, j.needs_truth = plan.needs_softmax, plan.needs_prediction, plan.needs_truth
+    j.needs_argmax = plan.needs_argmax or j.has[TARGET] or not j.has[LABELS] or plan.always_argmax
+    j.needs_rest = plan.needs_rest
+    if (j.has[LABELS] or j.has[TARGET]) and (plan.needs_rest_of_targets or task.label_smoothing != 0 or task.z_loss != 0):
+        j.needs_rest = j.needs_argmax = 1
+    j.needs_sums = plan.may_need_sums and (j.has[TARGET] or task.label_smoothing != 0)
+    for i in range(plan.n):  # whatever is written over the logits comes last: the others still read them
+        op = task.outputs[plan.outputs[i].given]
+        if op != NULL and op.data == task.logits.data:
+            over = i
+    for i in range(plan.n):
+        planned = &plan.outputs[i if over < 0 or i < over else i + 1 if i + 1 < plan.n else over]
+        out = &j.outputs[i]
+        memset(<char *>out + sizeof(Operand), 0, sizeof(Output) - sizeof(Operand))
+        out.kind, out.per_class, out.weighted, out.when_masked = planned.kind, planned.per_class, planned.weighted, planned.when_masked
+        out.is_loss = planned.is_loss and task.total[planned.given]
+        out.is_temperature = planned.is_temperature and task.total[planned.given]
+        if out.kind == PROGRAM:
+            out.program = &j.rows.programs[planned.program]
+        out.wanted = enlist(&out.op, task.outputs[planned.given], axes, used, &count)
+    j.n_outputs = plan.n
+    join_axes(&j.geometry, used, count)
+    if j.has[OTHER]:
+        other[0] = j[0]
+        j.other = other
+        other.ops[LOGITS] = j.ops[OTHER]
+        for i in (OTHER, WEIGHT, DIRECTION):
+            other.has[i] = 0
+
+
+cdef extern from "Python.h":
+    ctypedef struct PyThreadState
+    PyThreadState *PyEval_SaveThread()
+    void PyEval_RestoreThread(PyThreadState *)
+
+
+cdef int run_rows(object plan, const RowTask *task, bint release, lf_total *totals) except -1:
+    cdef Job job
+    cdef Job other
+    cdef PyThreadState *state = NULL
+    cdef int failed
+    make_job(&job, &other, <RowPlan>plan, task)
+    if release:
+        state = PyEval_SaveThread()
+    failed = do_rows(&job, 0, job.geometry.size, totals)
+    if release:
+        PyEval_RestoreThread(state)
+    if failed:
+        raise MemoryError("no memory for a block of work")
+    return 0
+
+
+cdef const Operand *described(Operand **free, object array, bint has_classes) except? NULL:
+    """The array, or NULL for None, in the next of some free operands."""
+    cdef Operand *op = free[0]
+    if array is None:
+        return NULL
+    describe(op, array, has_classes)
+    free[0] += 1
+    return op
+
+
+cdef int read_job(RowTask *task, Operand **free, object job) except -1:
+    """Everything in a `RowwiseJob` but its outputs."""
+    cdef cnp.ndarray array = job.logits
+    cdef int i
+    memset(task, 0, sizeof(RowTask))
+    task.rows.ndim = cnp.PyArray_NDIM(array) - 1
+    for i in range(task.rows.ndim):
+        task.rows.shape[i] = cnp.PyArray_DIM(array, i)
+    task.classes = cnp.PyArray_DIM(array, task.rows.ndim)
+    task.dtype = 32 if job.compute.itemsize == 4 else 64
+    task.logits = described(free, array, True)
+    task.labels = described(free, job.labels, False)
+    task.target = described(free, job.target, True)
+    task.other = described(free, job.logits_q, True)
+    task.sample_weight = described(free, job.sample_weight, False)
+    task.where = described(free, job.where, True)
+    if job.class_weight is not None:
+        array = job.class_weight
+        task.class_weight = <const double *>cnp.PyArray_DATA(array)
+    ignore = job.ignore_index
+    if ignore is not None and -(2**63) <= ignore < 2**63:
+        task.has_ignore, task.ignore = 1, ignore
+    return 0
 
 
 cdef class Rowwise:
@@ -957,106 +1147,30 @@ cdef class Rowwise:
     cdef readonly int group
     cdef Job job
     cdef Job other
-    cdef list kept
+    cdef object kept
 
     def __init__(self, job):
-        cdef cnp.ndarray array = job.logits
-        cdef Job *j = &self.job
-        cdef Operand *used[40]
-        cdef Job *k = &self.other
-        cdef double *cw
-        cdef int i, count = 0
-        cdef double t
-        memset(j, 0, sizeof(Job))
-        self.kept = [job]
-        j.geometry.ndim = cnp.PyArray_NDIM(array) - 1
-        for i in range(j.geometry.ndim):
-            j.geometry.shape[i] = cnp.PyArray_DIM(array, i)
-        # The Newton step, the quadratic cost's derivatives and a comparison of two softmaxes are small differences of large
-        # numbers: in double always.
-        single = job.compute.itemsize == 4 and "newton_step" not in job.outputs and not (
-            job.loss == "quadratic_softmax_loss" or job.logits_q is not None)
-        set_up(j, 32 if single else 64, cnp.PyArray_DIM(array, j.geometry.ndim))
-        row_factor = job.v if job.loss == "logsumexp" and "vjp" in job.outputs else None
-        direction = job.v if row_factor is None else None
-        inputs = ((job.logits, True), (job.labels, False), (job.target, True), (job.sample_weight, False),
-                  (job.where, True), (direction, True), (job.b, True), (row_factor, False), (job.logits_q, True))
-        for i, (operand, has_classes) in enumerate(inputs):
-            j.has[i] = operand is not None
-            if j.has[i]:
-                describe(&j.ops[i], operand, has_classes)
-                used[count] = &j.ops[i]
-                count += 1
-        t = job.temperature
-        j.options.scale = job.scale
-        j.options.label_smoothing = job.label_smoothing
-        j.options.temperature = t
-        j.options.z_loss = job.z_loss
-        j.options.ridge = job.ridge
-        j.options.soft = j.has[TARGET]
-        j.start.inverse_temperature = 1 / t
-        j.start.inverse_temperature_lo = fma(-(1 / t), t, 1) / t if t != 1 else 0
-        if job.class_weight is not None:
-            array = job.class_weight
-            j.class_weight = <const double *>cnp.PyArray_DATA(array)
-        if job.ignore_index is not None and -(2**63) <= job.ignore_index < 2**63:
-            j.has_ignore = 1
-            j.ignore = job.ignore_index
-        j.needs_argmax = j.has[TARGET] or not j.has[LABELS] or job.loss == "quadratic_softmax_loss"
-        j.needs_rest = job.loss == "quadratic_softmax_loss"
-        j.needs_sums = job.loss in ("cross_entropy", "quadratic_softmax_loss") and (
-            j.has[TARGET] or job.label_smoothing != 0)
-        self.add_outputs(job, used, count)
-        if j.has[OTHER]:
-            k[0] = j[0]
-            j.other = k
-            k.ops[LOGITS] = j.ops[OTHER]
-            for i in (OTHER, WEIGHT, DIRECTION):
-                k.has[i] = 0
-
-    cdef int add_outputs(self, job, Operand **used, int count) except -1:
-        cdef Job *j = &self.job
-        cdef Output *out
-        cdef cnp.ndarray array
-        wanted = dict.fromkeys(job.totals)
-        wanted.update(job.outputs)
-        # whatever is written over the logits comes last: the others still read them
-        data = job.logits.__array_interface__["data"][0]
-        order = sorted(wanted, key=lambda name: (
-            name in PER_CLASS, wanted[name] is not None and wanted[name].__array_interface__["data"][0] == data))
-        for name in order:
-            out = &j.outputs[j.n_outputs]
-            j.n_outputs += 1
-            out.per_class = name in PER_CLASS
-            out.weighted = name in WEIGHTED
-            out.is_loss = name == "loss" and "loss" in job.totals
-            out.is_temperature = name == "grad_temperature" and name in job.totals
-            out.when_masked = {"log_proba": -INFINITY, "lse": -INFINITY, "margin": NAN}.get(name, 0)
-            out.kind = {"pred": PREDICTION, "correct": CORRECT}.get(name, PROGRAM)
-            if out.kind == PROGRAM:
-                out.program = find_program(j.rows, job.loss.encode(), name.encode())
-                if out.program == NULL:
-                    raise NotImplementedError(f"{job.loss} has no compiled {name}: it is missing from kernels/rowwise.h")
-                if job.loss != "nll_loss" or name not in ("loss", "grad", "hess", "hvp"):
-                    j.needs_softmax |= name not in ("margin", "rank")
-            j.needs_truth |= name in ("margin", "rank")
-            if name not in WEIGHTED:  # of a row without a label the largest class is the pivot, whatever else is wanted
-                j.needs_argmax = 1
-            if name in ("pred", "correct"):
-                j.needs_prediction = 1
-                j.needs_softmax |= name == "correct" and job.loss != "nll_loss"  # it tells a row with a NaN
-            if (j.has[LABELS] or j.has[TARGET]) and (name in ("hess", "entropy", "log_proba", "grad_target", "lse") or job.label_smoothing != 0 or job.z_loss != 0):
-                j.needs_rest = j.needs_argmax = 1
-            if wanted[name] is not None:
-                array = wanted[name]
-                out.wanted = 1
-                describe(&out.op, array, out.per_class)
-                used[count] = &out.op
-                count += 1
-        join_axes(&j.geometry, used, count)
-        self.size = j.geometry.size
-        self.group = j.group
-        return 0
+        cdef RowTask task
+        cdef Operand operands[40]
+        cdef Operand *free = operands
+        cdef dict outputs = job.outputs
+        cdef tuple names = job.totals
+        cdef RowPlan plan
+        cdef int i
+        read_job(&task, &free, job)
+        names += tuple([name for name in outputs if name not in names])
+        plan = plan_rows(job.loss, names)
+        task.direction = described(&free, job.v, not plan.direction_a_row)
+        task.factors = described(&free, job.b, True)
+        task.scale = job.scale
+        task.label_smoothing, task.temperature, task.z_loss, task.ridge = job.label_smoothing, job.temperature, job.z_loss, job.ridge
+        for i, name in enumerate(names):
+            task.outputs[i] = described(&free, outputs.get(name), name in PER_CLASS)
+            task.total[i] = i < len(job.totals)
+        make_job(&self.job, &self.other, plan, &task)
+        self.kept = job
+        self.size = self.job.geometry.size
+        self.group = self.job.group
 
     def __call__(self, ptrdiff_t start, ptrdiff_t stop):
         cdef lf_total totals[2]
@@ -1068,137 +1182,145 @@ cdef class Rowwise:
         return ((totals[0].hi, totals[0].lo, totals[0].exponent), (totals[1].hi, totals[1].lo, totals[1].exponent))
 
 
+# What the sum of a job's weights is made of.
+cdef struct Weighing:
+    Geometry geometry
+    Operand labels, target, weight, where
+    int has_labels, has_target, has_weight, has_where
+    ptrdiff_t classes
+    const double *class_weight
+    int has_ignore
+    int64_t ignore
+
+
+cdef int any_class(const Weighing *g, ptrdiff_t row) noexcept nogil:
+    cdef const char *at = g.where.data + offset(&g.geometry, &g.where, row)
+    cdef ptrdiff_t c
+    cdef double live
+    for c in range(g.classes):
+        read(&live, 64, 1, &g.where, at + c * g.where.stride, 0, 1)
+        if live != 0:
+            return 1
+    return 0
+
+
+cdef void weigh_targets(const Weighing *g, ptrdiff_t row, double *total) noexcept nogil:
+    """The sum of class weight times target; a NaN at a masked class is left out."""
+    cdef double t[256]
+    cdef double live[256]
+    cdef const char *at = g.target.data + offset(&g.geometry, &g.target, row)
+    cdef const char *mask = NULL
+    cdef ptrdiff_t first = 0, n, i
+    if g.has_where:
+        mask = g.where.data + offset(&g.geometry, &g.where, row)
+    total[0] = total[1] = 0
+    while first < g.classes:
+        n = g.classes - first if g.classes - first < 256 else 256
+        read(t, 64, 1, &g.target, at + first * g.target.stride, g.target.stride, n)
+        if mask != NULL:
+            read(live, 64, 1, &g.where, mask + first * g.where.stride, g.where.stride, n)
+        for i in range(n):
+            if mask == NULL or live[i] != 0 or t[i] == t[i]:
+                dd_add(&total[0], &total[1], t[i] * g.class_weight[first + i], 0)
+        first += n
+
+
+cdef void weigh(const Weighing *g, ptrdiff_t start, ptrdiff_t stop, lf_total *total, ptrdiff_t *counts) noexcept nogil:
+    cdef int64_t labels[512]
+    cdef ptrdiff_t at = start, n, i, good
+    cdef double w
+    cdef double of_row[2]
+    cdef int plain = not (g.has_target or g.has_weight or g.has_where) and g.class_weight == NULL
+    total.hi = total.lo = total.exponent = 0
+    counts[0] = counts[1] = 0
+    counts[2] = -1
+    while at < stop:
+        n = stop - at if stop - at < 512 else 512
+        if g.has_labels:
+            if g.geometry.ndim == 1:
+                read_labels(labels, &g.labels, g.labels.data + at * g.labels.strides[0], g.labels.strides[0], n)
+            else:
+                for i in range(n):
+                    read_labels(&labels[i], &g.labels, g.labels.data + offset(&g.geometry, &g.labels, at + i), 0, 1)
+        if plain:
+            good = n
+            if g.has_labels:
+                good = 0
+                for i in range(n):
+                    good += <uint64_t>labels[i] < <uint64_t>g.classes
+            if good == n and not (g.has_ignore and g.has_labels and 0 <= g.ignore < g.classes):
+                counts[0] += n
+                total_add(total, <double>n, 0)
+                at += n
+                continue
+        for i in range(n):
+            w = 1
+            if g.has_labels:
+                if g.has_ignore and labels[i] == g.ignore:
+                    continue
+                if labels[i] < 0 or labels[i] >= g.classes:
+                    counts[1] += 1
+                    if counts[2] < 0:
+                        counts[2] = at + i
+                    continue
+            if g.has_where and not any_class(g, at + i):
+                continue
+            counts[0] += 1
+            if g.has_weight:
+                read(&w, 64, 1, &g.weight, g.weight.data + offset(&g.geometry, &g.weight, at + i), 0, 1)
+            if g.class_weight != NULL and g.has_labels:
+                w = w * g.class_weight[labels[i]]
+            if g.has_target:
+                if w == 0:
+                    continue
+                weigh_targets(g, at + i, of_row)
+                total_add(total, w * of_row[0], w * of_row[1])
+            else:
+                total_add(total, w, 0)
+        at += n
+
+
+cdef void make_weighing(Weighing *g, const RowTask *task) noexcept nogil:
+    cdef Operand *used[4]
+    cdef int count = 0, axes = task.rows.ndim
+    put_geometry(&g.geometry, &task.rows)
+    g.has_labels = enlist(&g.labels, task.labels, axes, used, &count)
+    # without class weights the targets do not enter
+    g.has_target = enlist(&g.target, task.target if task.class_weight != NULL else NULL, axes, used, &count)
+    g.has_weight = enlist(&g.weight, task.sample_weight, axes, used, &count)
+    g.has_where = enlist(&g.where, task.where, axes, used, &count)
+    g.classes, g.class_weight, g.has_ignore, g.ignore = task.classes, task.class_weight, task.has_ignore, task.ignore
+    join_axes(&g.geometry, used, count)
+
+
+cdef void weigh_rows(const RowTask *task, lf_total *total, ptrdiff_t *counts) noexcept nogil:
+    cdef Weighing g
+    make_weighing(&g, task)
+    weigh(&g, 0, g.geometry.size, total, counts)
+
+
 cdef class RowWeights:
     """The sum of the weights of the rows that count, how many they are, and the labels out of range, over (start, stop)."""
 
     cdef readonly ptrdiff_t size
-    cdef Geometry geometry
-    cdef Operand ops[4]
-    cdef int has[4]
-    cdef ptrdiff_t classes
-    cdef const double *class_weight
-    cdef int has_ignore
-    cdef int64_t ignore
+    cdef Weighing weighing
     cdef object kept
 
     def __init__(self, job):
-        cdef cnp.ndarray array = job.logits
-        cdef Operand *used[4]
-        cdef int i, count = 0
+        cdef RowTask task
+        cdef Operand operands[6]
+        cdef Operand *free = operands
+        read_job(&task, &free, job)
+        make_weighing(&self.weighing, &task)
         self.kept = job
-        self.geometry.ndim = cnp.PyArray_NDIM(array) - 1
-        for i in range(self.geometry.ndim):
-            self.geometry.shape[i] = cnp.PyArray_DIM(array, i)
-        self.classes = cnp.PyArray_DIM(array, self.geometry.ndim)
-        for i, (operand, has_classes) in enumerate((
-                (job.labels, False), (job.target, True), (job.sample_weight, False), (job.where, True))):
-            # without class weights the targets do not enter
-            self.has[i] = operand is not None and not (i == 1 and job.class_weight is None)
-            if self.has[i]:
-                describe(&self.ops[i], operand, has_classes)
-                used[count] = &self.ops[i]
-                count += 1
-        self.class_weight = NULL
-        if job.class_weight is not None:
-            array = job.class_weight
-            self.class_weight = <const double *>cnp.PyArray_DATA(array)
-        self.has_ignore = job.ignore_index is not None and -(2**63) <= job.ignore_index < 2**63
-        if self.has_ignore:
-            self.ignore = job.ignore_index
-        join_axes(&self.geometry, used, count)
-        self.size = self.geometry.size
+        self.size = self.weighing.geometry.size
 
     def __call__(self, ptrdiff_t start, ptrdiff_t stop):
         cdef lf_total total
         cdef ptrdiff_t counts[3]
         with nogil:
-            self.run(start, stop, &total, counts)
+            weigh(&self.weighing, start, stop, &total, counts)
         return (total.hi, total.lo, total.exponent), counts[0], counts[1], counts[2]
-
-    cdef void run(self, ptrdiff_t start, ptrdiff_t stop, lf_total *total, ptrdiff_t *counts) noexcept nogil:
-        cdef int64_t labels[512]
-        cdef double weights[512]
-        cdef ptrdiff_t at = start, n, i, good
-        cdef double w
-        cdef double of_row[2]
-        cdef int plain = not (self.has[1] or self.has[2] or self.has[3]) and self.class_weight == NULL
-        total.hi = total.lo = total.exponent = 0
-        counts[0] = counts[1] = 0
-        counts[2] = -1
-        while at < stop:
-            n = stop - at if stop - at < 512 else 512
-            if self.has[0]:
-                if self.geometry.ndim == 1:
-                    read_labels(labels, &self.ops[0], self.ops[0].data + at * self.ops[0].strides[0], self.ops[0].strides[0], n)
-                else:
-                    for i in range(n):
-                        read_labels(&labels[i], &self.ops[0], self.ops[0].data + offset(&self.geometry, &self.ops[0], at + i), 0, 1)
-            if plain:
-                good = n
-                if self.has[0]:
-                    good = 0
-                    for i in range(n):
-                        good += <uint64_t>labels[i] < <uint64_t>self.classes
-                if good == n and not (self.has_ignore and self.has[0] and 0 <= self.ignore < self.classes):
-                    counts[0] += n
-                    total_add(total, <double>n, 0)
-                    at += n
-                    continue
-            for i in range(n):
-                w = 1
-                if self.has[0]:
-                    if self.has_ignore and labels[i] == self.ignore:
-                        continue
-                    if labels[i] < 0 or labels[i] >= self.classes:
-                        counts[1] += 1
-                        if counts[2] < 0:
-                            counts[2] = at + i
-                        continue
-                if self.has[3] and not self.any_class(at + i):
-                    continue
-                counts[0] += 1
-                if self.has[2]:
-                    read(&w, 64, 1, &self.ops[2], self.ops[2].data + offset(&self.geometry, &self.ops[2], at + i), 0, 1)
-                if self.class_weight != NULL and self.has[0]:
-                    w = w * self.class_weight[labels[i]]
-                if self.has[1]:
-                    if w == 0:
-                        continue
-                    self.weigh_targets(at + i, of_row)
-                    total_add(total, w * of_row[0], w * of_row[1])
-                else:
-                    total_add(total, w, 0)
-            at += n
-
-    cdef int any_class(self, ptrdiff_t row) noexcept nogil:
-        cdef const char *at = self.ops[3].data + offset(&self.geometry, &self.ops[3], row)
-        cdef ptrdiff_t c
-        cdef double live
-        for c in range(self.classes):
-            read(&live, 64, 1, &self.ops[3], at + c * self.ops[3].stride, 0, 1)
-            if live != 0:
-                return 1
-        return 0
-
-    cdef void weigh_targets(self, ptrdiff_t row, double *total) noexcept nogil:
-        """The sum of class weight times target; a NaN at a masked class is left out."""
-        cdef double t[256]
-        cdef double live[256]
-        cdef const char *at = self.ops[1].data + offset(&self.geometry, &self.ops[1], row)
-        cdef const char *mask = NULL
-        cdef ptrdiff_t first = 0, n, i
-        if self.has[3]:
-            mask = self.ops[3].data + offset(&self.geometry, &self.ops[3], row)
-        total[0] = total[1] = 0
-        while first < self.classes:
-            n = self.classes - first if self.classes - first < 256 else 256
-            read(t, 64, 1, &self.ops[1], at + first * self.ops[1].stride, self.ops[1].stride, n)
-            if mask != NULL:
-                read(live, 64, 1, &self.ops[3], mask + first * self.ops[3].stride, self.ops[3].stride, n)
-            for i in range(n):
-                if mask == NULL or live[i] != 0 or t[i] == t[i]:
-                    dd_add(&total[0], &total[1], t[i] * self.class_weight[first + i], 0)
-            first += n
 
 
 # ---- for other nogil code ----
