@@ -14,6 +14,7 @@ Rows are the logits' shape without the class axis, taken in C order; the class a
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -83,8 +84,7 @@ class RowwiseJob:
     n_threads: int = 1
 
 
-@dataclass(slots=True, frozen=True)
-class Weights:
+class Weights(NamedTuple):
     """What a job's denominator is made of, and the labels that are out of range (found in the same pass)."""
 
     total: Sum  #: what a mean divides by

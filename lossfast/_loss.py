@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from types import FunctionType, MethodType
 from typing import Any, ClassVar
 
+import numpy as np
+
 from . import _arguments, backends
 from ._jobs import ENTRY_OUTPUTS
 from ._reduction import Reduction, Sum
@@ -191,6 +193,9 @@ class Loss:
     shared: ClassVar[tuple[str, ...]] = ()  # which of _arguments.OPTIONS it takes
     special: ClassVar[Mapping[str, tuple[Any, Callable[[str, Any], Any]]]] = {}  # and where its rule for one differs
     texts: ClassVar[Mapping[str, tuple[str, str]]] = {}  # or what documentation says of it
+    _checked: Callable[
+        ..., _arguments.Call
+    ]  # from what is wanted, operands, options, buffers and a direction to a checked call
 
     def __init__(
         self,
@@ -221,7 +226,8 @@ class Loss:
         self._checks = {name: check for name, (_, check) in rules.items()}
         self._defaults = {name: default for name, (default, _) in rules.items()}
         self._fixed: dict[str, Any] = {}
-        self._entry: Any = None
+        self._evaluated = tuple([name for name in EVALUATED if name in ("loss", "grad", *outputs)])
+        self._quick: Callable[..., Any] | None = None
 
     def _documented(self, doc: str | None) -> str | None:
         """The twin's docstring with the shared options, which it leaves out."""
@@ -320,13 +326,8 @@ class Loss:
         )
         bound._defaults = self._settle(options)
         bound._fixed = {**self._fixed, **{name: bound._defaults[name] for name in options}}
-        bound._entry = None
+        bound._quick = None
         return bound
-
-    def _enter(self, backend: Any) -> Any:
-        """What takes this object's plain calls, made for the first of them."""
-        self._entry = backend.quick(self)
-        return self._entry
 
     def _settle(self, options: dict[str, Any]) -> dict[str, Any]:
         """All options of a call: those given, checked one by one, and the defaults."""
@@ -341,13 +342,7 @@ class Loss:
             raise ValueError(f"denominator= belongs to reduction='mean', got reduction={settled['reduction']!r}")
         return settled
 
-
-class _Reducing(Loss):
-    """What losses have in common, in contrast to functions: they are compared with a target, and reduced."""
-
-    _checked: Callable[
-        ..., _arguments.Call
-    ]  # from loss, what is wanted, operands, options and buffers to a checked call
+    # -------------------------------------------------------------------------------------------------------- calls
 
     def _run(
         self,
@@ -359,15 +354,30 @@ class _Reducing(Loss):
         v: Any = None,
         *more: Any,
     ) -> tuple[Any, ...]:
-        """What is wanted, in that order."""
+        """What is wanted, in that order: the quick way where the backend has one that takes the call."""
         backend = backends.current or backends.get()
         if backend.quick is not None:
-            results = (self._entry or self._enter(backend)).run(wanted, x, target, v, options, buffers, *more)
+            run = self._quick or self._make_quick(backend)
+            results: tuple[Any, ...] | None = run(wanted, x, target, v, options, buffers, *more)
+            if results is None and not (type(x) is np.ndarray and (target is None or type(target) is np.ndarray)):
+                self._settle(options)  # whose errors come first
+                x, *others = map(_arguments.as_array, self.operands, (x, target))
+                target = others[0] if others else None
+                results = run(wanted, x, target, v, options, buffers, *more)
             if results is not None:
-                return results  # type: ignore[no-any-return]
+                return results
         settled = self._settle(options) if options else self._defaults
         call = self._checked(wanted, (x, target), settled, buffers or _NO_BUFFERS, v, *more)
         return tuple(call.run(backend).values())
+
+    def _make_quick(self, backend: Any) -> Callable[..., Any]:
+        """What takes this object's plain calls whole, made for the first of them."""
+        self._quick = backend.quick(self).run
+        return self._quick
+
+
+class _Reducing(Loss):
+    """What losses have in common, in contrast to functions: they are compared with a target, and reduced."""
 
     def __call__(self, x: Any, target: Any, /, *, out: Any = None, **options: Any) -> Any:
         """The loss: a float, or with ``reduction="none"`` an array."""
@@ -572,17 +582,20 @@ class _Reducing(Loss):
         >>> lf.cross_entropy.evaluate([[3.0, 3.0, 1.0]], [1], want=("pred", "correct", "margin", "rank"))
         Evaluation(pred=array([0]), correct=array([False]), margin=array([0.]), rank=array([0]))
         """
-        offered = [name for name in EVALUATED if name in ("loss", "grad", *self.outputs)]
-        wanted = tuple(offered) if want is None else (want,) if isinstance(want, str) else tuple(want)
+        offered = self._evaluated
+        wanted = offered if want is None else (want,) if isinstance(want, str) else tuple(want)
         for name in wanted:
             if name not in offered:
                 raise ValueError(f"{self!r} can evaluate {', '.join(offered)}; got {name!r}")
+        evaluation = _evaluation(wanted)
+        if out is grad_out is hess_out is None and not options:
+            return evaluation._make(self._run(wanted, x, target, options))
         given: dict[str, Any] = {"loss": out, "grad": grad_out, "hess": hess_out}
         given.update({name: options.pop(f"{name}_out") for name in EVALUATED if f"{name}_out" in options})
         for name, buffer in given.items():
             if buffer is not None and name not in wanted:
                 raise TypeError(f"a buffer for {name!r} is given, which is not wanted")
-        return _evaluation(wanted)(*self._run(wanted, x, target, options, given))
+        return evaluation._make(self._run(wanted, x, target, options, given))
 
 
 class PointwiseLoss(_Reducing):
@@ -682,21 +695,11 @@ class PointwiseFunction(Loss):
         "out": RESULT_BUFFER,
     }
 
-    def _apply(self, wanted: tuple[str], x: Any, v: Any, out: Any, options: dict[str, Any]) -> Any:
-        backend = backends.current or backends.get()
-        if backend.quick is not None:
-            buffers = None if out is None else {wanted[0]: out}
-            results = (self._entry or self._enter(backend)).run(wanted, x, None, v, options, buffers)
-            if results is not None:
-                return results[0]
-        if wanted != ("value",):
-            v = _arguments.as_array("v", v)
-        settled = self._settle(options) if options else self._defaults
-        return _arguments.function(self, x, v, settled, out).run(backend)["result"]
+    _checked = _arguments.function
 
     def __call__(self, x: Any, /, *, out: Any = None, **options: Any) -> Any:
         """The function of each element: an array of x's shape and dtype."""
-        return self._apply(("value",), x, None, out, options)
+        return self._run(("value",), x, None, options, None if out is None else {"value": out})[0]
 
     @method
     def vjp(self, x: Any, v: Any, /, *, out: Any = None, **options: Any) -> Any:
@@ -718,7 +721,7 @@ class PointwiseFunction(Loss):
         >>> lf.sigmoid.vjp([0.0], [2.0])
         array([0.5])
         """
-        return self._apply(("vjp",), x, v, out, options)
+        return self._run(("vjp",), x, None, options, None if out is None else {"vjp": out}, v)[0]
 
     @method
     def jvp(self, x: Any, v: Any, /, *, out: Any = None, **options: Any) -> Any:
@@ -730,7 +733,7 @@ class PointwiseFunction(Loss):
         >>> lf.sigmoid.jvp([0.0], [2.0])
         array([0.5])
         """
-        return self._apply(("jvp",), x, v, out, options)
+        return self._run(("jvp",), x, None, options, None if out is None else {"jvp": out}, v)[0]
 
 
 class RowFunction(Loss):
@@ -741,21 +744,11 @@ class RowFunction(Loss):
     shared: ClassVar[tuple[str, ...]] = ("axis", "where", "n_threads")
     texts: ClassVar[Mapping[str, tuple[str, str]]] = {"out": RESULT_BUFFER}
 
-    def _apply(self, wanted: str, x: Any, v: Any, out: Any, options: dict[str, Any]) -> Any:
-        backend = backends.current or backends.get()
-        if backend.quick is not None:
-            buffers = None if out is None else {wanted: out}
-            results = (self._entry or self._enter(backend)).run((wanted,), x, None, v, options, buffers)
-            if results is not None:
-                return results[0]
-        if wanted in ("vjp", "jvp", "row_jvp"):
-            v = _arguments.as_array("v", v)
-        settled = self._settle(options) if options else self._defaults
-        return _arguments.row_function(self, wanted, x, v, settled, out).run(backend)["result"]
+    _checked = _arguments.row_function
 
     def __call__(self, x: Any, /, *, out: Any = None, **options: Any) -> Any:
         """The function of each row: an array."""
-        return self._apply(self.outputs[0], x, None, out, options)
+        return self._run(self.outputs[:1], x, None, options, None if out is None else {self.outputs[0]: out})[0]
 
     @method(needs="vjp")
     def vjp(self, x: Any, v: Any, /, *, out: Any = None, **options: Any) -> Any:
@@ -781,7 +774,7 @@ class RowFunction(Loss):
         >>> lf.softmax.vjp([0.0, 0.0], [4.0, 0.0])
         array([ 1., -1.])
         """
-        return self._apply("vjp", x, v, out, options)
+        return self._run(("vjp",), x, None, options, None if out is None else {"vjp": out}, v)[0]
 
     @method
     def jvp(self, x: Any, v: Any, /, *, out: Any = None, **options: Any) -> Any:
@@ -807,7 +800,7 @@ class RowFunction(Loss):
         array([ 2., -2.])
         """
         wanted = "jvp" if "jvp" in self.outputs else "row_jvp"
-        return self._apply(wanted, x, v, out, options)
+        return self._run((wanted,), x, None, options, None if out is None else {wanted: out}, v)[0]
 
 
 class LogSumExp(RowFunction):
@@ -841,10 +834,8 @@ class LogSumExp(RowFunction):
         >>> float(value), float(sign)
         (0.0, -1.0)
         """
-        settled = self._settle(options) if options else self._defaults
-        call = _arguments.row_function(self, "lse", x, None, settled, out, sign=True)
-        results = call.run(backends.current or backends.get())
-        return results["result"], results["sign"]
+        buffers = None if out is None else {"lse": out}
+        return self._run(("lse", "sign"), x, None, options, buffers)  # type: ignore[return-value]
 
     @method(needs="proba")
     def grad(self, x: Any, /, *, out: Any = None, **options: Any) -> Any:
@@ -866,7 +857,7 @@ class LogSumExp(RowFunction):
         >>> lf.logsumexp.grad([0.0, 0.0])
         array([0.5, 0.5])
         """
-        return self._apply("proba", x, None, out, options)
+        return self._run(("proba",), x, None, options, None if out is None else {"proba": out})[0]
 
 
 @functools.cache

@@ -304,7 +304,7 @@ def spread_of(call: Call, reference: Variant) -> dict[str, Any]:
 # -------------------------------------------------------------------------------------------------------- judging
 
 #: What is cut into slices, and how small the slices are made, so that small calls are threaded too.
-SLICES = {"compiled": {"GRAIN": 0, "SLICE": 64}, "numpy": {"SLICE": 64}}
+SLICES = {"compiled": {"GRAIN": 0, "SLICE": 64, "quick": None}, "numpy": {"SLICE": 64}}
 
 
 @contextlib.contextmanager

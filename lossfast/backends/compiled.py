@@ -40,7 +40,9 @@ MOST_SLICES = 1 << 13
 
 def _run(work: Callable[[int, int], Any], size: int, elements: int, unit: int, n_threads: int) -> list[Any]:
     """``work`` over range(size) in slices that depend on the job's shape alone, each a multiple of ``unit`` long."""
-    length = max(size * SLICE // max(elements, 1), -(-size // MOST_SLICES), 1)
+    if elements <= SLICE:
+        return [work(0, size)]
+    length = max(size * SLICE // elements, -(-size // MOST_SLICES), 1)
     length = -(-length // unit) * unit
     if size <= length:
         return [work(0, size)]
@@ -49,7 +51,11 @@ def _run(work: Callable[[int, int], Any], size: int, elements: int, unit: int, n
 
 def _total(parts: Iterable[tuple[Any, ...]]) -> Sum:
     """The slices' sums, in order."""
-    return functools.reduce(Sum.plus, (Sum(*part) for part in parts))
+    return functools.reduce(Sum.plus, [Sum(*part) for part in parts])
+
+
+#: Where `Rowwise` has the total of an output.
+_TOTALS = {"loss": 0, "grad_temperature": 1}
 
 
 def quick(loss: Any) -> Any:
@@ -66,28 +72,23 @@ def pointwise(job: PointwiseJob) -> dict[str, Sum]:
 def rowwise(job: RowwiseJob) -> dict[str, Sum]:
     work = Rowwise(job)
     sums = _run(work, work.size, job.logits.size, work.group, job.n_threads)
-    found = {"loss": 0, "grad_temperature": 1}
-    return {name: _total(both[found[name]] for both in sums) for name in job.totals}
+    return {name: _total([both[_TOTALS[name]] for both in sums]) for name in job.totals}
 
 
 def weigh_pointwise(job: PointwiseJob) -> Weights:
     if job.weight is None and job.where is None:
         return Weights(Sum(float(job.x.size)), job.x.size)
     work = PointwiseWeights(job)
-    parts = _run(work, work.size, work.size, 1024, job.n_threads)
-    return Weights(_total(part[0] for part in parts), sum(part[1] for part in parts))
+    totals, counts = zip(*_run(work, work.size, work.size, 1024, job.n_threads), strict=True)
+    return Weights(_total(totals), sum(counts))
 
 
 def weigh_rows(job: RowwiseJob) -> Weights:
     work = RowWeights(job)
     elements = work.size if job.target is None and job.where is None else job.logits.size
     parts = _run(work, work.size, elements, 512, job.n_threads)
-    return Weights(
-        _total(part[0] for part in parts),
-        sum(part[1] for part in parts),
-        sum(part[2] for part in parts),
-        next((part[3] for part in parts if part[3] >= 0), -1),
-    )
+    totals, counts, bad_counts, bad_rows = zip(*parts, strict=True)
+    return Weights(_total(totals), sum(counts), sum(bad_counts), next((row for row in bad_rows if row >= 0), -1))
 
 
 if os.environ.get("LOSSFAST_ISA"):

@@ -8,6 +8,7 @@ from libc.string cimport memcpy, memset
 
 cimport numpy as cnp
 from lossfast.kernels.buffers cimport *
+from lossfast.kernels.tasks cimport PointwiseTask
 
 cnp.import_array()
 
@@ -223,16 +224,16 @@ cdef class Pointwise:
 cdef Pointwise _spare = None
 
 
-cdef int run_pointwise(const PointwiseTask *task, bint release, lf_total *total) except -1:
+cdef int run_pointwise(void *task, bint release) except -1:
     global _spare
     cdef Pointwise work = _spare if _spare is not None else Pointwise.__new__(Pointwise)
     cdef PyThreadState *state = NULL
     cdef int failed
     _spare = None
-    work.prepare(task)
+    work.prepare(<PointwiseTask *>task)
     if release:
         state = PyEval_SaveThread()
-    failed = work.run(0, work.size, total)
+    failed = work.run(0, work.size, &(<PointwiseTask *>task).sum)
     if release:
         PyEval_RestoreThread(state)
     _spare = work
@@ -304,10 +305,11 @@ cdef ptrdiff_t weigh(const Weighing *g, ptrdiff_t start, ptrdiff_t stop, lf_tota
     return count
 
 
-cdef ptrdiff_t weigh_pointwise(const PointwiseTask *task, lf_total *total) noexcept nogil:
+cdef void weigh_pointwise(void *task) noexcept nogil:
+    cdef PointwiseTask *t = <PointwiseTask *>task
     cdef Weighing g
-    make_weighing(&g, task)
-    return weigh(&g, 0, g.geometry.size, total)
+    make_weighing(&g, t)
+    t.count = weigh(&g, 0, g.geometry.size, &t.weight)
 
 
 cdef class PointwiseWeights:

@@ -18,12 +18,13 @@ from libc.string cimport memset
 
 cimport numpy as cnp
 
-from lossfast._arguments import OUTPUT_DTYPES, REDUCED
+from lossfast._arguments import DIRECTED, OUTPUT_DTYPES, REDUCED
 from lossfast._jobs import ENTRY_OUTPUTS
 from lossfast._reduction import Sum
 from lossfast.kernels.buffers cimport *
-from lossfast.kernels.pointwise cimport PointwiseTask, find, run_pointwise, weigh_pointwise
-from lossfast.kernels.rowwise cimport RowTask, plan_rows, run_rows, weigh_rows
+from lossfast.kernels.pointwise cimport find, run_pointwise, weigh_pointwise
+from lossfast.kernels.rowwise cimport plan_rows, run_rows, weigh_rows
+from lossfast.kernels.tasks cimport PointwiseTask, RowTask
 
 cnp.import_array()
 
@@ -324,7 +325,7 @@ cdef class Wanted:
             self.is_grad[i] = name == "grad"
             self.is_loss[i] = name == "loss"
             self.order[i] = 0 if name in ("loss", "value") else 1 if name in ("grad", "vjp", "jvp") else 2
-        self.directed = not {"hvp", "vjp", "jvp", "row_jvp"}.isdisjoint(names)
+        self.directed = not DIRECTED.isdisjoint(names)
         self.direction_a_row = loss.name == "logsumexp" and "vjp" in names
 
 
@@ -368,8 +369,6 @@ cdef class Entry:
             if PyFloat_CheckExact(value) and <double>value == self.accepted[i]:
                 s.parameters[i] = <double>value
                 return True
-            if not (PyFloat_CheckExact(value) or PyLong_CheckExact(value)):
-                return False
             s.parameters[i] = self.accepted[i] = self.checks[self.parameters[i]](self.parameters[i], value)
         elif code == OPTION_SAMPLE_WEIGHT:
             s.sample_weight = NULL if value is None else <PyObject *>value
@@ -535,30 +534,27 @@ cdef class RowEntry(Entry):
 
     def run(self, tuple names, x, target, v, dict options, dict buffers, double ridge=0):
         """The results of these names; None if the call is declined."""
+        cdef Options s
         cdef uint64_t state
-        if not is_float_array(x):
+        if not self.settle(&s, options) or not is_float_array(x):
             return None
         state = lf_fp_set()
         try:
-            return self.work(self.find_wanted(names), <cnp.ndarray>x, target, v, options, buffers, ridge)
+            return self.work(self.find_wanted(names), &s, <cnp.ndarray>x, target, v, buffers, ridge)
         finally:
             lf_fp_restore(state)
 
-    cdef object work(self, Wanted wanted, cnp.ndarray x, object target, object v, dict options, dict buffers, double ridge):
-        cdef Options s
+    cdef object work(self, Wanted wanted, const Options *s, cnp.ndarray x, object target, object v, dict buffers, double ridge):
         cdef Shape shape
         cdef Held held
         cdef RowTask task
-        cdef lf_total totals[2]
-        cdef lf_total denominator
-        cdef ptrdiff_t counts[3]
         cdef ptrdiff_t size = cnp.PyArray_SIZE(x), rows = 1
         cdef Operand logits, compared, sample_weight, where, direction
         cdef Operand operands[MOST_OUTPUTS]
         cdef double class_weight[MOST_CONVERTED]
         cdef int i, k = 0
         cdef bint weighted = False
-        if not self.settle(&s, options) or not 0 < size <= self.most:
+        if not 0 < size <= self.most:
             return None
         shape.ndim, shape.lengths = cnp.PyArray_NDIM(x), cnp.PyArray_DIMS(x)
         if not -shape.ndim <= s.axis < shape.ndim:
@@ -621,25 +617,25 @@ cdef class RowEntry(Entry):
                 return None
             hold(&held, v)
             task.direction = &direction
-        if buffers is not None and not check_buffers(wanted, &s, buffers, &held):
+        if buffers is not None and not check_buffers(wanted, s, buffers, &held):
             return None
-        denominator.hi, denominator.lo, denominator.exponent = <double>rows, 0, 0
+        task.weight.hi = <double>rows
         if (task.labels != NULL and s.check) or (weighted and s.reduction == MEAN and not s.has_denominator):
-            weigh_rows(&task, &denominator, counts)
-            if counts[1] and s.check:
+            weigh_rows(&task)
+            if task.bad_count and s.check:
                 return None
-        if not divide_by(&denominator, &s, rows):
+        if not divide_by(&task.weight, s, rows):
             return None
         arrays = []
-        if not provide(wanted, &s, &shape, cnp.PyArray_TYPE(x), buffers, operands, task.outputs, task.total, arrays):
+        if not provide(wanted, s, &shape, cnp.PyArray_TYPE(x), buffers, operands, task.outputs, task.total, arrays):
             return None
-        task.scale = rounded(1 / denominator.hi, -denominator.exponent)
+        task.scale = rounded(1 / task.weight.hi, -task.weight.exponent)
         task.label_smoothing = s.parameters[self.label_smoothing] if self.label_smoothing >= 0 else 0
         task.temperature = s.parameters[self.temperature] if self.temperature >= 0 else 1
         task.z_loss = s.parameters[self.z_loss] if self.z_loss >= 0 else 0
         task.ridge = ridge
-        run_rows(wanted.plan, &task, size > RELEASED, totals)
-        return results_of(wanted, buffers, arrays, totals, &denominator)
+        run_rows(wanted.plan, &task, size > RELEASED)
+        return results_of(wanted, buffers, arrays, task.totals, &task.weight)
 
     cdef bint weigh_classes(self, object given, RowTask *task, double *converted):
         """The class weights as contiguous doubles: as they lie, or converted."""
@@ -672,21 +668,20 @@ cdef class PointwiseEntry(Entry):
 
     def run(self, tuple names, x, target, v, dict options, dict buffers):
         """The results of these names; None if the call is declined."""
+        cdef Options s
         cdef uint64_t state
-        if not is_float_array(x):
+        if not self.settle(&s, options) or not is_float_array(x):
             return None
         state = lf_fp_set()
         try:
-            return self.work(self.find_wanted(names), <cnp.ndarray>x, target, v, options, buffers)
+            return self.work(self.find_wanted(names), &s, <cnp.ndarray>x, target, v, buffers)
         finally:
             lf_fp_restore(state)
 
-    cdef object work(self, Wanted wanted, cnp.ndarray x, object target, object v, dict options, dict buffers):
-        cdef Options s
+    cdef object work(self, Wanted wanted, const Options *s, cnp.ndarray x, object target, object v, dict buffers):
         cdef Shape shape
         cdef Held held
         cdef PointwiseTask task
-        cdef lf_total total, denominator
         cdef ptrdiff_t size = cnp.PyArray_SIZE(x)
         cdef Operand first, second, extra, sample_weight, where, direction
         cdef Operand operands[MOST_OUTPUTS]
@@ -694,7 +689,7 @@ cdef class PointwiseEntry(Entry):
         cdef int totals[MOST_OUTPUTS]
         cdef double numbers[2]
         cdef int i
-        if not self.settle(&s, options) or not 0 < size <= self.most:
+        if not 0 < size <= self.most:
             return None
         shape.ndim, shape.lengths, shape.axis = cnp.PyArray_NDIM(x), cnp.PyArray_DIMS(x), -1
         memset(&task, 0, sizeof(PointwiseTask))
@@ -739,15 +734,15 @@ cdef class PointwiseEntry(Entry):
                 return None
             hold(&held, v)
             task.direction = &direction
-        if buffers is not None and not check_buffers(wanted, &s, buffers, &held):
+        if buffers is not None and not check_buffers(wanted, s, buffers, &held):
             return None
-        denominator.hi, denominator.lo, denominator.exponent = <double>size, 0, 0
+        task.weight.hi = <double>size
         if (s.sample_weight != NULL or s.where != NULL) and s.reduction == MEAN and not s.has_denominator:
-            weigh_pointwise(&task, &denominator)
-        if not divide_by(&denominator, &s, shape.lengths[0] if shape.ndim else 1):
+            weigh_pointwise(&task)
+        if not divide_by(&task.weight, s, shape.lengths[0] if shape.ndim else 1):
             return None
         arrays = []
-        if not provide(wanted, &s, &shape, cnp.PyArray_TYPE(x), buffers, operands, outputs, totals, arrays):
+        if not provide(wanted, s, &shape, cnp.PyArray_TYPE(x), buffers, operands, outputs, totals, arrays):
             return None
         for i in range(wanted.n):
             if wanted.order[i] == 0:
@@ -756,11 +751,11 @@ cdef class PointwiseEntry(Entry):
                 task.grad = outputs[i]
             else:
                 task.hess = outputs[i]
-        task.scale = rounded(1 / denominator.hi, -denominator.exponent)
+        task.scale = rounded(1 / task.weight.hi, -task.weight.exponent)
         for i in range(MOST_PARAMETERS):
             task.params[i] = s.parameters[i]
-        run_pointwise(&task, size > RELEASED, &total)
-        return results_of(wanted, buffers, arrays, &total, &denominator)
+        run_pointwise(&task, size > RELEASED)
+        return results_of(wanted, buffers, arrays, &task.sum, &task.weight)
 
 
 def entry(loss, ptrdiff_t most):

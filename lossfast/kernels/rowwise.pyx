@@ -15,6 +15,7 @@ from libc.string cimport memcpy, memset, strcmp
 cimport numpy as cnp
 
 from lossfast.kernels.buffers cimport *
+from lossfast.kernels.tasks cimport RowTask
 
 cnp.import_array()
 
@@ -1088,15 +1089,15 @@ cdef extern from "Python.h":
     void PyEval_RestoreThread(PyThreadState *)
 
 
-cdef int run_rows(object plan, const RowTask *task, bint release, lf_total *totals) except -1:
+cdef int run_rows(object plan, void *task, bint release) except -1:
     cdef Job job
     cdef Job other
     cdef PyThreadState *state = NULL
     cdef int failed
-    make_job(&job, &other, <RowPlan>plan, task)
+    make_job(&job, &other, <RowPlan>plan, <RowTask *>task)
     if release:
         state = PyEval_SaveThread()
-    failed = do_rows(&job, 0, job.geometry.size, totals)
+    failed = do_rows(&job, 0, job.geometry.size, (<RowTask *>task).totals)
     if release:
         PyEval_RestoreThread(state)
     if failed:
@@ -1293,10 +1294,13 @@ cdef void make_weighing(Weighing *g, const RowTask *task) noexcept nogil:
     join_axes(&g.geometry, used, count)
 
 
-cdef void weigh_rows(const RowTask *task, lf_total *total, ptrdiff_t *counts) noexcept nogil:
+cdef void weigh_rows(void *task) noexcept nogil:
+    cdef RowTask *t = <RowTask *>task
     cdef Weighing g
-    make_weighing(&g, task)
-    weigh(&g, 0, g.geometry.size, total, counts)
+    cdef ptrdiff_t counts[3]
+    make_weighing(&g, t)
+    weigh(&g, 0, g.geometry.size, &t.weight, counts)
+    t.count, t.bad_count, t.bad_row = counts[0], counts[1], counts[2]
 
 
 cdef class RowWeights:

@@ -1,0 +1,55 @@
+"""Jobs in C: what calls are made into, whichever way they come."""
+
+from libc.stdint cimport int64_t
+
+from lossfast.kernels.buffers cimport Geometry, Operand, lf_total
+
+# A `PointwiseJob` in C, whose arrays the caller keeps alive. Operands that are not there are NULL.
+cdef struct PointwiseTask:
+    Geometry shape
+    int which               # the loss's place in `names()`
+    int dtype               # 32 or 64
+    int total               # whether the sum of the losses is wanted
+    const Operand *x
+    const Operand *target
+    const Operand *extra
+    const Operand *sample_weight
+    const Operand *where
+    const Operand *direction
+    const Operand *value
+    const Operand *grad
+    const Operand *hess
+    double params[4]
+    double scale
+    # found by `weigh_pointwise`
+    lf_total weight             # the sum of the weights
+    ptrdiff_t count             # how many elements count
+    # found by `run_pointwise`
+    lf_total sum                # of the losses
+
+# A `RowwiseJob` in C, whose arrays the caller keeps alive. Operands that are not there are NULL.
+cdef struct RowTask:
+    Geometry rows               # the logits' shape without the class axis
+    ptrdiff_t classes
+    int dtype                   # 32 or 64: what the job asks to be computed in
+    const Operand *logits
+    const Operand *labels
+    const Operand *target
+    const Operand *other        # the other logits
+    const Operand *sample_weight
+    const Operand *where
+    const Operand *direction
+    const Operand *factors
+    const double *class_weight
+    int has_ignore
+    int64_t ignore
+    double scale, label_smoothing, temperature, z_loss, ridge
+    const Operand *outputs[24]  # in the order of the names that the plan was made for
+    int total[24]               # whether the total is wanted
+    # found by `weigh_rows`
+    lf_total weight             # the sum of the weights
+    ptrdiff_t count             # how many rows count
+    ptrdiff_t bad_count         # how many labels are out of range
+    ptrdiff_t bad_row           # the first such row; -1: there is none
+    # found by `run_rows`
+    lf_total totals[2]          # of the losses, and of their derivatives in the temperature
