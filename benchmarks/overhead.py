@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
 
 import lossfast as lf
 
@@ -59,18 +65,93 @@ class Calls:
     track_ratio_to_floor.unit = "times NumPy's copy or subtraction"
 
 
-def import_seconds() -> float:
-    """What ``import lossfast`` takes in a process that has imported NumPy."""
+#: Objects whose calls are measured with options and buffers too.
+STYLED = ("cross_entropy", "binary_cross_entropy_with_logits", "softmax")
+
+
+def styles(loss: Any) -> Iterator[tuple[str, common.Call]]:
+    """Ways to call an object, each of which has something of its own to be looked at."""
+    dtype = np.dtype(np.float32)
+    pointwise = loss.kind in common.POINTWISE_KINDS
+    operands = common.operands(loss, dtype, (ROWS * CLASSES,) if pointwise else (ROWS, CLASSES))
+    x, *targets = operands
+    out = np.empty_like(x)
+    turned = np.asfortranarray(x)
+    lists = [operand.tolist() for operand in operands]
+    strided = np.empty((*x.shape[:-1], 2 * x.shape[-1]), dtype)[..., ::2]
+    mask = np.ones(x.shape, bool)
+    if loss.kind not in common.LOSS_KINDS:
+        yield "plain", lambda: loss(x)
+        yield "into a buffer", lambda: loss(x, out=out)
+        yield "into a strided buffer", lambda: loss(x, out=strided)
+        yield "Fortran order", lambda: loss(turned)
+        yield "another axis", lambda: loss(x, axis=0)
+        yield "a mask", lambda: loss(x, where=mask)
+        yield "lists", lambda: loss(*lists)
+        return
+    call, rows = loss.value_and_grad, x.shape[:1]
+    weight, losses = np.ones(rows, dtype), np.empty(rows, dtype)
+    bound = loss.bind(sample_weight=weight, reduction="sum")
+    yield "plain", lambda: call(*operands)
+    yield "value alone", lambda: loss(*operands)
+    yield "into a buffer", lambda: call(*operands, grad_out=out)
+    yield "into a strided buffer", lambda: call(*operands, grad_out=strided)
+    yield "each loss, into buffers", lambda: call(*operands, reduction="none", out=losses, grad_out=out)
+    yield "Fortran order", lambda: call(turned, *targets)
+    yield "weights", lambda: call(*operands, sample_weight=weight)
+    yield "bound", lambda: bound.value_and_grad(*operands)
+    yield "a mask", lambda: call(*operands, where=mask)
+    yield "number of threads", lambda: call(*operands, n_threads=1)
+    yield "reduce", lambda: loss.reduce(*operands)
+    yield "evaluate", lambda: loss.evaluate(*operands, want=("loss", "grad"))
+    yield "lists", lambda: call(*lists)
+
+
+def measure_styles(seconds: float = SECONDS) -> common.Table:
+    table: common.Table = {}
+    with common.using(common.DEFAULT):
+        for name in STYLED:
+            for style, call in styles(lf.get_loss(name)):
+                common.attempt(table, (name, style), lambda call: common.interleaved([call], seconds)[0], call)
+    return table
+
+
+class Styles:
+    """The same call with its options and buffers, in the fastest variant."""
+
+    params = (list(STYLED), list(dict.fromkeys(style for name in STYLED for style, _ in styles(lf.get_loss(name)))))
+    param_names = ("loss", "style")
+    version = "1"
+
+    def setup_cache(self) -> common.Table:
+        return measure_styles()
+
+    setup_cache.timeout = 120
+
+    def setup(self, table: common.Table, *key: str) -> None:
+        common.require(table, *key)
+
+    def track_us_per_call(self, table: common.Table, *key: str) -> float:
+        return common.look_up(table, *key) * 1e6
+
+    track_us_per_call.unit = "us"
+
+
+def import_seconds(bytecode: str) -> float:
+    """What ``import lossfast`` takes in a process that has imported NumPy; compiled modules are kept in a folder."""
     code = "import time, numpy; start = time.perf_counter(); import lossfast; print(time.perf_counter() - start)"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    environment["PYTHONPYCACHEPREFIX"] = bytecode
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     return float(run.stdout)
 
 
 class Import:
-    version = "1"
+    version = "2"
 
     def track_import_ms(self) -> float:
-        import_seconds()  # the first one may have to write bytecode
-        return 1000 * statistics.median(import_seconds() for _ in range(IMPORTS))
+        with tempfile.TemporaryDirectory() as bytecode:
+            import_seconds(bytecode)  # the first one compiles
+            return 1000 * statistics.median(import_seconds(bytecode) for _ in range(IMPORTS))
 
     track_import_ms.unit = "ms beyond NumPy's"

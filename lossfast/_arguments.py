@@ -620,7 +620,8 @@ def _check_distribution(target: np.ndarray, where: np.ndarray | None) -> None:
     for rows in _blocks(target.shape):
         block = target[rows]
         mask: Any = True if where is None else where[rows]
-        low = np.minimum.reduce(block, axis=-1, where=mask, initial=0)
+        with np.errstate(invalid="ignore"):  # ml_dtypes flags a comparison with NaN
+            low = np.minimum.reduce(block, axis=-1, where=mask, initial=0)
         total = block.sum(-1, dtype=FLOAT64, where=mask)
         whole = np.zeros(total.shape, bool) if where is None else ~where[rows].any(-1)
         bad = ~((low >= 0) & (abs(total - 1) <= tolerance) | whole)

@@ -88,7 +88,7 @@ class Weights(NamedTuple):
     """What a job's denominator is made of, and the labels that are out of range (found in the same pass)."""
 
     total: Sum  #: what a mean divides by
-    count: int  #: how many rows (elements) are neither ignored nor masked out whole
+    count: int  # type: ignore[assignment]  #: how many rows (elements) are neither ignored nor masked out whole
     bad_count: int = 0  #: labels that are neither a class nor ``ignore_index``
     bad_row: int = -1  #: the first such row, counted in C order
 

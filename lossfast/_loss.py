@@ -227,7 +227,7 @@ class Loss:
         self._defaults = {name: default for name, (default, _) in rules.items()}
         self._fixed: dict[str, Any] = {}
         self._evaluated = tuple([name for name in EVALUATED if name in ("loss", "grad", *outputs)])
-        self._quick: Callable[..., Any] | None = None
+        self._quick: Any = None
 
     def _documented(self, doc: str | None) -> str | None:
         """The twin's docstring with the shared options, which it leaves out."""
@@ -357,7 +357,7 @@ class Loss:
         """What is wanted, in that order: the quick way where the backend has one that takes the call."""
         backend = backends.current or backends.get()
         if backend.quick is not None:
-            run = self._quick or self._make_quick(backend)
+            run = (self._quick or self._make_quick(backend)).run
             results: tuple[Any, ...] | None = run(wanted, x, target, v, options, buffers, *more)
             if results is None and not (type(x) is np.ndarray and (target is None or type(target) is np.ndarray)):
                 self._settle(options)  # whose errors come first
@@ -370,9 +370,9 @@ class Loss:
         call = self._checked(wanted, (x, target), settled, buffers or _NO_BUFFERS, v, *more)
         return tuple(call.run(backend).values())
 
-    def _make_quick(self, backend: Any) -> Callable[..., Any]:
+    def _make_quick(self, backend: Any) -> Any:
         """What takes this object's plain calls whole, made for the first of them."""
-        self._quick = backend.quick(self).run
+        self._quick = backend.quick(self)
         return self._quick
 
 
@@ -410,7 +410,7 @@ class _Reducing(Loss):
         (2.0, array([0., 2.]))
         """
         buffers = None if out is grad_out is None else {"loss": out, "grad": grad_out}
-        return self._run(("loss", "grad"), x, target, options, buffers)  # type: ignore[return-value]
+        return self._run(("loss", "grad"), x, target, options, buffers)
 
     @method
     def grad(self, x: Any, target: Any, /, *, out: Any = None, **options: Any) -> Any:
@@ -456,7 +456,7 @@ class _Reducing(Loss):
         (array([0., 2.]), array([1., 1.]))
         """
         buffers = None if grad_out is hess_out is None else {"grad": grad_out, "hess": hess_out}
-        return self._run(("grad", "hess"), x, target, options, buffers)  # type: ignore[return-value]
+        return self._run(("grad", "hess"), x, target, options, buffers)
 
     @method(needs="hvp")
     def hvp(self, x: Any, target: Any, v: Any, /, *, out: Any = None, **options: Any) -> Any:
@@ -495,7 +495,14 @@ class _Reducing(Loss):
         >>> sum(lf.mse_loss.reduce(pred, target) for pred, target in batches).mean
         9.666666666666666
         """
-        return self._reducible("reduce", x, target, options).reduce(backends.current or backends.get())
+        backend = backends.current or backends.get()
+        if backend.quick is not None and "reduction" not in options:
+            parts = (self._quick or self._make_quick(backend)).reduce(x, target, options)
+            if parts is not None:
+                total, weight, count = parts
+                given, empty = (options.get(name, self._defaults[name]) for name in ("denominator", "empty"))
+                return Reduction(Sum(*total), Sum(*weight), count, given, empty)
+        return self._reducible("reduce", x, target, options).reduce(backend)
 
     @method(without=("reduction",))
     def weigh(self, x: Any, target: Any, /, **options: Any) -> Reduction:
@@ -835,7 +842,7 @@ class LogSumExp(RowFunction):
         (0.0, -1.0)
         """
         buffers = None if out is None else {"lse": out}
-        return self._run(("lse", "sign"), x, None, options, buffers)  # type: ignore[return-value]
+        return self._run(("lse", "sign"), x, None, options, buffers)
 
     @method(needs="proba")
     def grad(self, x: Any, /, *, out: Any = None, **options: Any) -> Any:

@@ -1,8 +1,8 @@
 """Which backend does the work: ``compiled``, ``numba`` or ``numpy``, the first that is there.
 
 A backend is a module that offers ``pointwise(job)``, ``rowwise(job)``, ``weigh_pointwise(job)`` and ``weigh_rows(job)``
-(see `lossfast._jobs`), and ``quick(loss)``, or None in its place: something whose ``run`` takes a loss's calls whole, as
-far as it understands them. None is imported before the first call that needs one.
+(see `lossfast._jobs`), and ``quick(loss)``, or None in its place: something whose ``run`` takes the loss's calls if it
+understands them. None is imported before the first call that needs one.
 """
 
 from __future__ import annotations

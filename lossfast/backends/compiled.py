@@ -12,8 +12,8 @@ from .._jobs import PointwiseJob, RowwiseJob, Weights
 from .._reduction import Sum
 from ..kernels.buffers import enter_arithmetic, get_isa, isas, leave_arithmetic
 from ..kernels.buffers import set_isa as use_isa
-from ..kernels import quick as _quick
 from ..kernels.pointwise import Pointwise, PointwiseWeights
+from ..kernels.quick import entry
 from ..kernels.rowwise import RowWeights, Rowwise
 from . import SettingError
 
@@ -60,7 +60,7 @@ _TOTALS = {"loss": 0, "grad_temperature": 1}
 
 def quick(loss: Any) -> Any:
     """What takes the plain calls of a loss or function, of a single slice: see `lossfast.kernels.quick`."""
-    return _quick.entry(loss, SLICE)
+    return entry(loss, SLICE)
 
 
 def pointwise(job: PointwiseJob) -> dict[str, Sum]:

@@ -60,6 +60,7 @@ cdef dict _options = {
     "sample_weight": OPTION_SAMPLE_WEIGHT, "class_weight": OPTION_CLASS_WEIGHT, "where": OPTION_WHERE,
 }
 cdef dict _reductions = {"none": NONE, "sum": SUM, "mean": MEAN, "batchmean": BATCHMEAN}
+cdef tuple _loss = ("loss",)
 cdef tuple _empties = ("nan", "zero", "raise")
 
 # The options of one call.
@@ -274,7 +275,24 @@ cdef inline bint is_buffer(object array, int number) noexcept:
             return False
     elif cnp.PyArray_TYPE(<cnp.ndarray>array) != number or not cnp.PyArray_ISNOTSWAPPED(<cnp.ndarray>array):
         return False
-    return cnp.PyArray_IS_C_CONTIGUOUS(<cnp.ndarray>array) or cnp.PyArray_IS_F_CONTIGUOUS(<cnp.ndarray>array)
+    return is_nested(<cnp.ndarray>array, -1) or is_nested(<cnp.ndarray>array, 1)
+
+
+cdef bint is_nested(cnp.ndarray array, int step) noexcept:
+    """Every axis steps over all that lies within it, the last one being the innermost, or (step 1) the first: then no two
+    entries share memory."""
+    cdef int i, axis, ndim = cnp.PyArray_NDIM(array)
+    cdef ptrdiff_t stride, reach = cnp.PyArray_ITEMSIZE(array)
+    for i in range(ndim):
+        axis = i if step > 0 else ndim - 1 - i
+        stride = cnp.PyArray_STRIDE(array, axis)
+        if stride < 0:
+            stride = -stride
+        if cnp.PyArray_DIM(array, axis) > 1:
+            if stride < reach:
+                return False
+            reach += stride * (cnp.PyArray_DIM(array, axis) - 1)
+    return True
 
 
 # ---- sums ----
@@ -419,9 +437,11 @@ cdef class Entry:
             return False
         return True
 
-    cdef bint settle(self, Options *s, dict options) except -1:
+    cdef bint settle(self, Options *s, dict options, bint reducing) except -1:
         """All options of a call; False if one of them is not understood."""
         s[0] = self.bound
+        if reducing:  # to what a mean is made of, whatever else is bound
+            s.reduction = MEAN
         if not self.understood:
             return False
         if options:
@@ -495,6 +515,11 @@ cdef bint provide(Wanted wanted, const Options *s, const Shape *shape, int given
     return True
 
 
+cdef tuple reduced(const lf_total *total, const lf_total *weight, ptrdiff_t count):
+    """What a `Reduction` is made of."""
+    return (total.hi, total.lo, total.exponent), (weight.hi, weight.lo, weight.exponent), count
+
+
 cdef tuple results_of(Wanted wanted, dict buffers, list arrays, const lf_total *totals, const lf_total *denominator):
     """What the caller gets for each output."""
     cdef int i
@@ -534,17 +559,25 @@ cdef class RowEntry(Entry):
 
     def run(self, tuple names, x, target, v, dict options, dict buffers, double ridge=0):
         """The results of these names; None if the call is declined."""
+        return self.enter(names, x, target, v, options, buffers, False, ridge)
+
+    def reduce(self, x, target, dict options):
+        """The sum of the losses, that of the weights, and the count; None if the call is declined."""
+        return self.enter(_loss, x, target, None, options, None, True, 0)
+
+    cdef object enter(self, tuple names, object x, object target, object v, dict options, dict buffers, bint reducing, double ridge):
         cdef Options s
         cdef uint64_t state
-        if not self.settle(&s, options) or not is_float_array(x):
+        if not self.settle(&s, options, reducing) or not is_float_array(x):
             return None
         state = lf_fp_set()
         try:
-            return self.work(self.find_wanted(names), &s, <cnp.ndarray>x, target, v, buffers, ridge)
+            return self.work(self.find_wanted(names), &s, <cnp.ndarray>x, target, v, buffers, reducing, ridge)
         finally:
             lf_fp_restore(state)
 
-    cdef object work(self, Wanted wanted, const Options *s, cnp.ndarray x, object target, object v, dict buffers, double ridge):
+    cdef object work(self, Wanted wanted, const Options *s, cnp.ndarray x, object target, object v, dict buffers, bint reducing,
+                     double ridge):
         cdef Shape shape
         cdef Held held
         cdef RowTask task
@@ -619,22 +652,24 @@ cdef class RowEntry(Entry):
             task.direction = &direction
         if buffers is not None and not check_buffers(wanted, s, buffers, &held):
             return None
-        task.weight.hi = <double>rows
-        if (task.labels != NULL and s.check) or (weighted and s.reduction == MEAN and not s.has_denominator):
+        task.weight.hi, task.count = <double>rows, rows
+        if (task.labels != NULL and s.check) or (weighted and s.reduction == MEAN and (reducing or not s.has_denominator)):
             weigh_rows(&task)
             if task.bad_count and s.check:
                 return None
-        if not divide_by(&task.weight, s, rows):
+        if not reducing and not divide_by(&task.weight, s, rows):
             return None
         arrays = []
         if not provide(wanted, s, &shape, cnp.PyArray_TYPE(x), buffers, operands, task.outputs, task.total, arrays):
             return None
-        task.scale = rounded(1 / task.weight.hi, -task.weight.exponent)
+        task.scale = 1 if reducing else rounded(1 / task.weight.hi, -task.weight.exponent)
         task.label_smoothing = s.parameters[self.label_smoothing] if self.label_smoothing >= 0 else 0
         task.temperature = s.parameters[self.temperature] if self.temperature >= 0 else 1
         task.z_loss = s.parameters[self.z_loss] if self.z_loss >= 0 else 0
         task.ridge = ridge
         run_rows(wanted.plan, &task, size > RELEASED)
+        if reducing:
+            return reduced(&task.totals[0], &task.weight, task.count)
         return results_of(wanted, buffers, arrays, task.totals, &task.weight)
 
     cdef bint weigh_classes(self, object given, RowTask *task, double *converted):
@@ -668,17 +703,24 @@ cdef class PointwiseEntry(Entry):
 
     def run(self, tuple names, x, target, v, dict options, dict buffers):
         """The results of these names; None if the call is declined."""
+        return self.enter(names, x, target, v, options, buffers, False)
+
+    def reduce(self, x, target, dict options):
+        """The sum of the losses, that of the weights, and the count; None if the call is declined."""
+        return self.enter(_loss, x, target, None, options, None, True)
+
+    cdef object enter(self, tuple names, object x, object target, object v, dict options, dict buffers, bint reducing):
         cdef Options s
         cdef uint64_t state
-        if not self.settle(&s, options) or not is_float_array(x):
+        if not self.settle(&s, options, reducing) or not is_float_array(x):
             return None
         state = lf_fp_set()
         try:
-            return self.work(self.find_wanted(names), &s, <cnp.ndarray>x, target, v, buffers)
+            return self.work(self.find_wanted(names), &s, <cnp.ndarray>x, target, v, buffers, reducing)
         finally:
             lf_fp_restore(state)
 
-    cdef object work(self, Wanted wanted, const Options *s, cnp.ndarray x, object target, object v, dict buffers):
+    cdef object work(self, Wanted wanted, const Options *s, cnp.ndarray x, object target, object v, dict buffers, bint reducing):
         cdef Shape shape
         cdef Held held
         cdef PointwiseTask task
@@ -736,10 +778,10 @@ cdef class PointwiseEntry(Entry):
             task.direction = &direction
         if buffers is not None and not check_buffers(wanted, s, buffers, &held):
             return None
-        task.weight.hi = <double>size
-        if (s.sample_weight != NULL or s.where != NULL) and s.reduction == MEAN and not s.has_denominator:
+        task.weight.hi, task.count = <double>size, size
+        if (s.sample_weight != NULL or s.where != NULL) and s.reduction == MEAN and (reducing or not s.has_denominator):
             weigh_pointwise(&task)
-        if not divide_by(&task.weight, s, shape.lengths[0] if shape.ndim else 1):
+        if not reducing and not divide_by(&task.weight, s, shape.lengths[0] if shape.ndim else 1):
             return None
         arrays = []
         if not provide(wanted, s, &shape, cnp.PyArray_TYPE(x), buffers, operands, outputs, totals, arrays):
@@ -751,10 +793,12 @@ cdef class PointwiseEntry(Entry):
                 task.grad = outputs[i]
             else:
                 task.hess = outputs[i]
-        task.scale = rounded(1 / task.weight.hi, -task.weight.exponent)
+        task.scale = 1 if reducing else rounded(1 / task.weight.hi, -task.weight.exponent)
         for i in range(MOST_PARAMETERS):
             task.params[i] = s.parameters[i]
         run_pointwise(&task, size > RELEASED)
+        if reducing:
+            return reduced(&task.sum, &task.weight, task.count)
         return results_of(wanted, buffers, arrays, &task.sum, &task.weight)
 
 
