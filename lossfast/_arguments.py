@@ -498,7 +498,7 @@ def rowwise(
 ) -> Call:
     """A call of a loss over a class axis."""
     name_x, name_t = loss.operands
-    given = as_array(name_x, operands[0])
+    given, t = as_array(name_x, operands[0]), as_array(name_t, operands[1])
     axis = options["axis"]
     x = given if axis == -1 and given.ndim else _class_axis_last(given, axis, name_x)
     classes, rows = x.shape[-1], x.shape[:-1]
@@ -508,8 +508,7 @@ def rowwise(
     job = RowwiseJob(loss.name, compute, x, n_threads=_threads(options))
     for name in loss.parameters:
         setattr(job, name, options[name])
-    inputs: dict[str, Any] = {name_x: given}
-    t = inputs[name_t] = as_array(name_t, operands[1])
+    inputs: dict[str, Any] = {name_x: given, name_t: t}
     if loss.labelled:
         weighted = _set_targets(job, loss, t, given, axis)
     else:

@@ -129,15 +129,12 @@ def call_of(loss, method, shape=(6, 5), dtype=np.float32, **options):
 @settings(max_examples=1500, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 @given(st.integers(0, 2**64 - 1))
 def test_any_call(seed):
-    """Whatever it is given, and however wrong that is. Of two faults each way may name another."""
+    """Whatever it is given, and however wrong that is."""
     call = draw_call(Draw(random.Random(seed).randbytes(LENGTH)))
     quick = Outcome(call, COMPILED[0])
     with generally():
         general = Outcome(call, COMPILED[0])
-    if len(call.wrong) + len(call.doubtful) > 1:
-        assert (quick.error is None) == (general.error is None)
-    else:
-        assert str(quick) == str(general)
+    assert str(quick) == str(general)
     assert quick.results.keys() == general.results.keys()
     for name, result in quick.results.items():
         assert identical(result, general.results[name]), (name, result, general.results[name])
@@ -265,6 +262,19 @@ def test_labels(dtype):
         check(lf.cross_entropy.value_and_grad, x, y, ignore_index=1, class_weight=np.arange(5.0), taken=None)
 
 
+@pytest.mark.parametrize("checked", [True, False])
+def test_labels_that_do_not_count(checked):
+    """Ignored ones enter neither sums nor weights; nor do, unchecked, those out of range."""
+    x = RNG.normal(size=(6, 5))
+    for label in (-100, 3) if checked else (-100, 3, 5, -1):
+        y = np.array([0, label, 1, 3, label, 2])
+        for options in ({}, {"ignore_index": 3}, {"ignore_index": None}, {"sample_weight": RNG.random(6)}):
+            refused = checked and label == -100 and "ignore_index" in options
+            for reduction in ("mean", "sum", "none", "batchmean"):
+                every = {**options, "reduction": reduction, "check": checked}
+                check(lf.cross_entropy.value_and_grad, x, y, **every, taken=None if refused else True)
+
+
 @pytest.mark.parametrize("dtype", ["f8", "f4", "f2", "i8", "u1", "?", ">f4"])
 @pytest.mark.parametrize(
     "name", ["mse_loss", "binary_cross_entropy_with_logits", "kl_div_from_logits", "cross_entropy"]
@@ -276,8 +286,18 @@ def test_targets(name, dtype):
     if loss.kind == "pointwise":
         for scalar in (0.0, -1.5, 1, -(2**53), np.array(0.25, "f4"), np.array(1)):
             check(loss.value_and_grad, x, scalar)
-        check(loss.value_and_grad, x, 2**53 + 1, taken=None)
+        check(loss.value_and_grad, x, 2**60 + 2**36 + 1, taken=False)  # a double would round it first
         check(loss.value_and_grad, x, 10**400, taken=False)
+
+
+def test_dtypes_with_particulars():
+    """The gradient has the dtype of the first argument, whatever belongs to that."""
+    dtype = np.dtype("f4", metadata={"unit": "nat"})
+    x = np.ones((2, 3), dtype)
+    for each in (lf.softmax(x), lf.mse_loss.grad(x, 0.0), lf.cross_entropy.grad(x, [0, 1])):
+        assert each.dtype.metadata == dtype.metadata
+    for order in "<>":
+        check(lf.cross_entropy.value_and_grad, x.astype(f"{order}f4"), np.array([0, 1]), taken=None)
 
 
 def test_other_kinds_of_arrays():
