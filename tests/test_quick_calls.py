@@ -24,6 +24,7 @@ import pytest
 from calls import Draw, draw_call, methods_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from test_families import FloatingState, has_fenv
 from test_fuzz import LENGTH, Outcome, bits
 from variants import COMPILED
 
@@ -185,6 +186,7 @@ def test_options_of_losses(name, method):
     table += [{"sample_weight": RNG.random((12, *per_row[1:]))[::-2]}]
     table += [{"sample_weight": np.ones(6)}, {"where": RNG.random((6, 5)) < 0.8}, {"where": np.arange(5) != 2}]
     table += [{"where": np.arange(6)[:, None] != 2, "sample_weight": RNG.random(per_row), "reduction": "sum"}]
+    table += [{"denominator": 3.0, "sample_weight": RNG.random(per_row)}]
     if loss.kind == "rowwise":
         table += [{"axis": 1}, {"check": True}, {"check": False}]
     if loss.labelled:
@@ -361,14 +363,16 @@ def test_gradient_over_the_first_argument(name, dtype):
             value, grad = loss.value_and_grad(over, t, grad_out=over)
         assert not gone and grad is over and value == expected[0]
         np.testing.assert_array_equal(over, expected[1])
-    if loss.kind == "rowwise":  # what has a number a row reads the logits before they are overwritten
-        over = x.copy()
-        names = [name for name in ("grad", "loss", "proba", "lse") if name in ("loss", "grad", *loss.outputs)]
-        with quickly() as gone:
-            found = loss.evaluate(over, t, want=names, grad_out=over)
-        assert not gone
-        for one, two in zip(found, loss.evaluate(x, t, want=names), strict=True):
-            np.testing.assert_array_equal(one, two)
+    if loss.kind == "rowwise":  # everything else reads the logits before they are overwritten
+        for shape in ((7, 5), (3, 70)):
+            x, t = operands(loss, shape, dtype)
+            names = ["grad", *(name for name in loss._evaluated if name != "grad")]
+            over = x.copy()
+            with quickly() as gone:
+                found = loss.evaluate(over, t, want=names, grad_out=over)
+            assert not gone
+            for one, two in zip(found, loss.evaluate(x, t, want=names), strict=True):
+                np.testing.assert_array_equal(one, two)
 
 
 def test_buffers_that_are_refused():
@@ -597,6 +601,29 @@ def test_instruction_sets_and_threads(compiled):
         with lf.use_isa(isa), quickly() as gone, lf.set_num_threads(3):
             assert identical((lf.softmax(x), lf.cross_entropy(x, y)), expected[isa])
         assert not gone
+
+
+@has_fenv
+@pytest.mark.parametrize("setting", ["upward", "downward", "toward zero", "subnormals flushed"])
+def test_the_callers_floating_point_state(setting):
+    """No bit of sums, weights and quotients depends on it either, and it is left as it was found."""
+    state, names = FloatingState(), ("cross_entropy", "mse_loss", "l1_loss", "softmax")
+    calls = [call_of(REGISTRY[name], "__call__", (7, 5), np.float64) for name in names]
+    tiny = [RNG.random(7) * 1e-310, RNG.random(7)]
+    calls += [lambda: lf.l1_loss.value_and_grad(tiny[0], 0.0, sample_weight=tiny[1])]
+    calls += [lambda: lf.l1_loss.value_and_grad(tiny[1], 0.0, sample_weight=tiny[1], where=tiny[1] > 0.1)]
+    expected = [call() for call in calls]
+    kept, _ = state.environment()
+    state.set(state.settings[setting])
+    before = state.get()
+    try:
+        with quickly() as gone:
+            found = [call() for call in calls]
+        after = state.get()
+    finally:
+        state.restore(kept)
+    assert after == before != state.get()
+    assert not gone and all(map(identical, found, expected))
 
 
 def test_many_python_threads():
