@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import functools
 import gc
+import importlib
 import os
+import platform
 import statistics
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -30,6 +36,9 @@ LOSS_KINDS = ("pointwise", "rowwise")
 POINTWISE_KINDS = ("pointwise", "function")
 
 Call = Callable[[], Any]
+Item = TypeVar("Item")
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def names(*kinds: str) -> list[str]:
@@ -169,8 +178,9 @@ def floor_of(loss: Any, arguments: tuple[np.ndarray, ...]) -> Call:
 def interleaved(calls: Sequence[Call], seconds: float, least: int = 3) -> list[float]:
     """Median time of each call, in seconds, all taken in turns so that a busy moment of the machine meets all alike.
 
-    A turn of a short call is a batch of them, after one that brings its data back to the caches; it takes part until
-    every call has had ``seconds``, and at least ``least`` turns.
+    A turn of a short call is a batch of them, after one that brings its data back to the caches. There are at least
+    ``least`` turns, until all calls together have had ``seconds`` each; one that has had twice its share sits out, so
+    that a slow one leaves turns to the others.
     """
     batches, samples = [], [[] for _ in calls]
     for call in calls:
@@ -179,16 +189,18 @@ def interleaved(calls: Sequence[Call], seconds: float, least: int = 3) -> list[f
         batches.append(max(1, min(1000, int(50e-6 / max(once, 1e-9)))))
         if batches[-1] == 1:
             samples[len(batches) - 1].append(once)
-    spent, turns = 0.0, min(map(len, samples))
+    spent, turns = [0.0] * len(calls), min(map(len, samples))
     collecting = gc.isenabled()
     gc.disable()
     try:
-        while turns < least or (spent < seconds * len(calls) and turns < 1000):
-            for call, batch, found in zip(calls, batches, samples, strict=True):
+        while turns < least or (sum(spent) < seconds * len(calls) and turns < 1000):
+            for index, (call, batch, found) in enumerate(zip(calls, batches, samples, strict=True)):
+                if len(found) >= least and spent[index] > 2 * seconds:
+                    continue
                 if not found or found[-1] < 0.02:
                     call()
                 found.append(_batch(call, batch))
-                spent += found[-1] * batch
+                spent[index] += found[-1] * batch
             turns += 1
     finally:
         if collecting:
@@ -201,6 +213,106 @@ def _batch(call: Call, count: int) -> float:
     for _ in range(count):
         call()
     return (time.perf_counter() - start) / count
+
+
+# ------------------------------------------------------------------------------------------------------ reports
+
+
+def cpu() -> str:
+    """The processor, with the numbers that tell it from its siblings: many machines call all of those the same."""
+    fields: dict[str, str] = {}
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            key, _, value = line.partition(":")
+            fields.setdefault(key.strip(), value.strip())
+    name = fields.get("model name") or platform.processor() or platform.machine()
+    if {"cpu family", "model"} <= fields.keys():
+        name += f" (family {fields['cpu family']}, model {fields['model']})"
+    return name
+
+
+def cpus() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def machine(packages: Iterable[str] = ("lossfast", "numpy")) -> dict[str, Any]:
+    """What figures depend on: the processor, the system, and the versions of these packages."""
+    flags: set[str] = set()
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() in ("flags", "Features"):
+                flags = set(value.split())
+    told = ("sse4_2", "avx", "f16c", "fma", "avx2", "avx512f", "avx512bw", "avx512vl", "avx512_bf16", "asimd", "sve")
+    versions = {"python": platform.python_version()}
+    versions |= {name: importlib.import_module(name).__version__ for name in packages}
+    return {
+        "cpu": cpu(),
+        "cpus": cpus(),
+        "instruction sets": [name for name in told if name in flags],
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "lossfast backend": lf.get_backend(),
+        "lossfast instruction set": lf.get_isa() if lf.get_backend() == "compiled" else None,
+        "versions": versions,
+    }
+
+
+def provenance() -> dict[str, str]:
+    """The day, and the commit that was measured; ``+`` says that files had been changed since."""
+
+    def git(*arguments: str) -> str:
+        run = subprocess.run(["git", *arguments], cwd=Path(lf.__file__).parent, capture_output=True, text=True)
+        return run.stdout.strip() if run.returncode == 0 else ""
+
+    commit = git("rev-parse", "--short=12", "HEAD")
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", "../setup.py")
+    return {"date": datetime.date.today().isoformat(), "commit": commit + ("+" if commit and changed else "")}
+
+
+def rounded(value: Any, digits: int = 4) -> Any:
+    """Figures with the digits that mean something, in whatever holds them."""
+    if isinstance(value, dict):
+        return {key: rounded(entry, digits) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [rounded(entry, digits) for entry in value]
+    return float(f"{value:.{digits}g}") if isinstance(value, float) else value
+
+
+def progress(items: Sequence[Item], what: str, label: Callable[[Item], str] = str) -> Iterator[Item]:
+    """The items, one by one, with a bar on stderr if that is a terminal and tqdm is there, otherwise lines."""
+    with contextlib.ExitStack() as stack:
+        bar: Any = None
+        if sys.stderr.isatty():
+            with contextlib.suppress(ImportError):
+                from tqdm import tqdm
+
+                bar = stack.enter_context(tqdm(total=len(items), desc=what, unit="cell", leave=False))
+        for number, item in enumerate(items, 1):
+            if bar is not None:
+                bar.set_postfix_str(label(item))
+            else:
+                print(f"{what} {number}/{len(items)}: {label(item)}", file=sys.stderr, flush=True)
+            yield item
+            if bar is not None:
+                bar.update()
+
+
+def duration(seconds: float) -> str:
+    for factor, unit in ((1e6, "us"), (1e3, "ms")):
+        if seconds * factor < 1000:
+            return f"{seconds * factor:.3g} {unit}"
+    return f"{seconds:.3g} s"
+
+
+def columns(rows: Sequence[Sequence[str]], left: int = 1) -> str:
+    """Rows of text as a table, the first ``left`` columns flush left."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = (
+        "  ".join(cell.ljust(w) if i < left else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths)))
+        for row in rows
+    )
+    return "\n".join(line.rstrip() for line in lines)
 
 
 # ------------------------------------------------------------------------------------------------------- tables
