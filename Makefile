@@ -11,12 +11,12 @@ KERNELS   := lossfast/kernels
 GENERATED := $(patsubst %.pyx,%.c,$(wildcard $(KERNELS)/*.pyx)) $(wildcard $(KERNELS)/*_api.h)
 SOURCES   := setup.py pyproject.toml $(filter-out $(GENERATED),$(wildcard $(KERNELS)/*.pyx $(KERNELS)/*.pxd $(KERNELS)/*.h $(KERNELS)/*.c))
 
-.PHONY: help run test test-all aarch64 sanitize fuzz bench accuracy docs lint clean always
+.PHONY: help run test test-all aarch64 sanitize fuzz bench bench-check performance accuracy docs lint clean always
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(VENV)/.built $(VENV)/.demo  ## build, and run the demonstration on handwritten digits
 	$(PY) -m lossfast demo --output-dir demo-output
@@ -39,6 +39,12 @@ fuzz: $(VENV)/.built $(VENV)/.test  ## random calls, guided by coverage, for SEC
 
 accuracy: $(VENV)/.built $(VENV)/.bench  ## measure every function's worst error, for docs/accuracy.json
 	$(PY) -m benchmarks.contract
+
+performance: $(VENV)/.built $(VENV)/.bench  ## measure speed beside other libraries, for docs/performance.json and the README
+	$(PY) -m benchmarks.performance $(PERFORMANCE)
+
+bench-check: $(VENV)/.built $(VENV)/.bench  ## has anything become slower, larger or less accurate? (CHECK=--help)
+	$(PY) -m benchmarks.check $(CHECK)
 
 bench: $(VENV)/.built $(VENV)/.bench  ## benchmarks of the working tree (ASV=--quick: small ones)
 	$(PY) -m asv machine --yes --config benchmarks/asv.conf.json

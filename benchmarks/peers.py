@@ -537,7 +537,9 @@ def _warm(cell: Cell, peer: str) -> None:
 
 def warm(chosen: Sequence[Cell], peers: Sequence[str]) -> None:
     """Let every CPU compile what torch.compile will need, which takes seconds for each cell."""
-    tasks = [(cell, peer) for peer in peers if peer in SLOW_TO_START for cell in chosen if cell.op in PEERS[peer].makers]
+    tasks = [
+        (cell, peer) for peer in peers if peer in SLOW_TO_START for cell in chosen if cell.op in PEERS[peer].makers
+    ]
     if len(tasks) < 4 or common.cpus() < 2:
         return
     context = multiprocessing.get_context("spawn")
