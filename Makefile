@@ -16,7 +16,7 @@ SOURCES   := setup.py pyproject.toml $(filter-out $(GENERATED),$(wildcard $(KERN
 .DELETE_ON_ERROR:
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(VENV)/.built $(VENV)/.demo  ## build, and run the demonstration on handwritten digits
 	$(PY) -m lossfast demo --output-dir demo-output

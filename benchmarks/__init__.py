@@ -1,9 +1,9 @@
 """Speed, accuracy and memory: the asv suite (``make bench``), and what writes the performance page.
 
 Nothing in the suite names a loss: a new one is measured as soon as it is registered. Beside it stand programs, each of
-which explains itself with ``--help``: ``peers`` (other libraries, side by side), ``targets`` (what speed was promised),
-``growth`` (sizes, threads, layouts, memory), ``performance`` (all three, for the documentation), ``check`` (has anything
-become slower, larger or less accurate?) and ``contract`` (accuracy, for the documentation).
+which explains itself with ``--help``: ``peers`` (other libraries, side by side), ``targets`` (the speed that was
+promised), ``growth`` (sizes, threads, layouts, memory), ``performance`` (all three, for the documentation), ``check``
+(has anything become slower, larger or less accurate?) and ``contract`` (accuracy, for the documentation).
 """
 
 #: Keeps BLAS, OpenMP and XLA to one thread. They read it when they are imported, hence this, which imports nothing.

@@ -1,9 +1,9 @@
 """Has anything become slower, larger or less accurate than the committed baseline says?
 
-Three kinds of figures. The worst error of every output, on fixed inputs: exact, and the same on every machine. The bytes
-that a call takes beyond its buffers, as Python's and NumPy's allocators see it: exact for one Python and NumPy. And the
-time of a few calls as a multiple of NumPy's copy (or subtraction) of the same arrays, taken in turns with it: judged by
-a band around the baseline of the same kind of processor, and only told of others.
+Three kinds of figures. The worst error of every output, on fixed inputs: exact, and the same on every machine. The
+bytes that a call takes beyond its buffers, as Python's and NumPy's allocators see it: exact for one Python and NumPy.
+And the time of a few calls as a multiple of NumPy's copy (or subtraction) of the same arrays, taken in turns with it:
+judged by a band around the baseline of the same kind of processor, and only told of others.
 
 With ``--commits`` each commit is built in a tree of its own and measured by this code, and the table says which of them
 moved what.
@@ -371,9 +371,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--update", action="store_true", help="write the baseline")
     parser.add_argument("--all", action="store_true", help="show what is the same too")
     parser.add_argument("--baseline", type=Path, default=BASELINE, metavar="FILE", help=f"default: {BASELINE.name}")
-    parser.add_argument(
-        "--band", type=float, help=f"by how much a time may differ (default: the baseline's, or {BAND})"
-    )
+    parser.add_argument("--band", type=float, help=f"what a time may differ by (default: the baseline's, or {BAND})")
     parser.add_argument("--seconds", type=float, default=0.2, help="for each time (default 0.2)")
     parser.add_argument(
         "--commits", nargs="+", metavar="REVISION", help="build and measure these, or A..B, and say which moved what"

@@ -308,10 +308,8 @@ def duration(seconds: float) -> str:
 def columns(rows: Sequence[Sequence[str]], left: int = 1) -> str:
     """Rows of text as a table, the first ``left`` columns flush left."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = (
-        "  ".join(cell.ljust(w) if i < left else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths)))
-        for row in rows
-    )
+    aligned = [str.ljust] * left + [str.rjust] * (len(widths) - left)
+    lines = ("  ".join(align(cell, w) for align, cell, w in zip(aligned, row, widths, strict=True)) for row in rows)
     return "\n".join(line.rstrip() for line in lines)
 
 

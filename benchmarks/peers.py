@@ -1,9 +1,9 @@
 """Losses, gradients and softmaxes by lossfast and by others, side by side in one process on one thread.
 
-``python -m benchmarks.peers`` prints tables; ``--json`` writes the same with the machine and the versions. Every time is
-a median, in turns with all others and with what NumPy takes to read, to copy or to subtract the same arrays, or for an
-exponential of each number: the limits, which no fused kernel can be much below. Each peer is called as its users call
-it, with buffers of its own where it takes some, and only timed if it gives the same results.
+``python -m benchmarks.peers`` prints a table; ``--json`` writes the same with the machine and the versions. Every time
+is a median, in turns with all others and with what NumPy takes to read, to copy or to subtract the same arrays, or for
+an exponential of each number: the limits, which no fused kernel can be much below. Each peer is called as its users
+call it, with buffers of its own where it takes some, and only timed if it gives the same results.
 """
 
 from __future__ import annotations
@@ -405,7 +405,7 @@ def installed(names: Sequence[str] = tuple(PEERS)) -> list[str]:
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """Within, torch and lossfast take one thread; the others were told by `ONE_THREAD`, by their calls, or have none."""
+    """Within, torch and lossfast take one thread; the others were told by `ONE_THREAD` or their calls, or have none."""
     torch = sys.modules.get("torch")
     before = torch.get_num_threads() if torch else 0
     try:
@@ -454,9 +454,9 @@ def limits(op: Op, x: np.ndarray, t: Any) -> dict[str, common.Call]:
 
 def compare(op: Op, dtype: str, expected: Any, found: Any) -> None:
     """Raise an AssertionError unless both are the same function; of large gradients, a sample of rows decides."""
-    pairs = zip(expected, found, strict=True) if op.grad else [(expected, found)]
-    for what, (right, got) in zip(("result", "gradient"), pairs):
-        right, got = (np.asarray(array.detach() if hasattr(array, "detach") else array) for array in (right, got))
+    names = ("result", "gradient") if op.grad else ("result",)
+    for what, *pair in zip(names, *((expected, found) if op.grad else ([expected], [found])), strict=True):
+        right, got = (np.asarray(array.detach() if hasattr(array, "detach") else array) for array in pair)
         if right.shape != got.shape:
             raise AssertionError(f"another shape of the {what}: {got.shape}, not {right.shape}")
         if right.ndim:
@@ -602,8 +602,7 @@ def table(results: Sequence[dict[str, Any]], markdown: bool = False) -> str:
             for name in names
         ]
         ahead = f"{cell['ahead']['lossfast']:.2f} ({cell['best']})" if cell["best"] else ""
-        label = f"{Op(cell['op'], cell['grad'])} {cell['dtype']} {cell['shape']}"
-        rows.append([label, cell["limit"], common.duration(unit), *ratios, ahead])
+        rows.append([label(cell), cell["limit"], common.duration(unit), *ratios, ahead])
     if not markdown:
         return common.columns(rows, left=2)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -612,22 +611,23 @@ def table(results: Sequence[dict[str, Any]], markdown: bool = False) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def label(found: dict[str, Any]) -> str:
+    return f"{Op(found['op'], found['grad'])}, {found['dtype']}, {found['shape']}"
+
+
 def report_lines(report: dict[str, Any]) -> Iterator[str]:
     for name, found in report["summary"].items():
         worst = found["worst"]
         yield (
-            f"{name}: the best peer takes {found['mean']:.1f} times as long (geometric mean of {found['cells']} cells); "
-            f"at worst {worst['ahead']:.2f} times ({Op(worst['op'], worst['grad'])} {worst['dtype']} {worst['shape']}, "
-            f"{worst['best']}); not ahead in {found['behind']} cells"
+            f"{name}: the best peer takes {found['mean']:.1f} times as long (geometric mean of {found['cells']} "
+            f"cells); at worst {worst['ahead']:.2f} times ({label(worst)}, {worst['best']}); not ahead in "
+            f"{found['behind']} cells"
         )
     for cell in report["cells"]:
         for name, text in cell["failed"].items():
-            yield f"failed: {name}, {Op(cell['op'], cell['grad'])} {cell['dtype']} {cell['shape']}: {text}"
+            yield f"failed: {name}, {label(cell)}: {text}"
         if cell["busy"] > 1.2:
-            yield (
-                f"more than one thread ({cell['busy']:.1f} CPUs busy): {Op(cell['op'], cell['grad'])} "
-                f"{cell['dtype']} {cell['shape']}"
-            )
+            yield f"more than one thread ({cell['busy']:.1f} CPUs busy): {label(cell)}"
     if report["left out"]:
         yield f"left out: {', '.join(report['left out'])}"
 
@@ -706,9 +706,10 @@ def main(arguments: list[str] | None = None) -> int:
             stack.enter_context(lf.use_backend(options.backend))
         isas: list[str] = []
         if options.isa and lf.get_backend() == "compiled":
-            isas = [isa for isa in reversed(lf.isas()) if "all" in options.isa or isa in options.isa]
-        if set(options.isa) - {*isas, "all"}:
-            parser.error(f"not available: {', '.join(sorted(set(options.isa) - {*isas, 'all'}))}")
+            others = [isa for isa in reversed(lf.isas()) if isa != lf.get_isa()]
+            isas = [isa for isa in others if "all" in options.isa or isa in options.isa]
+        if unknown := set(options.isa) - {*isas, "all", lf.get_isa() if lf.get_backend() == "compiled" else "all"}:
+            parser.error(f"not available: {', '.join(sorted(unknown))}")
         report = measure_all(chosen, peers, isas, options.seconds or (0.02 if options.quick else 0.15))
     print(table(report["cells"], options.markdown), "", *report_lines(report), sep="\n")
     print(*describe(report["machine"]), sep="\n")

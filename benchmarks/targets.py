@@ -328,8 +328,8 @@ def table(report: dict[str, Any]) -> str:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.targets",
-        description="The speed that was promised beside what is measured, on every instruction set that is there. Exits "
-        "with 1 if something falls short.",
+        description="The speed that was promised beside what is measured, on every instruction set that is there. "
+        "Exits with 1 if something falls short.",
         epilog="examples:\n"
         "  python -m benchmarks.targets --quick\n"
         "  python -m benchmarks.peers --isa all --json peers.json\n"
