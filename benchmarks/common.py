@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import datetime
 import functools
 import gc
 import importlib
+import multiprocessing
 import os
 import platform
 import statistics
@@ -311,6 +313,13 @@ def columns(rows: Sequence[Sequence[str]], left: int = 1) -> str:
     aligned = [str.ljust] * left + [str.rjust] * (len(widths) - left)
     lines = ("  ".join(align(cell, w) for align, cell, w in zip(aligned, row, widths, strict=True)) for row in rows)
     return "\n".join(line.rstrip() for line in lines)
+
+
+def in_child(function: Callable[..., Any], *arguments: Any) -> Any:
+    """The function's result from a fresh process, which has nothing but what it imports in its memory."""
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
+        return pool.submit(function, *arguments).result()
 
 
 # ------------------------------------------------------------------------------------------------------- tables

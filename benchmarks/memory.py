@@ -12,6 +12,8 @@ import re
 import tracemalloc
 from pathlib import Path
 
+import numpy as np
+
 import lossfast as lf
 
 from . import common
@@ -60,6 +62,18 @@ def _kibibytes(status: Path, field: str) -> int:
     found = re.search(rf"^{field}:\s*(\d+) kB$", status.read_text(), re.MULTILINE)
     assert found is not None
     return int(found[1])
+
+
+def extra_bytes(name: str, method: str, shape: str, n_threads: int) -> int:
+    """What a call takes beyond its buffers, by the larger of the two accounts. To be run in a process of its own."""
+    loss = lf.get_loss(name)
+    arguments = common.operands(loss, np.dtype(np.float32), common.shape_of(shape))
+    call = common.call_of(loss, method, arguments, n_threads)
+    assert call is not None
+    try:
+        return max(traced_bytes(call), resident_bytes(call))
+    except NotImplementedError:
+        return traced_bytes(call)
 
 
 def measure(kinds: tuple[str, ...], shapes: dict[str, list[str]]) -> common.Table:

@@ -7,7 +7,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,10 +22,12 @@ IMPORTS = 3 if common.QUICK else 9
 METHODS = ("value", "value_and_grad", "vjp")
 
 
-def measure(names: list[str], seconds: float = SECONDS) -> common.Table:
+def measure(
+    names: Sequence[str], seconds: float = SECONDS, variants: Sequence[str] = tuple(common.VARIANTS)
+) -> common.Table:
     """Seconds of a call as most people write it, in float32: the gradient allocated, threads left alone."""
     table: common.Table = {}
-    for variant in filter(common.available, common.VARIANTS):
+    for variant in filter(common.available, variants):
         with common.using(variant):
             for name in names:
                 loss, dtype = lf.get_loss(name), common.dtype_of("float32")

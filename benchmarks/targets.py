@@ -8,13 +8,11 @@ and are judged there alone; the other instruction sets are shown beside it.
 from __future__ import annotations
 
 import argparse
-import concurrent.futures
 import json
 import math
-import multiprocessing
 import statistics
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -223,29 +221,11 @@ def threads(seconds: float, scale: int = 1) -> Iterator[Result]:
         yield Result(work, "× one thread", THREADS, {isa: found[where]}, (isa,), {isa: where}, least=True)
 
 
-def extra_bytes(name: str, method: str, shape: str, n_threads: int) -> int:
-    """What a call takes beyond its buffers, by the larger of the two accounts. To be run in a process of its own."""
-    loss = lf.get_loss(name)
-    arguments = common.operands(loss, np.dtype(np.float32), common.shape_of(shape))
-    call = common.call_of(loss, method, arguments, n_threads)
-    assert call is not None
-    try:
-        return max(memory.traced_bytes(call), memory.resident_bytes(call))
-    except NotImplementedError:
-        return memory.traced_bytes(call)
-
-
-def in_child(function: Callable[..., Any], *arguments: Any) -> Any:
-    """The function's result from a fresh process, which has nothing but what it imports in its memory."""
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
-        return pool.submit(function, *arguments).result()
-
-
 def bytes_a_thread() -> Result:
     counts = sorted({1, min(2, common.cpus())})
     found = {
-        f"{name} {method} {shape}, n_threads={count}": in_child(extra_bytes, name, method, shape, count) / count
+        f"{name} {method} {shape}, n_threads={count}": common.in_child(memory.extra_bytes, name, method, shape, count)
+        / count
         for name, method, shape in MEASURED_BYTES
         for count in counts
     }
