@@ -8,6 +8,7 @@ import datetime
 import functools
 import gc
 import importlib
+import json
 import multiprocessing
 import os
 import platform
@@ -279,6 +280,19 @@ def rounded(value: Any, digits: int = 4) -> Any:
     if isinstance(value, (list, tuple)):
         return [rounded(entry, digits) for entry in value]
     return float(f"{value:.{digits}g}") if isinstance(value, float) else value
+
+
+def dumps(value: Any, depth: int = 1, indent: str = "") -> str:
+    """JSON with a line for each entry of its lists, so that a difference is short; objects open to that depth."""
+    inner = indent + " "
+    if depth and isinstance(value, dict) and value:
+        parts = [f"{inner}{json.dumps(key)}: {dumps(entry, depth - 1, inner)}" for key, entry in value.items()]
+        text = "{\n" + ",\n".join(parts) + f"\n{indent}}}"
+    elif isinstance(value, list) and value and not isinstance(value[0], (int, float)):
+        text = "[\n" + ",\n".join(inner + json.dumps(entry, allow_nan=False) for entry in value) + f"\n{indent}]"
+    else:
+        text = json.dumps(value, allow_nan=False)
+    return text if indent else text + "\n"
 
 
 def progress(items: Sequence[Item], what: str, label: Callable[[Item], str] = str) -> Iterator[Item]:

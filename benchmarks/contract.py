@@ -824,18 +824,6 @@ def machine() -> dict[str, Any]:
     return about
 
 
-def write(path: Path, report: Mapping[str, Any]) -> None:
-    """JSON with a line for each entry, so that a difference is short."""
-    parts = []
-    for key, value in report.items():
-        if isinstance(value, list):
-            lines = ",\n  ".join(json.dumps(entry, allow_nan=False) for entry in value)
-            parts.append(f"{json.dumps(key)}: [\n  {lines}\n ]" if value else f"{json.dumps(key)}: []")
-        else:
-            parts.append(f"{json.dumps(key)}: {json.dumps(value, allow_nan=False)}")
-    path.write_text("{\n " + ",\n ".join(parts) + "\n}\n", encoding="utf-8")
-
-
 def measure(
     names: list[str], dtypes: tuple[str, ...], variants: list[str], scope: Scope, say: Callable[[str], None]
 ) -> tuple[list[dict[str, Any]], list[str]]:
@@ -919,7 +907,7 @@ def main(arguments: list[str] | None = None) -> int:
             "failures": questions,
         }
         path = options.output or FILE
-        write(path, report)
+        path.write_text(common.dumps(report), encoding="utf-8")
         print(f"{path}: {path.stat().st_size} bytes")
     print(f"{broken} bounds broken, {len(failed)} calls failed")
     return 1 if broken or failed else 0
