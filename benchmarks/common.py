@@ -178,33 +178,40 @@ def floor_of(loss: Any, arguments: tuple[np.ndarray, ...]) -> Call:
 # --------------------------------------------------------------------------------------------------------- time
 
 
-def interleaved(calls: Sequence[Call], seconds: float, least: int = 3) -> list[float]:
+#: A call of so many seconds is measured twice, which is enough for what is so far from everything else.
+SLOW = 0.3
+
+
+def interleaved(calls: Sequence[Call], seconds: float, least: int = 3, warm: bool = True) -> list[float]:
     """Median time of each call, in seconds, all taken in turns so that a busy moment of the machine meets all alike.
 
     A turn of a short call is a batch of them, after one that brings its data back to the caches. There are at least
     ``least`` turns, until all calls together have had ``seconds`` each; one that has had twice its share sits out, so
-    that a slow one leaves turns to the others.
+    that a slow one leaves turns to the others. With ``warm`` each is called once first, for what happens once only.
     """
-    batches, samples = [], [[] for _ in calls]
-    for call in calls:
-        call()  # what happens once only
+    batches, needed, samples, spent = [], [], [[] for _ in calls], [0.0] * len(calls)
+    for index, call in enumerate(calls):
+        if warm:
+            call()
         once = _batch(call, 1)
         batches.append(max(1, min(1000, int(50e-6 / max(once, 1e-9)))))
+        needed.append(min(least, 2) if once > SLOW else least)
         if batches[-1] == 1:
-            samples[len(batches) - 1].append(once)
-    spent, turns = [0.0] * len(calls), min(map(len, samples))
+            samples[index].append(once)
+            spent[index] = once
     collecting = gc.isenabled()
     gc.disable()
     try:
-        while turns < least or (sum(spent) < seconds * len(calls) and turns < 1000):
+        while any(len(found) < need for found, need in zip(samples, needed, strict=True)) or (
+            sum(spent) < seconds * len(calls) and max(map(len, samples)) < 1000
+        ):
             for index, (call, batch, found) in enumerate(zip(calls, batches, samples, strict=True)):
-                if len(found) >= least and spent[index] > 2 * seconds:
+                if len(found) >= needed[index] and spent[index] > 2 * seconds:
                     continue
                 if not found or found[-1] < 0.02:
                     call()
                 found.append(_batch(call, batch))
                 spent[index] += found[-1] * batch
-            turns += 1
     finally:
         if collecting:
             gc.enable()

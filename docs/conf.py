@@ -13,7 +13,10 @@ author = "lossfast developers"
 copyright = "the lossfast developers"
 version = release = lossfast.__version__
 
-extensions = ["accuracy_page", "lossfast_reference", "mathml", "myst_parser", "numpydoc", "sphinx.ext.autodoc"]
+extensions = [
+    *("accuracy_page", "performance_page", "lossfast_reference", "mathml"),
+    *("myst_parser", "numpydoc", "sphinx.ext.autodoc"),
+]
 exclude_patterns = ["_build", "reference/generated/command-line.md"]
 default_role = "py:obj"
 nitpicky = True
@@ -36,7 +39,11 @@ html_copy_source = False
 html_show_sourcelink = False
 html_show_sphinx = False
 html_sidebars = {
-    page: [] for page in ("index", "guide", "command-line", "accuracy", "adding-a-loss", "design", "genindex", "search")
+    page: []
+    for page in (
+        *("index", "guide", "command-line", "accuracy", "performance", "adding-a-loss", "design"),
+        *("genindex", "search"),
+    )
 }
 html_theme_options = {
     "logo": {"text": "lossfast"},
