@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import subprocess
 import sys
 import tempfile
@@ -91,11 +92,11 @@ def sizes(names: Sequence[str]) -> dict[str, float]:
     return found
 
 
-def time_name(name: str, method: str, dtype: str, shape: str) -> str:
+def case_name(name: str, method: str, dtype: str, shape: str) -> str:
     return f"{name} {method}, {dtype}, {shape}"
 
 
-def time_of(name: str, method: str, dtype: str, shape: str, seconds: float) -> float:
+def ratio_of(name: str, method: str, dtype: str, shape: str, seconds: float) -> float:
     """A multiple of NumPy's copy or subtraction."""
     loss = lf.get_loss(name)
     arguments = common.operands(loss, np.dtype(dtype), common.shape_of(shape))
@@ -108,20 +109,20 @@ def time_of(name: str, method: str, dtype: str, shape: str, seconds: float) -> f
 
 def times(seconds: float, only: Iterable[str] | None = None) -> dict[str, float]:
     """All, or only these."""
-    chosen = [case for case in TIMED if only is None or time_name(*case) in set(only)]
-    return {time_name(*case): time_of(*case, seconds) for case in chosen}
+    chosen = [case for case in TIMED if only is None or case_name(*case) in set(only)]
+    return {case_name(*case): ratio_of(*case, seconds) for case in chosen}
 
 
 def measure(kinds: Sequence[str] = KINDS, seconds: float = 0.2) -> Figures:
     names = common.names()
     found: Figures = {}
     if "accuracy" in kinds:
-        found["accuracy"] = accuracies(names)
+        found["accuracy"] = common.rounded(accuracies(names), 6)
     if "bytes" in kinds:
         found["bytes"] = sizes(names)
     if "time" in kinds:
-        found["time"] = times(seconds)
-    return common.rounded(found)
+        found["time"] = common.rounded(times(seconds))
+    return found
 
 
 # ------------------------------------------------------------------------------------------------------ judging
@@ -317,6 +318,8 @@ def _check(options: argparse.Namespace, kinds: Sequence[str]) -> int:
     band = options.band or baseline.get("band", BAND)
     figures = measure(kinds, options.seconds)
     if options.update:
+        if broken := [what for found in figures.values() for what, value in found.items() if not math.isfinite(value)]:
+            raise SystemExit(f"not to be made a baseline, since it is infinitely wrong: {'; '.join(broken)}")
         made = {**updated(baseline, figures), "band": band}
         file.write_text(json.dumps(made, indent=1, allow_nan=False) + "\n")
         print(f"{file}: {sum(map(len, figures.values()))} figures of {common.cpu()}")

@@ -182,12 +182,15 @@ def floor_of(loss: Any, arguments: tuple[np.ndarray, ...]) -> Call:
 SLOW = 0.3
 
 
-def interleaved(calls: Sequence[Call], seconds: float, least: int = 3, warm: bool = True) -> list[float]:
+def interleaved(
+    calls: Sequence[Call], seconds: float, least: int = 3, warm: bool = True, each: bool = False
+) -> list[float]:
     """Median time of each call, in seconds, all taken in turns so that a busy moment of the machine meets all alike.
 
     A turn of a short call is a batch of them, after one that brings its data back to the caches. There are at least
-    ``least`` turns, until all calls together have had ``seconds`` each; one that has had twice its share sits out, so
-    that a slow one leaves turns to the others. With ``warm`` each is called once first, for what happens once only.
+    ``least`` turns, until all calls together have had ``seconds`` for each. With ``each`` every single one has its
+    ``seconds``, and calls that have had twice as much sit out: a few slow ones leave turns to the others. With ``warm``
+    each is called once first, for what happens once only.
     """
     batches, needed, samples, spent = [], [], [[] for _ in calls], [0.0] * len(calls)
     for index, call in enumerate(calls):
@@ -202,11 +205,12 @@ def interleaved(calls: Sequence[Call], seconds: float, least: int = 3, warm: boo
     collecting = gc.isenabled()
     gc.disable()
     try:
-        while any(len(found) < need for found, need in zip(samples, needed, strict=True)) or (
-            sum(spent) < seconds * len(calls) and max(map(len, samples)) < 1000
-        ):
+        while (
+            any(len(found) < need for found, need in zip(samples, needed, strict=True))
+            or (min(spent) < seconds if each else sum(spent) < seconds * len(calls))
+        ) and max(map(len, samples)) < 1000:
             for index, (call, batch, found) in enumerate(zip(calls, batches, samples, strict=True)):
-                if len(found) >= needed[index] and spent[index] > 2 * seconds:
+                if len(found) >= needed[index] and (each and spent[index] > 2 * seconds):
                     continue
                 if not found or found[-1] < 0.02:
                     call()

@@ -496,7 +496,7 @@ def measure(cell: Cell, peers: Sequence[str], isas: Sequence[str] = (), seconds:
         start, start_cpu = time.perf_counter(), time.process_time()
         for floor in floors.values():
             floor()  # as all others have been called
-        found = common.interleaved([*calls.values(), *floors.values()], seconds, warm=False)
+        found = common.interleaved([*calls.values(), *floors.values()], seconds, warm=False, each=True)
         busy = (time.process_time() - start_cpu) / (time.perf_counter() - start)
         times = dict(zip(calls, found, strict=False))
         limit_times = dict(zip(floors, found[len(calls) :], strict=True))

@@ -111,7 +111,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.performance",
         description="Measure speed beside other libraries, beside its targets, and as it grows, in about half an hour; "
-        f"write {FILE.relative_to(common.ROOT)} and the README's part. Exits with 1 if a program failed.",
+        f"write docs/{FILE.name} and the README's part. Exits with 1 if a program failed.",
         epilog="examples:\n"
         "  python -m benchmarks.performance\n"
         "  python -m benchmarks.performance --quick --output /tmp/performance.json    about a minute\n"
