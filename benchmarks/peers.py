@@ -492,7 +492,6 @@ def measure(cell: Cell, peers: Sequence[str], isas: Sequence[str] = (), seconds:
             else:
                 calls[name] = call
         del expected
-        gc.collect()
         start, start_cpu = time.perf_counter(), time.process_time()
         for floor in floors.values():
             floor()  # as all others have been called
@@ -648,7 +647,8 @@ def measure_all(chosen: Sequence[Cell], peers: Sequence[str], isas: Sequence[str
     results = []
     for cell in common.progress(chosen, "peers"):
         results.append(judge(measure(cell, there, isas, seconds)))
-        gc.collect()
+        if math.prod(common.shape_of(cell.shape)) > 10_000_000:
+            gc.collect()  # what compiled functions refer to in circles
     packages = dict.fromkeys(["lossfast", "numpy", *(PEERS[name].package for name in there)])
     return {
         **common.provenance(),

@@ -1,11 +1,11 @@
 """How the time per element of value and gradient changes with the number of elements, classes and threads.
 
-float32, buffers given, with the backend and instruction set that a user gets.
+float32, buffers given. The backends in Python are left out where there is too much for them.
 """
 
 from __future__ import annotations
 
-import os
+import math
 from typing import Any
 
 import lossfast as lf
@@ -19,6 +19,8 @@ LENGTHS = [100, 10_000] if common.QUICK else [100, 1_000, 10_000, 100_000, 1_000
 CLASSES = [3, 1000] if common.QUICK else [2, 3, 5, 10, 17, 30, 100, 1000, 10_000, 100_000]
 ELEMENTS = 100_000 if common.QUICK else 1_000_000
 THREADS = [1, 2, 4, 8, 16, 32, 64]
+#: Elements that the backends in Python are not asked to go beyond.
+PATIENCE = 1_000_000
 #: Work of some milliseconds, so that threads pay.
 THREADED = {
     "pointwise": (4_000_000,),
@@ -28,9 +30,11 @@ THREADED = {
 }
 
 
-def cost_of(name: str, shape: tuple[int, ...], n_threads: int = 1, seconds: float = SECONDS) -> tuple[float, float]:
+def cost_of(
+    variant: str, name: str, shape: tuple[int, ...], n_threads: int = 1, seconds: float = SECONDS
+) -> tuple[float, float]:
     """Nanoseconds per element, and times those of NumPy's copy or subtraction."""
-    with common.using(common.DEFAULT):
+    with common.using(variant):
         loss, dtype = lf.get_loss(name), common.dtype_of("float32")
         assert dtype is not None
         arguments: tuple[Any, ...] = common.operands(loss, dtype, shape)
@@ -43,9 +47,10 @@ def cost_of(name: str, shape: tuple[int, ...], n_threads: int = 1, seconds: floa
 
 def measure(cases: dict[tuple[str, int], tuple[Any, ...]]) -> common.Table:
     table: common.Table = {}
-    if common.available(common.DEFAULT):
+    for variant in filter(common.available, common.VARIANTS):
         for key, case in cases.items():
-            common.attempt(table, key, cost_of, *case)
+            if variant.startswith("compiled") or math.prod(case[1]) <= PATIENCE:
+                common.attempt(table, (*key, variant), cost_of, variant, *case)
     return table
 
 
@@ -63,14 +68,16 @@ def classes() -> dict[tuple[str, int], tuple[Any, ...]]:
 
 
 def threads() -> dict[tuple[str, int], tuple[Any, ...]]:
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return {
-        (name, n): (name, THREADED[lf.get_loss(name).kind], n) for n in THREADS if n <= cpus for name in common.names()
+        (name, n): (name, THREADED[lf.get_loss(name).kind], n)
+        for n in THREADS
+        if n <= common.cpus()
+        for name in common.names()
     }
 
 
 class _Scaling:
-    version = "1"
+    version = "2"
 
     def setup(self, table: common.Table, *key: Any) -> None:
         common.require(table, *key)
@@ -86,30 +93,30 @@ class _Scaling:
 
 
 class Length(_Scaling):
-    params = (common.names(), LENGTHS)
-    param_names = ("loss", "elements")
+    params = (common.names(), LENGTHS, common.VARIANTS)
+    param_names = ("loss", "elements", "variant")
 
     def setup_cache(self) -> common.Table:
         return measure(lengths())
 
-    setup_cache.timeout = 300
+    setup_cache.timeout = 600
 
 
 class Classes(_Scaling):
-    params = (common.names("rowwise", "row_function"), CLASSES)
-    param_names = ("loss", "classes")
+    params = (common.names("rowwise", "row_function"), CLASSES, common.VARIANTS)
+    param_names = ("loss", "classes", "variant")
 
     def setup_cache(self) -> common.Table:
         return measure(classes())
 
-    setup_cache.timeout = 300
+    setup_cache.timeout = 600
 
 
 class Threads(_Scaling):
-    params = (common.names(), THREADS)
-    param_names = ("loss", "threads")
+    params = (common.names(), THREADS, common.VARIANTS)
+    param_names = ("loss", "threads", "variant")
 
     def setup_cache(self) -> common.Table:
         return measure(threads())
 
-    setup_cache.timeout = 300
+    setup_cache.timeout = 600
