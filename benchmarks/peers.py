@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 
-from benchmarks import ONE_THREAD
+from . import ONE_THREAD
 
 if __name__ == "__main__":  # before NumPy, torch and the others start their threads
     os.environ.update(ONE_THREAD)

@@ -277,6 +277,15 @@ def test_peers_are_compared(capsys, tmp_path):
     assert "cross_entropy with gradient, float32, 6x3" in printed and report["machine"]["cpu"] in printed
 
 
+def test_peers_have_all_but_what_they_lack():
+    lacking = {name: {op.name for op in peers.OPS if op not in peer.makers} for name, peer in peers.PEERS.items()}
+    assert {name: found for name, found in lacking.items() if found} == {
+        "scipy": {"mse_loss", "l1_loss"},
+        "sklearn": {"log_softmax", "logsumexp", "sigmoid", "log_sigmoid"},
+        "optax": {"softmax", "log_softmax", "logsumexp", "l1_loss", "sigmoid", "log_sigmoid"},
+    }
+
+
 def test_libraries_that_compile_agree_with_this_one(tmp_path):
     """In a process of its own: after these libraries' threads, this one could not fork."""
     there = [name for name in ("torch", "jax", "optax") if importlib.util.find_spec(name)]
