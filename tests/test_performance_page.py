@@ -162,6 +162,18 @@ def test_cliffs_and_missing_room_are_told(page: ModuleType, report: Report) -> N
     assert "no room for 1,000,000,000 (8.0 GB of inputs, 1.0 GB free)" in page.in_place(report)
 
 
+def test_what_threads_gain_and_lose_is_told(page: ModuleType, report: Report) -> None:
+    first, *_, last = report["growth"]["threads"][0]["points"]
+    first["seconds"], last["seconds"] = {"1": 1.0, "2": 1.25}, {"1": 1.0, "2": 0.1}
+    text = page.threads_summary(report)
+    assert f"At best 10.0 times as fast (2 threads, {last['elements']:,} elements" in text
+    assert text.count("threads") == 2 and float(text.rpartition("at worst ")[2].split()[0]) <= 0.8
+    for series in report["growth"]["threads"]:
+        for point in series["points"]:
+            point["seconds"] = {"1": 1.0}
+    assert page.threads_summary(report) == "There was one CPU only."
+
+
 def test_the_machine_is_named_and_parts_of_other_days_are_told_apart(page: ModuleType, report: Report) -> None:
     text = page.machine(report)
     assert text.startswith("Measured on ") and common.cpu() in text and report["peers"]["commit"] in text

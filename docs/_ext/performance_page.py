@@ -288,6 +288,21 @@ def in_place(report: Report) -> str:
     return " ".join(texts) or "There was room for all arrays at every size, and the gradient had a buffer of its own."
 
 
+def threads_summary(report: Report) -> str:
+    """What several threads gain at the best, and lose at the worst."""
+    gains = [
+        (point["seconds"]["1"] / seconds, f"{count} threads, {point['elements']:,} elements, {series['name']}")
+        for series in part(report, "growth", "threads")
+        for point in series["points"]
+        for count, seconds in point["seconds"].items()
+        if count != "1"
+    ]
+    if not gains:
+        return "There was one CPU only."
+    (best, at_best), (worst, at_worst) = max(gains), min(gains)
+    return f"At best {shown(best)} times as fast ({at_best}), at worst {shown(worst)} times ({at_worst})."
+
+
 def importing(report: Report) -> str:
     found = part(report, "growth", "import")
     ours, numpy = shown(found["lossfast"]), shown(found["numpy"])
@@ -301,6 +316,7 @@ TEXTS: dict[str, Callable[[Report], str]] = {
     "targets-summary": targets_summary,
     "cliffs": cliffs,
     "in-place": in_place,
+    "threads-summary": threads_summary,
     "import": importing,
 }
 
