@@ -162,6 +162,11 @@ def _numpy_log_sigmoid(x: np.ndarray, _: Any) -> np.ndarray:
     return np.minimum(x, 0) - np.log1p(np.exp(-np.abs(x)))
 
 
+def buffer_for(x: np.ndarray) -> np.ndarray | None:
+    """Who takes buffers is given one, except for a small call."""
+    return np.empty_like(x) if x.size > SMALL else None
+
+
 def _direct(function: Callable[[np.ndarray, Any], Any]) -> Maker:
     return lambda x, t: functools.partial(function, x, t)
 
@@ -224,8 +229,8 @@ SCIPY: dict[Op, Maker] = {
     Op("binary_cross_entropy_with_logits", True): _direct(_scipy_binary),
     Op("smooth_l1_loss", True): _direct(_scipy_huber),
     Op("huber_loss", True): _direct(_scipy_huber),
-    Op("sigmoid"): lambda x, _: functools.partial(_special().expit, x, out=np.empty_like(x)),
-    Op("log_sigmoid"): lambda x, _: functools.partial(_special().log_expit, x, out=np.empty_like(x)),
+    Op("sigmoid"): lambda x, _: functools.partial(_special().expit, x, out=buffer_for(x)),
+    Op("log_sigmoid"): lambda x, _: functools.partial(_special().log_expit, x, out=buffer_for(x)),
 }
 
 
@@ -242,11 +247,12 @@ def _sklearn(name: str, factor: float = 1, grad: bool = True, **options: float) 
         losses = importlib.import_module("sklearn._loss.loss")
         classes = {"n_classes": x.shape[1]} if x.ndim == 2 else {}
         loss = getattr(losses, name)(**options, **classes)
-        t, values, slopes = t.astype(x.dtype), np.empty(len(x), x.dtype), np.empty_like(x)
+        t, slopes = t.astype(x.dtype), buffer_for(x)
+        values = None if slopes is None else np.empty(len(x), x.dtype)
 
         def call() -> tuple[Any, np.ndarray]:
-            loss.loss_gradient(t, x, loss_out=values, gradient_out=slopes, n_threads=1)
-            return values.mean() * factor, np.multiply(slopes, factor / len(x), out=slopes)
+            value, grad = loss.loss_gradient(t, x, loss_out=values, gradient_out=slopes, n_threads=1)
+            return value.mean() * factor, np.multiply(grad, factor / len(x), out=grad)
 
         if grad:
             return call

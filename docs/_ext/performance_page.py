@@ -388,10 +388,10 @@ def draw_roofline(report: Report, canvas: Canvas) -> None:
             roof: dict[int, list[float]] = {}
             for cell in here:
                 moved = 2 * itemsize * numbers(cell)
-                roof.setdefault(moved, []).append(moved / cell["limits"][name])
+                roof.setdefault(round(10 * math.log10(moved)), []).append(moved / cell["limits"][name])
             xs = sorted(roof)
             ys = [sorted(roof[x])[len(roof[x]) // 2] for x in xs]
-            axes.plot(xs, ys, dash, color=canvas.ink, linewidth=1.4, label=LIMITS[name])
+            axes.plot([10 ** (x / 10) for x in xs], ys, dash, color=canvas.ink, linewidth=1.4, label=LIMITS[name])
         for number, (text, grad, rows) in enumerate(_groups(cells)):
             chosen = [cell for cell in here if (cell["grad"], "x" in cell["shape"]) == (grad, rows)]
             passes = {"copyto": 2, "subtract": 3, "read": 1}
