@@ -299,7 +299,7 @@ def dumps(value: Any, depth: int = 1, indent: str = "") -> str:
     if depth and isinstance(value, dict) and value:
         parts = [f"{inner}{json.dumps(key)}: {dumps(entry, depth - 1, inner)}" for key, entry in value.items()]
         text = "{\n" + ",\n".join(parts) + f"\n{indent}}}"
-    elif isinstance(value, list) and value and not isinstance(value[0], (int, float)):
+    elif isinstance(value, list) and value and isinstance(value[0], dict):
         text = "[\n" + ",\n".join(inner + json.dumps(entry, allow_nan=False) for entry in value) + f"\n{indent}]"
     else:
         text = json.dumps(value, allow_nan=False)

@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ FILE = common.ROOT / "docs" / "performance.json"
 README = common.ROOT / "README.md"
 BEGIN = "<!-- performance: written by python -m benchmarks.performance -->"
 END = "<!-- end of performance -->"
+WIDTH = 120
 PARTS = ("peers", "targets", "growth")
 #: What the README shows.
 SHOWN = {"op": "cross_entropy", "grad": True, "dtype": "float32"}
@@ -67,9 +69,12 @@ def readme_text(report: Report) -> str:
     worst = found["worst"]
     cells = [cell for cell in peers["cells"] if all(cell[key] == value for key, value in SHOWN.items())]
     names = [name for name in ("lossfast", *peers["peers"]) if any(name in cell["times"] for cell in cells)]
-    lines = [
+    head = (
         f"One thread of {machine['cpu']}, {peers['date']}, in units of what `np.copyto` takes to copy the logits: mean "
-        "cross-entropy with its gradient, float32.",
+        "cross-entropy with its gradient, float32."
+    )
+    lines = [
+        *textwrap.wrap(head, WIDTH, break_on_hyphens=False),
         "",
         f"| rows × classes | {' | '.join(names)} | best of the others / lossfast |",
         "|---:|" + "---:|" * (len(names) + 1),
@@ -82,13 +87,12 @@ def readme_text(report: Report) -> str:
         lines.append(f"| {shape} | {' | '.join(figures)} | {ahead} |")
     size = " × ".join(f"{length:,}" for length in common.shape_of(worst["shape"]))
     what = worst["op"] + (" with gradient" if worst["grad"] else "")
-    lines += [
-        "",
+    tail = (
         f"Over all {found['cells']} combinations of function, shape and dtype that were measured, the best of the "
         f"others takes {found['mean']:.1f} times as long (geometric mean); at worst {worst['ahead']:.2f} times "
-        f"({worst['best']}: `{what}`, {worst['dtype']}, {size}). `docs/performance.md` has the rest.",
-    ]
-    return "\n".join(lines)
+        f"({worst['best']}: `{what}`, {worst['dtype']}, {size}). `docs/performance.md` has the rest."
+    )
+    return "\n".join([*lines, "", *textwrap.wrap(tail, WIDTH, break_on_hyphens=False)])
 
 
 def with_text(readme: str, text: str) -> str:
@@ -110,7 +114,7 @@ def update_readme(report: Report) -> None:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.performance",
-        description="Measure speed beside other libraries, beside its targets, and as it grows, in about half an hour; "
+        description="Measure speed beside other libraries, beside its targets, and as it grows (twenty minutes); "
         f"write docs/{FILE.name} and the README's part. Exits with 1 if a program failed.",
         epilog="examples:\n"
         "  python -m benchmarks.performance\n"
