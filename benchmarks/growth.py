@@ -160,19 +160,22 @@ def by_classes(quick: bool) -> list[dict[str, Any]]:
 
 
 def by_memory(quick: bool) -> list[dict[str, Any]]:
-    """Bytes beyond the buffers, each from a process of its own."""
+    """Bytes beyond the buffers, each from a process of its own; beyond `memory.HELD` numbers of the value alone."""
     shapes = {
         "cross_entropy": ("{}x10", 10),
         "softmax": ("10x{}", 10),
         "binary_cross_entropy_with_logits": ("{}", 1),
     }
-    sizes = [10**power for power in (range(4, 6) if quick else range(4, 9))]
+    sizes = [10**power for power in (range(4, 6) if quick else range(4, 10))]
     counts = sorted({1, common.cpus()})
     tasks = [(name, size, count) for name in shapes for size in sizes for count in counts]
     found: dict[tuple[str, int], list[dict[str, Any]]] = {}
     for name, size, count in common.progress(tasks, "memory", lambda task: f"{task[0]}: {task[1]:,}"):
         pattern, other = shapes[name]
-        method = "value_and_grad" if lf.get_loss(name).kind in common.LOSS_KINDS else "value"
+        loss, held = lf.get_loss(name).kind in common.LOSS_KINDS, size <= memory.HELD
+        if not loss and not held:
+            continue  # its result is as large
+        method = "value_and_grad" if loss and held else "value"
         taken = common.in_child(memory.extra_bytes, name, method, pattern.format(size // other), count)
         found.setdefault((name, count), []).append({"elements": size, "bytes": taken})
     return [

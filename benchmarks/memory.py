@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import math
 import re
 import tracemalloc
 from pathlib import Path
@@ -22,6 +23,8 @@ from . import common
 SHAPES = {"pointwise": ["1000000"], "rowwise": ["100000x10"] if common.QUICK else ["100000x10", "10x100000"]}
 SHAPES["function"], SHAPES["row_function"] = SHAPES["pointwise"], SHAPES["rowwise"]
 METHODS = ("value", "value_and_grad", "vjp")
+#: Longer inputs are one row (or number) over and over, which takes no memory of its own: for values alone.
+HELD = 100_000_000
 #: glibc's mallopt: blocks of this many bytes and more are given back to the system when they are freed.
 M_MMAP_THRESHOLD, THRESHOLD, USUAL_THRESHOLD = -3, 4096, 128 * 1024
 
@@ -66,8 +69,11 @@ def _kibibytes(status: Path, field: str) -> int:
 
 def extra_bytes(name: str, method: str, shape: str, n_threads: int) -> int:
     """What a call takes beyond its buffers, by the larger of the two accounts. To be run in a process of its own."""
-    loss = lf.get_loss(name)
-    arguments = common.operands(loss, np.dtype(np.float32), common.shape_of(shape))
+    loss, lengths = lf.get_loss(name), common.shape_of(shape)
+    held = math.prod(lengths) <= HELD
+    arguments = common.operands(loss, np.dtype(np.float32), lengths if held else (1, *lengths[1:]))
+    if not held:
+        arguments = tuple(np.broadcast_to(array, (lengths[0], *array.shape[1:])) for array in arguments)
     call = common.call_of(loss, method, arguments, n_threads)
     assert call is not None
     try:

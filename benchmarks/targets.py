@@ -105,6 +105,8 @@ MEASURED_BYTES = (
     ("cross_entropy", "value_and_grad", "100000x10"),
     ("cross_entropy", "value_and_grad", "10x100000"),
     ("cross_entropy", "value", "100000x10"),
+    ("cross_entropy", "value", "100000000x10"),
+    ("binary_cross_entropy_with_logits", "value", "1000000000"),
     ("softmax", "value", "1000x1000"),
     ("smooth_l1_loss", "value_and_grad", "1000000"),
     ("binary_cross_entropy_with_logits", "value_and_grad", "1000000"),
@@ -221,12 +223,13 @@ def threads(seconds: float, scale: int = 1) -> Iterator[Result]:
         yield Result(work, "× one thread", THREADS, {isa: found[where]}, (isa,), {isa: where}, least=True)
 
 
-def bytes_a_thread() -> Result:
+def bytes_a_thread(most: float = math.inf) -> Result:
     counts = sorted({1, min(2, common.cpus())})
     found = {
         f"{name} {method} {shape}, n_threads={count}": common.in_child(memory.extra_bytes, name, method, shape, count)
         / count
         for name, method, shape in MEASURED_BYTES
+        if math.prod(common.shape_of(shape)) <= most
         for count in counts
     }
     where, isa = max(found, key=found.__getitem__), lf.get_isa()
@@ -260,8 +263,9 @@ def against_peers(peers: dict[str, Any]) -> Iterator[Result]:
 def measure_all(quick: bool = False, peers: dict[str, Any] | None = None) -> dict[str, Any]:
     seconds = 0.01 if quick else 0.3
     isas = [isa for isa in reversed(lf.isas()) if common.available(f"compiled {isa}")]
-    found, avx2 = speeds(isas, seconds, QUICK if quick else math.inf)
-    results = [*found, *avx2, *threads(seconds, 10 if quick else 1), bytes_a_thread(), importing(3 if quick else 9)]
+    most = QUICK if quick else math.inf
+    found, avx2 = speeds(isas, seconds, most)
+    results = [*found, *avx2, *threads(seconds, 10 if quick else 1), bytes_a_thread(most), importing(3 if quick else 9)]
     if peers is not None:
         results += against_peers(peers)
     return {

@@ -524,3 +524,13 @@ def test_growth_is_measured(monkeypatch, capsys, tmp_path):
 def test_memory_is_measured_in_a_process_of_its_own():
     taken = common.in_child(memory.extra_bytes, "softmax", "value", "10x1000", 1)
     assert 0 < taken < 2**20
+
+
+def test_inputs_that_are_too_long_take_no_memory(monkeypatch):
+    monkeypatch.setattr(memory, "HELD", 1000)
+    seen = []
+    monkeypatch.setattr(memory, "traced_bytes", lambda call: seen.append(call.__closure__) or 1)
+    monkeypatch.setattr(memory, "resident_bytes", lambda call: 2)
+    assert memory.extra_bytes("cross_entropy", "value", "1000000000x3", 1) == 2
+    (arguments,) = (cell.cell_contents for cell in seen[0] if isinstance(cell.cell_contents, tuple))
+    assert [(array.shape, array.strides[0]) for array in arguments] == [((10**9, 3), 0), ((10**9,), 0)]
