@@ -16,6 +16,11 @@
 #define LF_ATANH {0x1.5555540000000p-1f, 0x1.999c260000000p-2f, 0x1.23d3e00000000p-2f, 0x1.f13b220000000p-3f}
 #define LF_ATANH_TERMS 4
 
+/* The same for 3/4 <= (1+s)/(1-s) <= 3/2
+   largest error 2^-27.39, at 0.019325 */
+#define LF_LOG1P {0x1.5555b40000000p-1f, 0x1.992aa80000000p-2f, 0x1.36ecc00000000p-2f}
+#define LF_LOG1P_TERMS 3
+
 /* ln 2 in two parts: the first has 13 bits, so that k times it is exact for every exponent k */
 #define LF_LN2_HEAD 0x1.62e0000000000p-1f
 #define LF_LN2_TAIL 0x1.0bfbe80000000p-15f
@@ -38,6 +43,11 @@
    largest error 2^-65.59, at 0.0118595 */
 #define LF_ATANH {0x1.5555555555555p-1, 0x1.9999999999d11p-2, 0x1.24924924397f8p-2, 0x1.c71c724b66ec0p-3, 0x1.745ce1c8c9b8bp-3, 0x1.3b20247f9477bp-3, 0x1.0f67445c29278p-3, 0x1.0f0dd113d5304p-3}
 #define LF_ATANH_TERMS 8
+
+/* The same for 3/4 <= (1+s)/(1-s) <= 3/2
+   largest error 2^-61.66, at 0.035365 */
+#define LF_LOG1P {0x1.555555555554fp-1, 0x1.999999999c175p-2, 0x1.24924921e4c27p-2, 0x1.c71c748f33685p-3, 0x1.745c4b02b7c05p-3, 0x1.3b35bb36439ecp-3, 0x1.0dcbfb1b812aep-3, 0x1.1b7ebe3db8fc2p-3}
+#define LF_LOG1P_TERMS 8
 
 /* ln 2 in two parts: the first has 40 bits, so that k times it is exact for every exponent k */
 #define LF_LN2_HEAD 0x1.62e42fefa4000p-1

@@ -114,7 +114,9 @@ def main() -> None:
     half_ln2 = mp.log(2) / 2 * (1 + mpf(2) ** -20)
     top = ((mp.sqrt(2) - 1) / (mp.sqrt(2) + 1)) ** 2
     print("/* Made by coefficients.py: do not edit. */")
-    for dtype, bits, exp_degree, phi_degree, log_degree, head_bits in ((32, 24, 4, 7, 3, 13), (64, 53, 10, 14, 7, 40)):
+    degrees = {32: (4, 7, 3, 2), 64: (10, 14, 7, 7)}
+    for dtype, bits, head_bits in ((32, 24, 13), (64, 53, 40)):
+        exp_degree, phi_degree, log_degree, log1p_degree = degrees[dtype]
         print(f"#if LF_DTYPE == {dtype}")
         found = fit(expm1_tail, lambda r: r**2 / mp.exp(r), -half_ln2, half_ln2, exp_degree, bits)
         print(table("LF_EXPM1", "e^r - 1 = r + r^2 P(r), |r| <= ln(2)/2; error relative to e^r", dtype, *found))
@@ -130,6 +132,8 @@ def main() -> None:
                 *found,
             )
         )
+        found = fit(atanh_tail, lambda z: z, mpf(0), mpf(1) / 25, log1p_degree, bits)
+        print(table("LF_LOG1P", "The same for 3/4 <= (1+s)/(1-s) <= 3/2", dtype, *found))
         head = rounded(mp.log(2), head_bits)
         print(
             f"/* ln 2 in two parts: the first has {head_bits} bits, so that k times it is exact for every exponent k */"

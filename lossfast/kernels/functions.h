@@ -28,6 +28,16 @@ INLINE real r_quotient(real e, real lo, pair inverse) {
 #endif
 }
 
+/* What dividing by a y >= 0 takes: a power of 2 that brings it near 1, and the inverse of that in two parts. */
+typedef struct { real level; pair inverse; } divisor;
+INLINE divisor r_divisor(real y) {
+    const real level = r_leveller(y), near = y * level;
+    const pair inverse = r_inverse(near, K(0));
+    return (divisor){level, (pair){inverse.hi, where(lt(near, K(INFINITY)), inverse.lo, K(0))}};
+}
+/* x / y for finite |x| <= y, rounded about once; a y below 2^-127 (float64: 2^-1023) counts as if... */
+INLINE real r_ratio(real x, divisor by) { return r_quotient(x * by.level, K(0), by.inverse); }
+
 /* e^t, t = k ln 2 + r: `w` = e^r - 1 and k. For |t| up to 577 ln 2 (float64: 4112 ln 2) k * head is exact, and so is
    t minus it. `tail` is added to r: what t itself lost to rounding. Measured error of 1 + w, relative to e^r, on
    [-400, 177] (float64: [-700, 700]): 2^-24.52 at -59.92188, float64 2^-53.59 at 315.738; without fma 2^-24.42 at
@@ -84,15 +94,17 @@ INLINE real r_phi(real t) {
 
 /* e^-a in two parts, for a >= 0 (lo is not normalised where e^-a is subnormal), and 1 - e^-a with full relative accuracy.
    The first part alone is within 1.02 ULP, at a = 5.8571; float64 0.98, at 4.4611; the rest of 1 within 0.95, at 0.38277;
-   float64 1.13, at 0.35364. */
+   float64 1.13, at 0.35364. It is r_exp_parts, whose k + MAGIC gives the power of 2 at once. */
 typedef struct { real hi, lo, left; } decay;
 INLINE decay r_exp_negative(real a) {
-    const real floor_ = K(LF_DTYPE == 32 ? -104.0 : -746.0), lift = K(LF_DTYPE == 32 ? 64 : 128);
-    const exponential x = r_exp_parts(r_max(floor_, -a), K(0));
-    const real s = r_pow2(x.k + lift), unlift = r_pow2(-lift);
-    const real e = r_fma(x.w, s, s);
-    const real hi = e * unlift, lo = r_fma(x.w, s, s - e) * unlift;
-    return (decay){hi, lo, where(eq(x.k, K(0)), -x.w, (K(1) - hi) - lo)};
+    static const scalar c[] = LF_EXPM1;
+    enum { LIFT = LF_DTYPE == 32 ? 64 : 128 };
+    const real t = r_max(K(LF_DTYPE == 32 ? -104.0 : -746.0), -a), unlift = K(LF_DTYPE == 32 ? 0x1p-64 : 0x1p-128);
+    const real rounded = r_fma(t, K(LF_LOG2E), K(MAGIC)), k = rounded - K(MAGIC);
+    const real r = r_fma(k, K(-LF_LN2_TAIL), r_fma(k, K(-LF_LN2_HEAD), t));
+    const real w = r_fma(r * r, r_horner(r, c, LF_EXPM1_TERMS), r);
+    const real s = r_pow2_of(rounded, LIFT), e = r_fma(w, s, s), hi = e * unlift, lo = r_fma(w, s, s - e) * unlift;
+    return (decay){hi, lo, where(eq(k, K(0)), -w, (K(1) - hi) - lo)};
 }
 
 /* log((h + rest) * 2^n) + add for normal h > 0, |rest| below a unit in the last place of h, n integral.
@@ -130,6 +142,19 @@ INLINE pair r_log1p_parts(pair x) {
     return (pair){where(fair, y.hi, x.hi), where(fair, y.lo, K(0))};
 }
 INLINE real r_log1p(real x, real lo) { return r_log1p_parts((pair){x, lo}).hi; }
+
+/* log(1 + e.hi + e.lo) for 0 <= e.hi <= 1, given the inverse of 1 + e.hi, which need not be exact: 2^k (1 + f) with k = 0 and
+   f = e.hi below 1/2, and with k = 1 and f = (e.hi - 1) / 2 from there on; as r_log_parts, without a second division.
+   MEASURED */
+INLINE real r_log1p_decay(decay e, real inverse) {
+    static const scalar c[] = LF_LOG1P;
+    const mask up = le(K(0.5), e.hi);
+    const real f = where(up, r_fma(K(0.5), e.hi, K(-0.5)), e.hi);
+    const real s = f / (K(2) + f), z = s * s, half = (K(0.5) * f) * f;
+    const real rest = r_fma(e.lo, inverse, where(up, K(LF_LN2_TAIL), K(0)));
+    const real y = f - (half - r_fma(s, r_fma(z, r_horner(z, c, LF_LOG1P_TERMS), half), rest));
+    return where(up, K(LF_LN2_HEAD) + y, y);
+}
 
 /* log x for any x: of 0 -infinity, of what is below 0 NaN. 0.85 ULP, at 1.41332; float64 0.85, at 1.41389. */
 INLINE real r_log(real x) {

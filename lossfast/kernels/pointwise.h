@@ -2,7 +2,8 @@
 
    EDIT 1 of adding a loss is here: its name in the list, and its body. A body gives value, gradient and Hessian (with
    respect to x) of one element: x the first argument, t the target, q the element-wise parameter (1 unless the loss has
-   one), p the scalar parameters in the order that pointwise.py declares. What is not wanted of it is dead code.
+   one), p the scalar parameters in the order that pointwise.py declares. What is not wanted of it is dead code. `plain` is
+   said below, at the loop.
    Bounds are in ULP of the dtype, tested against mpmath. */
 #ifndef LF_POINTWISE_H
 #define LF_POINTWISE_H
@@ -19,23 +20,21 @@
 #ifdef LF_LANES /* the bodies and the loop; without it, this file is the list alone */
 
 typedef struct { real v, g, h; } vgh;
-#define LOSS(name) INLINE vgh name##_body(real x, real t, real q, const real *p)
+#define LOSS(name) INLINE vgh name##_body(real x, real t, real q, const real *p, const int plain)
 
 /* sigmoid of |x| and of -|x|, each with full relative accuracy: e = e^-|x|, far = e / (1 + e), near = 1 / (1 + e); their
-   product far - far^2, and their difference, tanh(|x|/2) */
-typedef struct { real near, far, product, difference; decay e; } sides;
+   product far - far^2, and their difference, tanh(|x|/2); and log(1 + e) */
+typedef struct { real near, far, product, difference, log1p; } sides;
 INLINE sides both_sides(real x) {
     const decay e = r_exp_negative(r_abs(x));
-    const real d = K(1) + e.hi, d_lo = (K(1) - d) + e.hi + e.lo, inverse = K(1) / d;
-    const real near = r_fma(-r_product_error(inverse, d, K(1)) - inverse * d_lo, inverse, inverse);
-    const real f = e.hi * inverse;
-    const real far = r_fma((e.lo - f * d_lo) - r_product_error(f, d, e.hi), inverse, f);
-    return (sides){near, far, r_fma(-far, far, far), e.left * near, e};
+    const real inverse = K(1) / (K(1) + e.hi), rest = r_residue(r_residue(K(1) - inverse, inverse, e.hi), inverse, e.lo);
+    const real more = rest * inverse, near = inverse + more, far = r_fma(e.hi, inverse, r_fma(e.hi, more, e.lo * inverse));
+    return (sides){near, far, r_fma(-far, far, far), e.left * near, r_log1p_decay(e, inverse)};
 }
-INLINE real r_difference(real x, real t) { return (x - t) + K(0); } /* never -0 */
 INLINE real r_sign(real x) { /* NaN for NaN, 0 for 0 */
     return where(lt(K(0), x), K(1), where(lt(x, K(0)), K(-1), x));
 }
+INLINE real r_clamp(real x, real most) { return r_max(-most, r_min(most, x)); }
 
 /* 1/(1 + e^-x); s(1-s); s(1-s)(1-2s) */
 LOSS(sigmoid) {
@@ -48,7 +47,7 @@ LOSS(sigmoid) {
 /* -log(1 + e^-x) = min(x, 0) - log1p(e^-|x|); 1 - s; -s(1-s) */
 LOSS(log_sigmoid) {
     const sides s = both_sides(x);
-    return (vgh){r_min(K(0), x) - r_log1p(s.e.hi, s.e.lo), where(lt(K(0), x), s.far, s.near), -s.product};
+    return (vgh){r_min(K(0), x) - s.log1p, where(lt(K(0), x), s.far, s.near), -s.product};
 }
 
 /* (1-t) softplus(x) + q t softplus(-x), as u |x| + ((1-t) + q t) log1p(e^-|x|), u = 1-t for x > 0 and q t for x <= 0:
@@ -56,51 +55,61 @@ LOSS(log_sigmoid) {
 LOSS(binary_cross_entropy_with_logits) {
     const sides s = both_sides(x);
     const mask up = lt(K(0), x);
-    const real no = K(1) - t, yes = q * t, all = r_fma(q, t, no), u = where(up, no, yes);
-    const real near = where(up, no, yes), far = where(up, yes, no), log1p_e = r_log1p(s.e.hi, s.e.lo);
-    const real v = where(eq(u, K(0)), all * log1p_e, r_fma(u, r_abs(x), all * log1p_e));
-    const real g = r_fma(near, s.near, -(far * s.far));
-    return (vgh){v, where(up, g, -g), all * s.product};
+    const real no = K(1) - t, yes = q * t, all = r_fma(q, t, no), near = where(up, no, yes), far = where(up, yes, no);
+    const real size = plain ? r_abs(x) : where(eq(near, K(0)), K(0), r_abs(x)), g = r_fma(near, s.near, -(far * s.far));
+    return (vgh){r_fma(near, size, all * s.log1p), where(up, g, -g), all * s.product};
 }
 
-/* slope (|x - t| - bit), where x - t itself may overflow */
-INLINE real less_a_bit(real x, real t, real a, real slope, real bit) {
+/* v, or slope (|x - t| - bit) where the difference a = |x - t| overflows */
+INLINE real unless_far(real v, real x, real t, real a, real slope, real bit) {
     const real half = r_abs(K(0.5) * x - K(0.5) * t) - K(0.5) * bit;
-    return where(lt(a, K(INFINITY)), slope * (a - bit), K(2) * slope * half);
+    return where(lt(a, K(INFINITY)), v, K(2) * slope * half);
 }
 
-/* d^2 / (2 beta) for |d| < beta, |d| - beta/2 beyond; beta = 0 is |d| */
+/* d^2 / (2 beta) for |d| < beta, |d| - beta/2 beyond: with m = d cut off at +-beta, and g = m / beta, that is g (d - m/2).
+   For beta = 0, which is |d|, the knee is at the smallest number there is, and nothing is taken off. */
 LOSS(smooth_l1_loss) {
-    const real beta = p[0], d = r_difference(x, t), a = r_abs(d), ratio = d / beta;
-    const mask inside = lt(a, beta);
-    return (vgh){where(inside, K(0.5) * d * ratio, less_a_bit(x, t, a, K(1), K(0.5) * beta)), where(inside, ratio, r_sign(d)),
-                 where(inside, K(1) / beta, where(le(beta, a), K(0), a))};
+    const real beta = p[0], knee = r_max(K(LEAST), beta), half = where(lt(K(0), beta), K(0.5), K(0));
+    const real d = x - t, a = r_abs(d), m = r_clamp(d, knee), g = r_ratio(m, r_divisor(knee)), v = g * r_fma(-half, m, d);
+    const real h = where(lt(a, beta), K(1) / beta, where(le(beta, a), K(0), a));
+    if (plain) return (vgh){v, g, h};
+    return (vgh){unless_far(v, x, t, a, K(1), K(0.5) * beta), where(lt(a, K(INFINITY)), g, r_sign(d)), h};
 }
 
-/* d^2 / 2 for |d| <= delta, delta (|d| - delta/2) beyond: one expression with m = min(|d|, delta) */
+/* d^2 / 2 for |d| <= delta, delta (|d| - delta/2) beyond: m (d - m/2), m = d cut off at +-delta */
 LOSS(huber_loss) {
-    const real delta = p[0], d = r_difference(x, t), a = r_abs(d), m = r_min(delta, a);
-    return (vgh){less_a_bit(x, t, a, m, K(0.5) * m), r_max(-delta, r_min(delta, d)), where(le(a, delta), K(1), where(lt(delta, a), K(0), a))};
+    const real delta = p[0], d = x - t, a = r_abs(d), m = r_clamp(d, delta), v = m * r_fma(K(-0.5), m, d), size = r_abs(m);
+    const real h = where(le(a, delta), K(1), where(lt(delta, a), K(0), a));
+    return (vgh){plain ? v : unless_far(v, x, t, a, size, K(0.5) * size), m, h};
 }
 
 /* d^2; 2 d; 2 */
 LOSS(mse_loss) {
-    const real d = r_difference(x, t);
+    (void)plain;
+    const real d = x - t;
     return (vgh){d * d, K(2) * d, where(eq(d, d), K(2), d)};
 }
 
 /* |d|; sign d; 0 */
 LOSS(l1_loss) {
-    const real d = r_difference(x, t);
+    (void)plain;
+    const real d = x - t;
     return (vgh){r_abs(d), r_sign(d), where(eq(d, d), K(0), d)};
 }
 
-/* ---- the loop ---- */
+/* ---- the loop ----
 
-/* g * (hi + lo): a scale in two parts, so that it costs one rounding and not two; an infinite g stays what it is */
-INLINE real scaled(real g, pair s) {
-    const real y = r_fma(g, s.hi, g * s.lo);
-    return where(lt(r_abs(g), K(INFINITY)), y, g * s.hi);
+   What is special happens seldom: a NaN, whose sign must be made one, an infinity, a difference that overflows. So a block
+   is first done `plain`, as if nothing of it could occur. It shows if it did: a stored number, or the sum, is not finite
+   then (this is what a body must see to), and the block is done once more with care. Where all is finite, both ways give
+   the same bits. */
+
+enum { SHAPE = 16, PARTS = SHAPE / LF_LANES, EVERYTHING = LF_VALUE | LF_GRAD | LF_HESS | LF_SUM };
+
+/* g * (hi + lo), never -0: a scale in two parts, so that it costs one rounding and not two; an infinite g stays what it is */
+INLINE real scaled(real g, pair s, const int plain) {
+    const real y = r_fma(g, s.hi, LF_DTYPE == 32 ? r_fma(g, s.lo, K(0)) : K(0));
+    return plain ? y : r_canonical(where(lt(r_abs(g), K(INFINITY)), y, g * s.hi));
 }
 
 /* v * w * scale through doubles, 0 where w is 0, or v with a w that is a number */
@@ -109,20 +118,10 @@ INLINE real weighted(real v, const double *w, double scale) {
     UNROLL for (int part = 0; part < DPARTS; part++) y[part] = r_double(v, part) * (d_load(w + part * DLANES) * KD(scale));
     const real weight = r_load_doubles(w);
     const mask none = eq(weight, K(0)), flat = both(eq(v, K(0)), eq(weight, weight));
-    return where(none, K(0), where(flat, K(0), r_from_doubles(y)));
+    return r_canonical(where(none, K(0), where(flat, K(0), r_from_doubles(y))));
 }
 
-typedef vgh (*lf_body)(real x, real t, real q, const real *p);
-
-/* n < 16 elements of the inputs, padded */
-NOINLINE void pad(scalar to[][16], double *w_to, const scalar *x, const scalar *t, const scalar *q, const double *w, ptrdiff_t n) {
-    for (int j = 0; j < 16; j++) {
-        to[0][j] = j < n ? x[j] : 1;
-        to[1][j] = j < n ? t[j] : 1;
-        to[2][j] = j < n ? q[j] : 1;
-        w_to[j] = w && j < n ? w[j] : 0;
-    }
-}
+typedef vgh (*lf_body)(real x, real t, real q, const real *p, const int plain);
 
 /* A parameter; one beyond the dtype's range stays finite */
 INLINE real parameter(double x) {
@@ -132,95 +131,119 @@ INLINE real parameter(double x) {
     return K(x);
 }
 
-/* A block, with `want` and `weigh` known at compile time. Sums run over 16 lanes whatever the vector's width, so that they
-   come out the same everywhere. What is left over at the end goes once more through the same loop, in padded copies. */
-INLINE void lf_loop(lf_block *k, const int want, const int weigh, lf_body body) {
-    enum { SHAPE = 16, PARTS = SHAPE / LF_LANES };
+/* A whole number of 16 elements, of which `live` in each 16 are summed, with everything else known at compile time. Sums run
+   over 16 lanes whatever the vector's width, so that they come out the same everywhere. Returns whether all that was stored
+   is finite. */
+INLINE int lf_run(const lf_block *k, sum *totals, int live, const int want, const int weigh, const int plain, lf_body body) {
     const scalar *x = k->x, *t = k->t, *q = k->q;
     scalar *value = k->value, *grad = k->grad, *hess = k->hess;
     const double *w = k->w;
     const pair scale = K_split(k->scale, 0);
-    const ptrdiff_t left = k->n % SHAPE;
-    ptrdiff_t n = k->n - left;
-    scalar copies[6][16];
-    double w_copy[16];
-    real p[LF_MAX_PARAMS];
+    real p[LF_MAX_PARAMS], odd = K(0);
     sum total[PARTS];
-    ireal live[PARTS]; /* all ones, but for the padding's lanes */
     for (int i = 0; i < LF_MAX_PARAMS; i++) p[i] = parameter(k->params[i]);
-    for (int part = 0; part < PARTS; part++) {
-        total[part] = sum_zero();
-        live[part] = ~r_bits(K(0));
-    }
-    KEEP_ROLLED for (int padded = 0; padded < 2; padded++) {
-        for (ptrdiff_t at = 0; at < n; at += want & LF_SUM ? SHAPE : LF_LANES) {
-            for (int part = 0; part < (want & LF_SUM ? PARTS : 1); part++) {
-                const ptrdiff_t i = at + part * LF_LANES;
-                const vgh y = body(r_load(x + i), r_load(t + i), r_load(q + i), p);
-                if (want & LF_VALUE) r_store(value + i, r_canonical(weigh ? weighted(y.v, w + i, 1) : y.v));
-                if (want & LF_GRAD) r_store(grad + i, r_canonical(weigh ? weighted(y.g, w + i, k->scale) : scaled(y.g, scale)));
-                if (want & LF_HESS) r_store(hess + i, r_canonical(weigh ? weighted(y.h, w + i, k->scale) : scaled(y.h, scale)));
-                if (want & LF_SUM) {
-                    const real v = r_from_bits(r_bits(y.v) & live[part]);
-                    if (weigh) sum_add_weighted(&total[part], v, w + i);
-                    else sum_add(&total[part], v, K(0));
-                }
+    UNROLL for (int part = 0; part < PARTS; part++) total[part] = totals[part];
+    for (ptrdiff_t at = 0; at < k->n; at += want & LF_SUM ? SHAPE : LF_LANES) {
+        for (int part = 0; part < (want & LF_SUM ? PARTS : 1); part++) {
+            const ptrdiff_t i = at + part * LF_LANES;
+            const vgh y = body(r_load(x + i), r_load(t + i), r_load(q + i), p, plain);
+            if (want & LF_VALUE) {
+                const real v = weigh ? weighted(y.v, w + i, 1) : y.v + K(0);
+                r_store(value + i, plain ? v : r_canonical(v));
+                odd = r_fma(v, K(0), odd);
+            }
+            if (want & LF_GRAD) {
+                const real g = weigh ? weighted(y.g, w + i, k->scale) : scaled(y.g, scale, plain);
+                r_store(grad + i, g);
+                odd = r_fma(g, K(0), odd);
+            }
+            if (want & LF_HESS) {
+                const real h = weigh ? weighted(y.h, w + i, k->scale) : scaled(y.h, scale, plain);
+                r_store(hess + i, h);
+                odd = r_fma(h, K(0), odd);
+            }
+            if (want & LF_SUM) {
+                const real v = plain ? y.v : where(lt(K(part * LF_LANES) + r_iota(), K(live)), y.v, K(0));
+                if (weigh) sum_add_weighted(&total[part], v, w + i);
+                else sum_add_one(&total[part], v);
             }
         }
-        if (padded || !left) break;
-        pad(copies, w_copy, x + n, t + n, q + n, weigh ? w + n : NULL, left);
-        for (int part = 0; part < PARTS; part++)
-            live[part] = r_bits(where(lt(K(part * LF_LANES) + r_iota(), K((double)left)), r_from_bits(live[part]), K(0)));
-        x = copies[0], t = copies[1], q = copies[2], w = w_copy;
-        value = copies[3], grad = copies[4], hess = copies[5];
-        n = SHAPE;
     }
-    if (left) {
-        const ptrdiff_t end = k->n - left;
-        if (want & LF_VALUE) memcpy((scalar *)k->value + end, value, left * sizeof *value);
-        if (want & LF_GRAD) memcpy((scalar *)k->grad + end, grad, left * sizeof *grad);
-        if (want & LF_HESS) memcpy((scalar *)k->hess + end, hess, left * sizeof *hess);
+    UNROLL for (int part = 0; part < PARTS; part++) totals[part] = total[part];
+    return !any(not_(eq(odd, odd)));
+}
+
+/* The same with care, and all of it, wanted or not */
+INLINE void lf_run_carefully(lf_block k, sum *totals, int live, lf_body body) {
+    scalar unwanted[LF_BLOCK];
+    if (!k.value) k.value = unwanted;
+    if (!k.grad) k.grad = unwanted;
+    if (!k.hess) k.hess = unwanted;
+    if (k.w) lf_run(&k, totals, live, EVERYTHING, 1, 0, body);
+    else lf_run(&k, totals, live, EVERYTHING, 0, 0, body);
+}
+typedef void (*lf_careful)(lf_block k, sum *totals, int live);
+
+/* The n < 16 elements from `at` on, in a padded copy */
+NOINLINE void lf_run_rest(const lf_block *k, ptrdiff_t at, sum *totals, int want, lf_careful careful) {
+    const scalar *from[] = {k->x, k->t, k->q};
+    scalar *to[] = {k->value, k->grad, k->hess}, in[3][SHAPE], out[3][SHAPE];
+    double w[SHAPE];
+    const ptrdiff_t n = k->n - at;
+    lf_block padded = *k;
+    for (int j = 0; j < SHAPE; j++) {
+        for (int i = 0; i < 3; i++) in[i][j] = j < n ? from[i][at + j] : 1;
+        w[j] = k->w && j < n ? k->w[at + j] : 0;
     }
-    if (want & LF_SUM) {
-        double hi[SHAPE], lo[SHAPE];
+    padded.n = SHAPE;
+    padded.x = in[0], padded.t = in[1], padded.q = in[2], padded.w = k->w ? w : NULL;
+    padded.value = out[0], padded.grad = out[1], padded.hess = out[2];
+    careful(padded, totals, (int)n);
+    for (int i = 0; i < 3; i++)
+        if (want & (LF_VALUE << i)) memcpy(to[i] + at, out[i], n * sizeof(scalar));
+}
+
+/* A block. The combinations that are asked for often are compiled each on its own. */
+INLINE void lf_pointwise(lf_block *k, int want, lf_body body, lf_careful careful) {
+#define CASE(wanted)                                                                         \
+    case (wanted):                                                                           \
+        fine = k->w ? lf_run(&whole, total, SHAPE, (wanted), 1, 1, body)                     \
+                    : lf_run(&whole, total, SHAPE, (wanted), 0, 1, body);                    \
+        break;
+    lf_block whole = *k;
+    sum total[PARTS];
+    double hi[SHAPE], lo[SHAPE];
+    whole.n -= k->n % SHAPE;
+    KEEP_ROLLED for (int plain = 1, fine = 0; !fine; plain = 0) {
+        for (int part = 0; part < PARTS; part++) total[part] = sum_zero();
+        switch (plain ? want : 0) {
+            CASE(LF_VALUE)
+            CASE(LF_SUM)
+            CASE(LF_GRAD)
+            CASE(LF_SUM | LF_GRAD)
+            CASE(LF_VALUE | LF_GRAD)
+            CASE(LF_GRAD | LF_HESS)
+        default:
+            careful(whole, total, SHAPE);
+            fine = 1, plain = 0;
+        }
+        if (whole.n < k->n) lf_run_rest(k, whole.n, total, want, careful);
+        if (!(want & LF_SUM)) continue;
         for (int part = 0; part < PARTS; part++) sum_store(&total[part], hi + part * LF_LANES, lo + part * LF_LANES);
         dd_tree(hi, lo, SHAPE);
         k->sum[0] = hi[0];
         k->sum[1] = lo[0];
-    }
-}
-
-/* The combinations that are asked for often are compiled each on its own; the rest computes everything, into scratch. */
-INLINE void lf_pointwise(lf_block *k, int want, lf_body body) {
-#define CASE(wanted)                                            \
-    case (wanted):                                              \
-        if (k->w) lf_loop(k, (wanted), 1, body);                \
-        else lf_loop(k, (wanted), 0, body);                     \
-        return;
-    switch (want) {
-        CASE(LF_VALUE)
-        CASE(LF_SUM)
-        CASE(LF_GRAD)
-        CASE(LF_SUM | LF_GRAD)
-        CASE(LF_VALUE | LF_GRAD)
-        CASE(LF_GRAD | LF_HESS)
-    default: break;
+        fine &= !plain || hi[0] - hi[0] == 0;
     }
 #undef CASE
-    scalar scratch[3][LF_BLOCK];
-    lf_block all = *k;
-    if (!(want & LF_VALUE)) all.value = scratch[0];
-    if (!(want & LF_GRAD)) all.grad = scratch[1];
-    if (!(want & LF_HESS)) all.hess = scratch[2];
-    if (k->w) lf_loop(&all, LF_VALUE | LF_GRAD | LF_HESS | LF_SUM, 1, body);
-    else lf_loop(&all, LF_VALUE | LF_GRAD | LF_HESS | LF_SUM, 0, body);
-    k->sum[0] = all.sum[0];
-    k->sum[1] = all.sum[1];
 }
 
 #undef LOSS
-#define LF_DEFINE(name) \
-    static void name##_block(lf_block *k, int want) { lf_pointwise(k, want, name##_body); }
+#define LF_DEFINE(name)                                                                      \
+    NOINLINE void name##_careful(lf_block k, sum *totals, int live) {                        \
+        lf_run_carefully(k, totals, live, name##_body);                                      \
+    }                                                                                        \
+    static void name##_block(lf_block *k, int want) { lf_pointwise(k, want, name##_body, name##_careful); }
 LF_POINTWISE(LF_DEFINE)
 #define LF_ENTRY(name) name##_block,
 static const lf_pointwise_function lf_pointwise_functions[] = {LF_POINTWISE(LF_ENTRY)};

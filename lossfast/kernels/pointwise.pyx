@@ -68,8 +68,11 @@ cdef enum:
 cdef void run_block(lf_pointwise_function kernel, lf_block *k, int want, int dtype, lf_total *total) noexcept nogil:
     """A block, and its sum added to the total: by single losses where their sum is beyond the range of a double."""
     cdef double values[2048]
+    cdef double x[2048]
     cdef lf_block again
     cdef ptrdiff_t i
+    if k.grad == k.x:  # what is done once more outlives the gradient
+        k.x = memcpy(x, k.x, k.n * (dtype // 8))
     kernel(k, want)
     if not want & LF_SUM:
         return
@@ -78,6 +81,7 @@ cdef void run_block(lf_pointwise_function kernel, lf_block *k, int want, int dty
         return
     again = k[0]
     again.value = values
+    again.grad = again.hess = NULL
     kernel(&again, LF_VALUE)
     for i in range(k.n):
         total_add(total, values[i], 0)
@@ -205,8 +209,6 @@ cdef class Pointwise:
                 k.grad = place(scratch + GRAD * bytes_, self.dtype, &self.geometry, &self.ops[GRAD], at, n)
             if self.has[HESS]:
                 k.hess = place(scratch + HESS * bytes_, self.dtype, &self.geometry, &self.ops[HESS], at, n)
-            if self.want & LF_SUM and self.dtype == 64 and k.grad == k.x:  # what the sum is made of outlives the gradient
-                k.x = memcpy(scratch + X * bytes_, k.x, n * sizeof(double))
             run_block(self.kernel, &k, self.want, self.dtype, total)
             if self.has[VALUE]:
                 put(k.value, self.dtype, &self.geometry, &self.ops[VALUE], at, n)

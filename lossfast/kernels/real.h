@@ -50,6 +50,7 @@ typedef int32_t integer;
 #define MAGIC 12582912.0f /* 1.5 * 2^23: adding it rounds to an integer, which then stands in the low bits */
 #define MANTISSA_BITS 23
 #define EXPONENT_BIAS 127
+#define LEAST FLT_TRUE_MIN
 #else
 typedef double scalar;
 typedef int64_t integer;
@@ -58,6 +59,7 @@ typedef int64_t integer;
 #define MAGIC 6755399441055744.0 /* 1.5 * 2^52 */
 #define MANTISSA_BITS 52
 #define EXPONENT_BIAS 1023
+#define LEAST DBL_TRUE_MIN
 #endif
 
 #if LF_LANES == 1
@@ -281,12 +283,30 @@ INLINE real r_product_error(real a, real b, real p) {
 }
 #endif
 
+/* c - a * b, good to the last bits of a * b where the two all but cancel */
+#ifndef LF_NO_FMA
+INLINE real r_residue(real c, real a, real b) { return r_fma(-a, b, c); }
+#else
+INLINE real r_residue(real c, real a, real b) {
+    const real p = a * b;
+    return (c - p) - r_product_error(a, b, p);
+}
+#endif
+
 /* The nearest integer, ties to even; |x| < 2^(MANTISSA_BITS - 2). */
 INLINE real r_round(real x) { return (x + K(MAGIC)) - K(MAGIC); }
 
-/* 2^k for an integral k; exactly 0 for k = -EXPONENT_BIAS (what is below must be clamped to it first). */
-INLINE real r_pow2(real k) {
-    return r_from_bits((r_bits(k + K(MAGIC)) + EXPONENT_BIAS) << MANTISSA_BITS);
+/* 2^(k + up), of the sum of an integral k and MAGIC; exactly 0 for k + up = -EXPONENT_BIAS (what is below must be clamped to
+   it first). */
+INLINE real r_pow2_of(real rounded, int up) {
+    return r_from_bits((r_bits(rounded) + (EXPONENT_BIAS + up)) << MANTISSA_BITS);
+}
+INLINE real r_pow2(real k) { return r_pow2_of(k + K(MAGIC), 0); }
+
+/* A power of 2 that brings y > 0 to [1, 4); a subnormal y only to a normal number */
+INLINE real r_leveller(real y) {
+    const ireal exponent = r_bits(r_min(K(LF_DTYPE == 32 ? 0x1p126 : 0x1p1022), y)) >> MANTISSA_BITS;
+    return r_from_bits((2 * EXPONENT_BIAS - exponent) << MANTISSA_BITS);
 }
 
 /* 0 times infinity is 0; a NaN stays. */
@@ -525,6 +545,17 @@ INLINE void sum_add_double(sum *a, int part, dreal x, dreal error) {
 #else
     (void)error;
     a->s[part] += x;
+#endif
+}
+
+/* a += x */
+INLINE void sum_add_one(sum *a, real x) {
+#if LF_DTYPE == 64
+    const dreal s = a->s[0], t = s + x, b = t - s;
+    a->c[0] += (s - (t - b)) + (x - b);
+    a->s[0] = t;
+#else
+    UNROLL for (int part = 0; part < DPARTS; part++) a->s[part] += r_double(x, part);
 #endif
 }
 
