@@ -10,13 +10,16 @@ static inline void dd_add(double *hi, double *lo, double x, double y) {
     *hi = t;
 }
 
-/* n (a power of 2) pairs summed by a fixed tree, into the first */
+/* n (a power of 2, up to 16) pairs summed by a fixed tree, into the first */
 #if defined(__GNUC__)
 __attribute__((noinline, unused))
 #endif
 static void dd_tree(double *hi, double *lo, int n) {
-    for (int half = n / 2; half > 0; half /= 2)
-        for (int i = 0; i < half; i++) dd_add(&hi[i], &lo[i], hi[i + half], lo[i + half]);
+#define LEVEL(half)                                                                          \
+    if (n > (half))                                                                          \
+        for (int i = 0; i < (half); i++) dd_add(&hi[i], &lo[i], hi[i + (half)], lo[i + (half)]);
+    LEVEL(8) LEVEL(4) LEVEL(2) LEVEL(1)
+#undef LEVEL
 }
 
 /* (hi + lo) 2^exponent. The exponent is 0 until finite numbers have an infinite sum, and LF_AWAY from there on: what is

@@ -94,16 +94,21 @@ INLINE real r_phi(real t) {
 
 /* e^-a in two parts, for a >= 0 (lo is not normalised where e^-a is subnormal), and 1 - e^-a with full relative accuracy.
    The first part alone is within 1.02 ULP, at a = 5.8571; float64 0.98, at 4.4611; the rest of 1 within 0.95, at 0.38277;
-   float64 1.13, at 0.35364. It is r_exp_parts, whose k + MAGIC gives the power of 2 at once. */
+   float64 1.13, at 0.35364. It is r_exp_parts, whose k + MAGIC gives the power of 2 at once. Below MODERATE the simpler way
+   of `moderate` gives the same bits. */
 typedef struct { real hi, lo, left; } decay;
-INLINE decay r_exp_negative(real a) {
+#define MODERATE (LF_DTYPE == 32 ? 60.0 : 600.0)
+INLINE decay r_exp_negative(real a, const int moderate) {
     static const scalar c[] = LF_EXPM1;
     enum { LIFT = LF_DTYPE == 32 ? 64 : 128 };
-    const real t = r_max(K(LF_DTYPE == 32 ? -104.0 : -746.0), -a), unlift = K(LF_DTYPE == 32 ? 0x1p-64 : 0x1p-128);
+    const real t = moderate ? -a : r_max(K(LF_DTYPE == 32 ? -104.0 : -746.0), -a);
     const real rounded = r_fma(t, K(LF_LOG2E), K(MAGIC)), k = rounded - K(MAGIC);
     const real r = r_fma(k, K(-LF_LN2_TAIL), r_fma(k, K(-LF_LN2_HEAD), t));
     const real w = r_fma(r * r, r_horner(r, c, LF_EXPM1_TERMS), r);
-    const real s = r_pow2_of(rounded, LIFT), e = r_fma(w, s, s), hi = e * unlift, lo = r_fma(w, s, s - e) * unlift;
+    const real near = K(1) + w, lost = w - (near - K(1)); /* exact */
+    const real s = r_pow2_of(rounded, moderate ? 0 : LIFT), unlift = K(LF_DTYPE == 32 ? 0x1p-64 : 0x1p-128);
+    const real hi = moderate ? r_from_bits(r_bits(near) + (r_bits(rounded) << MANTISSA_BITS)) : near * s * unlift;
+    const real lo = moderate ? lost * s : lost * s * unlift;
     return (decay){hi, lo, where(eq(k, K(0)), -w, (K(1) - hi) - lo)};
 }
 
@@ -143,17 +148,17 @@ INLINE pair r_log1p_parts(pair x) {
 }
 INLINE real r_log1p(real x, real lo) { return r_log1p_parts((pair){x, lo}).hi; }
 
-/* log(1 + e.hi + e.lo) for 0 <= e.hi <= 1, given the inverse of 1 + e.hi, which need not be exact: 2^k (1 + f) with k = 0 and
-   f = e.hi below 1/2, and with k = 1 and f = (e.hi - 1) / 2 from there on; as r_log_parts, without a second division.
+/* log(1 + e + rest) for 0 <= e <= 1, where rest is e's second part over 1 + e: 2^k (1 + f) with k = 0 and f = e below 1/2, and
+   with k = 1 and f = (e - 1) / 2 from there on; as r_log_parts, with s = f / (2 + f).
    MEASURED */
-INLINE real r_log1p_decay(decay e, real inverse) {
+INLINE real r_log1p_unit(real e, real rest) {
     static const scalar c[] = LF_LOG1P;
-    const mask up = le(K(0.5), e.hi);
-    const real f = where(up, r_fma(K(0.5), e.hi, K(-0.5)), e.hi);
-    const real s = f / (K(2) + f), z = s * s, half = (K(0.5) * f) * f;
-    const real rest = r_fma(e.lo, inverse, where(up, K(LF_LN2_TAIL), K(0)));
-    const real y = f - (half - r_fma(s, r_fma(z, r_horner(z, c, LF_LOG1P_TERMS), half), rest));
-    return where(up, K(LF_LN2_HEAD) + y, y);
+    const mask up = le(K(0.5), e);
+    const real part = where(up, e - K(1), e), s = part / (e + where(up, K(3), K(2))), z = s * s;
+    const real half_f = part * where(up, K(0.25), K(0.5)), f = half_f + half_f, half = half_f * f;
+    const real low = rest + where(up, K(LF_LN2_TAIL), K(0));
+    const real y = f - (half - r_fma(s, r_fma(z, r_horner(z, c, LF_LOG1P_TERMS), half), low));
+    return where(up, K(LF_LN2_HEAD), K(0)) + y;
 }
 
 /* log x for any x: of 0 -infinity, of what is below 0 NaN. 0.85 ULP, at 1.41332; float64 0.85, at 1.41389. */
@@ -172,10 +177,11 @@ INLINE real r_log(real x) {
     WORD(exp, r_exp(x))                                               \
     WORD(expm1, r_expm1(x))                                           \
     WORD(phi, r_phi(x))                                               \
-    WORD(exp_negative, r_exp_negative(x).hi)                          \
-    WORD(one_minus_exp_negative, r_exp_negative(x).left)              \
+    WORD(exp_negative, r_exp_negative(x, 0).hi)                       \
+    WORD(one_minus_exp_negative, r_exp_negative(x, 0).left)           \
     WORD(log, r_log(x))                                               \
     WORD(log1p, r_log1p(x, K(0)))                                     \
+    WORD(log1p_unit, r_log1p_unit(x, K(0)))                           \
     WORD(quotient, r_quotient(x, K(0), r_inverse(K(3), K(0))))
 
 #ifdef LF_LANES

@@ -19,45 +19,48 @@
 
 #ifdef LF_LANES /* the bodies and the loop; without it, this file is the list alone */
 
-typedef struct { real v, g, h; } vgh;
-#define LOSS(name) INLINE vgh name##_body(real x, real t, real q, const real *p, const int plain)
+typedef struct { real v, g, h; ireal odd; } vgh;
+#define BODY(name) INLINE vgh name##_body(real x, real t, real q, decay e, const real *p, const int plain)
+#define LOSS(name) enum { name##_decays = 0 }; BODY(name)
+#define LOSS_OF_DECAY(name) enum { name##_decays = 1 }; BODY(name) /* e is e^-|x| */
 
-/* sigmoid of |x| and of -|x|, each with full relative accuracy: e = e^-|x|, far = e / (1 + e), near = 1 / (1 + e); their
-   product far - far^2, and their difference, tanh(|x|/2); and log(1 + e) */
-typedef struct { real near, far, product, difference, log1p; } sides;
-INLINE sides both_sides(real x) {
-    const decay e = r_exp_negative(r_abs(x));
-    const real inverse = K(1) / (K(1) + e.hi), rest = r_residue(r_residue(K(1) - inverse, inverse, e.hi), inverse, e.lo);
-    const real more = rest * inverse, near = inverse + more, far = r_fma(e.hi, inverse, r_fma(e.hi, more, e.lo * inverse));
-    return (sides){near, far, r_fma(-far, far, far), e.left * near, r_log1p_decay(e, inverse)};
+/* Of e = e^-|x|: the sigmoids of |x| and of -|x|, near = 1 / (1 + e) and far = e / (1 + e); far near; and log(1 + e), each
+   with full relative accuracy */
+typedef struct { real near, far, product, log1p; } sides;
+INLINE sides both_sides(decay e) {
+    const real inverse = K(1) / (K(1) + e.hi), rest = e.lo * inverse;
+    const real more = (r_residue(K(1) - inverse, inverse, e.hi) - rest) * inverse;
+    const real far = r_fma(e.hi, inverse, r_fma(e.hi, more, rest));
+    return (sides){inverse + more, far, r_fma(-far, far, far), r_log1p_unit(e.hi, rest)};
 }
 INLINE real r_sign(real x) { /* NaN for NaN, 0 for 0 */
     return where(lt(K(0), x), K(1), where(lt(x, K(0)), K(-1), x));
 }
 INLINE real r_clamp(real x, real most) { return r_max(-most, r_min(most, x)); }
 
-/* 1/(1 + e^-x); s(1-s); s(1-s)(1-2s) */
-LOSS(sigmoid) {
-    const sides s = both_sides(x);
+/* 1/(1 + e^-x); s(1-s); s(1-s)(1-2s), where 1 - 2s = -tanh(x/2) */
+LOSS_OF_DECAY(sigmoid) {
+    const sides s = both_sides(e);
     const mask up = lt(K(0), x);
-    const real g = s.product, v = where(up, s.near, s.far);
-    return (vgh){v, g, g * where(up, -s.difference, s.difference)};
+    const real tanh_half = e.left * s.near;
+    return (vgh){where(up, s.near, s.far), s.product, s.product * where(up, -tanh_half, tanh_half), beyond(x, K(MODERATE))};
 }
 
 /* -log(1 + e^-x) = min(x, 0) - log1p(e^-|x|); 1 - s; -s(1-s) */
-LOSS(log_sigmoid) {
-    const sides s = both_sides(x);
-    return (vgh){r_min(K(0), x) - s.log1p, where(lt(K(0), x), s.far, s.near), -s.product};
+LOSS_OF_DECAY(log_sigmoid) {
+    const sides s = both_sides(e);
+    return (vgh){r_min(K(0), x) - s.log1p, where(lt(K(0), x), s.far, s.near), -s.product, beyond(x, K(MODERATE))};
 }
 
 /* (1-t) softplus(x) + q t softplus(-x), as u |x| + ((1-t) + q t) log1p(e^-|x|), u = 1-t for x > 0 and q t for x <= 0:
    no difference of like terms, and a right label leaves e^-|x| alone. Gradient (1-t) s(x) - q t s(-x). */
-LOSS(binary_cross_entropy_with_logits) {
-    const sides s = both_sides(x);
+LOSS_OF_DECAY(binary_cross_entropy_with_logits) {
+    const sides s = both_sides(e);
     const mask up = lt(K(0), x);
     const real no = K(1) - t, yes = q * t, all = r_fma(q, t, no), near = where(up, no, yes), far = where(up, yes, no);
     const real size = plain ? r_abs(x) : where(eq(near, K(0)), K(0), r_abs(x)), g = r_fma(near, s.near, -(far * s.far));
-    return (vgh){r_fma(near, size, all * s.log1p), where(up, g, -g), all * s.product};
+    return (vgh){r_fma(near, size, all * s.log1p), where(up, g, -g), all * s.product,
+                 beyond(x, K(MODERATE)) | beyond(yes, K(INFINITY))};
 }
 
 /* v, or slope (|x - t| - bit) where the difference a = |x - t| overflows */
@@ -100,9 +103,9 @@ LOSS(l1_loss) {
 /* ---- the loop ----
 
    What is special happens seldom: a NaN, whose sign must be made one, an infinity, a difference that overflows. So a block
-   is first done `plain`, as if nothing of it could occur. It shows if it did: a stored number, or the sum, is not finite
-   then (this is what a body must see to), and the block is done once more with care. Where all is finite, both ways give
-   the same bits. */
+   is first done `plain`, as if nothing of it could occur. It shows if it did: the sum, or a stored number, is not finite
+   then, or a body sets the sign of `odd` (it must where value and sum would not tell of a wrong derivative). The block is
+   done once more with care then. Where nothing is special, both ways give the same bits. */
 
 enum { SHAPE = 16, PARTS = SHAPE / LF_LANES, EVERYTHING = LF_VALUE | LF_GRAD | LF_HESS | LF_SUM };
 
@@ -121,7 +124,7 @@ INLINE real weighted(real v, const double *w, double scale) {
     return r_canonical(where(none, K(0), where(flat, K(0), r_from_doubles(y))));
 }
 
-typedef vgh (*lf_body)(real x, real t, real q, const real *p, const int plain);
+typedef vgh (*lf_body)(real x, real t, real q, decay e, const real *p, const int plain);
 
 /* A parameter; one beyond the dtype's range stays finite */
 INLINE real parameter(double x) {
@@ -131,58 +134,75 @@ INLINE real parameter(double x) {
     return K(x);
 }
 
-/* A whole number of 16 elements, of which `live` in each 16 are summed, with everything else known at compile time. Sums run
-   over 16 lanes whatever the vector's width, so that they come out the same everywhere. Returns whether all that was stored
-   is finite. */
-INLINE int lf_run(const lf_block *k, sum *totals, int live, const int want, const int weigh, const int plain, lf_body body) {
+/* The first n elements, a multiple of 16, of which `live` in each 16 are summed, with everything else known at compile time. Sums run
+   over 16 lanes whatever the vector's width, so that they come out the same everywhere. Exponentials are made in a pass of
+   their own: from x to the loss, the chain of operations is longer than a processor looks ahead. Returns whether nothing
+   was odd. */
+INLINE int lf_run(const lf_block *k, ptrdiff_t n, sum *totals, int live, const int want, const int weigh, const int plain, lf_body body, const int decays) {
+    enum { CHUNK = 256 };
+    const ptrdiff_t chunk = decays ? CHUNK : n, step = want & LF_SUM ? SHAPE : LF_LANES;
     const scalar *x = k->x, *t = k->t, *q = k->q;
-    scalar *value = k->value, *grad = k->grad, *hess = k->hess;
+    scalar *value = k->value, *grad = k->grad, *hess = k->hess, e_hi[CHUNK], e_lo[CHUNK], e_left[CHUNK];
     const double *w = k->w;
     const pair scale = K_split(k->scale, 0);
-    real p[LF_MAX_PARAMS], odd = K(0);
+    ireal odd = r_bits(K(0));
+    real p[LF_MAX_PARAMS];
     sum total[PARTS];
     for (int i = 0; i < LF_MAX_PARAMS; i++) p[i] = parameter(k->params[i]);
-    UNROLL for (int part = 0; part < PARTS; part++) total[part] = totals[part];
-    for (ptrdiff_t at = 0; at < k->n; at += want & LF_SUM ? SHAPE : LF_LANES) {
-        for (int part = 0; part < (want & LF_SUM ? PARTS : 1); part++) {
-            const ptrdiff_t i = at + part * LF_LANES;
-            const vgh y = body(r_load(x + i), r_load(t + i), r_load(q + i), p, plain);
-            if (want & LF_VALUE) {
-                const real v = weigh ? weighted(y.v, w + i, 1) : y.v + K(0);
-                r_store(value + i, plain ? v : r_canonical(v));
-                odd = r_fma(v, K(0), odd);
-            }
-            if (want & LF_GRAD) {
-                const real g = weigh ? weighted(y.g, w + i, k->scale) : scaled(y.g, scale, plain);
-                r_store(grad + i, g);
-                odd = r_fma(g, K(0), odd);
-            }
-            if (want & LF_HESS) {
-                const real h = weigh ? weighted(y.h, w + i, k->scale) : scaled(y.h, scale, plain);
-                r_store(hess + i, h);
-                odd = r_fma(h, K(0), odd);
-            }
-            if (want & LF_SUM) {
-                const real v = plain ? y.v : where(lt(K(part * LF_LANES) + r_iota(), K(live)), y.v, K(0));
-                if (weigh) sum_add_weighted(&total[part], v, w + i);
-                else sum_add_one(&total[part], v);
+    for (int part = 0; part < PARTS; part++) total[part] = totals[part];
+    for (ptrdiff_t from = 0; from < n; from += chunk) {
+        const ptrdiff_t to = from + chunk < n ? from + chunk : n;
+        for (ptrdiff_t i = from; decays && i < to; i += LF_LANES) {
+            const decay e = r_exp_negative(r_abs(r_load(x + i)), plain);
+            r_store(e_hi + i - from, e.hi);
+            r_store(e_lo + i - from, e.lo);
+            if (want & LF_HESS) r_store(e_left + i - from, e.left);
+        }
+        for (ptrdiff_t at = from; at < to; at += step) {
+            for (int part = 0; part < step / LF_LANES; part++) {
+                const ptrdiff_t i = at + part * LF_LANES, j = decays ? i - from : 0;
+                decay e = {K(0), K(0), K(0)};
+                if (decays) e = (decay){r_load(e_hi + j), r_load(e_lo + j), want & LF_HESS ? r_load(e_left + j) : K(0)};
+                const vgh y = body(r_load(x + i), r_load(t + i), r_load(q + i), e, p, plain);
+                odd |= y.odd;
+                if (want & LF_VALUE) {
+                    const real v = weigh ? weighted(y.v, w + i, 1) : y.v + K(0);
+                    r_store(value + i, plain ? v : r_canonical(v));
+                    if (!(want & LF_SUM)) odd |= beyond(v, K(INFINITY));
+                }
+                if (want & LF_GRAD) {
+                    const real g = weigh ? weighted(y.g, w + i, k->scale) : scaled(y.g, scale, plain);
+                    r_store(grad + i, g);
+                    if (!(want & LF_SUM)) odd |= beyond(g, K(INFINITY));
+                }
+                if (want & LF_HESS) {
+                    const real h = weigh ? weighted(y.h, w + i, k->scale) : scaled(y.h, scale, plain);
+                    r_store(hess + i, h);
+                    if (!(want & LF_SUM)) odd |= beyond(h, K(INFINITY));
+                }
+                if (want & LF_SUM) {
+                    const real v = plain ? y.v : where(lt(K(part * LF_LANES) + r_iota(), K(live)), y.v, K(0));
+                    if (weigh) sum_add_weighted(&total[part], v, w + i);
+                    else sum_add_one(&total[part], v);
+                }
             }
         }
     }
-    UNROLL for (int part = 0; part < PARTS; part++) totals[part] = total[part];
-    return !any(not_(eq(odd, odd)));
+    for (int part = 0; part < PARTS; part++) totals[part] = total[part];
+    return !any(negative(odd));
 }
 
 /* The same with care, and all of it, wanted or not */
-INLINE void lf_run_carefully(lf_block k, sum *totals, int live, lf_body body) {
+INLINE void lf_run_carefully(const lf_block *k, ptrdiff_t n, sum *totals, int live, lf_body body, const int decays) {
     scalar unwanted[LF_BLOCK];
-    if (!k.value) k.value = unwanted;
-    if (!k.grad) k.grad = unwanted;
-    if (!k.hess) k.hess = unwanted;
-    if (k.w) lf_run(&k, totals, live, EVERYTHING, 1, 0, body);
-    else lf_run(&k, totals, live, EVERYTHING, 0, 0, body);
+    lf_block all = *k;
+    if (!all.value) all.value = unwanted;
+    if (!all.grad) all.grad = unwanted;
+    if (!all.hess) all.hess = unwanted;
+    if (k->w) lf_run(&all, n, totals, live, EVERYTHING, 1, 0, body, decays);
+    else lf_run(&all, n, totals, live, EVERYTHING, 0, 0, body, decays);
 }
-typedef void (*lf_careful)(lf_block k, sum *totals, int live);
+typedef void (*lf_careful)(const lf_block *k, ptrdiff_t n, sum *totals, int live);
 
 /* The n < 16 elements from `at` on, in a padded copy */
 NOINLINE void lf_run_rest(const lf_block *k, ptrdiff_t at, sum *totals, int want, lf_careful careful) {
@@ -195,25 +215,23 @@ NOINLINE void lf_run_rest(const lf_block *k, ptrdiff_t at, sum *totals, int want
         for (int i = 0; i < 3; i++) in[i][j] = j < n ? from[i][at + j] : 1;
         w[j] = k->w && j < n ? k->w[at + j] : 0;
     }
-    padded.n = SHAPE;
     padded.x = in[0], padded.t = in[1], padded.q = in[2], padded.w = k->w ? w : NULL;
     padded.value = out[0], padded.grad = out[1], padded.hess = out[2];
-    careful(padded, totals, (int)n);
+    careful(&padded, SHAPE, totals, (int)n);
     for (int i = 0; i < 3; i++)
         if (want & (LF_VALUE << i)) memcpy(to[i] + at, out[i], n * sizeof(scalar));
 }
 
 /* A block. The combinations that are asked for often are compiled each on its own. */
-INLINE void lf_pointwise(lf_block *k, int want, lf_body body, lf_careful careful) {
+INLINE void lf_pointwise(lf_block *k, int want, lf_body body, const int decays, lf_careful careful) {
 #define CASE(wanted)                                                                         \
     case (wanted):                                                                           \
-        fine = k->w ? lf_run(&whole, total, SHAPE, (wanted), 1, 1, body)                     \
-                    : lf_run(&whole, total, SHAPE, (wanted), 0, 1, body);                    \
+        fine = k->w ? lf_run(k, n, total, SHAPE, (wanted), 1, 1, body, decays)               \
+                    : lf_run(k, n, total, SHAPE, (wanted), 0, 1, body, decays);              \
         break;
-    lf_block whole = *k;
+    const ptrdiff_t n = k->n - k->n % SHAPE;
     sum total[PARTS];
     double hi[SHAPE], lo[SHAPE];
-    whole.n -= k->n % SHAPE;
     KEEP_ROLLED for (int plain = 1, fine = 0; !fine; plain = 0) {
         for (int part = 0; part < PARTS; part++) total[part] = sum_zero();
         switch (plain ? want : 0) {
@@ -224,10 +242,10 @@ INLINE void lf_pointwise(lf_block *k, int want, lf_body body, lf_careful careful
             CASE(LF_VALUE | LF_GRAD)
             CASE(LF_GRAD | LF_HESS)
         default:
-            careful(whole, total, SHAPE);
+            careful(k, n, total, SHAPE);
             fine = 1, plain = 0;
         }
-        if (whole.n < k->n) lf_run_rest(k, whole.n, total, want, careful);
+        if (n < k->n) lf_run_rest(k, n, total, want, careful);
         if (!(want & LF_SUM)) continue;
         for (int part = 0; part < PARTS; part++) sum_store(&total[part], hi + part * LF_LANES, lo + part * LF_LANES);
         dd_tree(hi, lo, SHAPE);
@@ -240,10 +258,10 @@ INLINE void lf_pointwise(lf_block *k, int want, lf_body body, lf_careful careful
 
 #undef LOSS
 #define LF_DEFINE(name)                                                                      \
-    NOINLINE void name##_careful(lf_block k, sum *totals, int live) {                        \
-        lf_run_carefully(k, totals, live, name##_body);                                      \
+    NOINLINE void name##_careful(const lf_block *k, ptrdiff_t n, sum *totals, int live) {    \
+        lf_run_carefully(k, n, totals, live, name##_body, name##_decays);                    \
     }                                                                                        \
-    static void name##_block(lf_block *k, int want) { lf_pointwise(k, want, name##_body, name##_careful); }
+    static void name##_block(lf_block *k, int want) { lf_pointwise(k, want, name##_body, name##_decays, name##_careful); }
 LF_POINTWISE(LF_DEFINE)
 #define LF_ENTRY(name) name##_block,
 static const lf_pointwise_function lf_pointwise_functions[] = {LF_POINTWISE(LF_ENTRY)};

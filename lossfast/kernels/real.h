@@ -148,6 +148,9 @@ INLINE real r_from_bits(ireal i) { return (real)i; }
 #endif
 INLINE real r_abs(real x) { return r_from_bits(r_bits(x) & ~r_bits(K(-0.0))); }
 
+/* The sign bit is set where |x| is not below the limit: beyond it, infinite, or NaN. (The other bits mean nothing.) */
+INLINE ireal beyond(real x, real limit) { return r_bits(limit) - 1 - r_bits(r_abs(x)); }
+
 /* ---- comparison and choice (a comparison with NaN is false) ---- */
 
 #if LF_MASKS
@@ -190,6 +193,14 @@ INLINE real where(mask m, real a, real b) { return r_from_bits((m & r_bits(a)) |
 #endif
 INLINE mask not_(mask m) { return ~m; }
 #endif
+INLINE mask negative(ireal i) {
+#if LF_MASKS
+    const real sign = r_from_bits(i >> (LF_DTYPE - 1)); /* 0 or a NaN */
+    return not_(eq(sign, sign));
+#else
+    return i >> (LF_DTYPE - 1);
+#endif
+}
 /* NaN of one sign, whichever the processor makes (x86: negative, ARM: positive) */
 INLINE real r_canonical(real x) { return where(eq(x, x), x, K(NAN)); }
 #if !LF_MASKS
