@@ -98,7 +98,17 @@ MUTATIONS = {
         "if (a->exponent || a->hi - a->hi == 0 || !(hi - hi == 0 && x - x == 0)) return;",
         "(void)hi, (void)lo; return;",
     ),
-    "no tail of a pointwise block": ("pointwise.h", "if (padded || !left) break;", "break;"),
+    "no tail of a pointwise block": (
+        "pointwise.h",
+        "if (n < k->n) lf_run_rest(k, n, &sums, want, careful);",
+        "(void)0;",
+    ),
+    "an odd block is not done again": ("pointwise.h", "return !any(negative(odd));", "return 1;"),
+    "an infinite sum's block is not done again": (
+        "pointwise.h",
+        "fine &= !plain || sums.hi[0] - sums.hi[0] == 0;",
+        "(void)0;",
+    ),
     "no tail of a row": ("rowstages.h", "if (i_ < n) {", "if (0) {    "),
     "the last of equal classes": (
         "rowstages.h",
@@ -114,8 +124,8 @@ MUTATIONS = {
     "labels below 0 go through": ("rowwise.pyx", "if labels[i] < 0 or labels[i] >=", "if labels[i] >="),
     "a sum that loses digits": (
         "pointwise.h",
-        "else sum_add(&total[part], v, K(0));",
-        "else sum_add(&total[part], v + K(1e4) - K(1e4), K(0));",
+        "else sum_add_one(&total[part], v);",
+        "else sum_add_one(&total[part], v + K(1e4) - K(1e4));",
     ),
 }
 

@@ -103,6 +103,12 @@ WORDS = {
         {"fma": (0.84, "0x1.a73cf8p-2"), "plain": (0.866, "0x1.a1d53ap-2")},
         {"fma": (0.848, "0x1.a540082ac05ccp-2"), "plain": (0.855, "0x1.9d0bfc77c77cdp-2")},
     ),
+    "log1p_unit": Word(
+        (np.log1p, mp.log1p),
+        (0, 1),
+        {"fma": (0.92, "0x1.fbf1d8p-2"), "plain": (0.93, "0x1.e5bde8p-2")},
+        {"fma": (0.905, "0x1.fe05f0bb2d64cp-2"), "plain": (0.905, "0x1.fa2a6b0fb50a4p-2")},
+    ),
     "quotient": Word(
         (lambda x: x / 3, lambda x: x / 3),
         (-MOST, MOST),

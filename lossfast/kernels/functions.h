@@ -28,15 +28,19 @@ INLINE real r_quotient(real e, real lo, pair inverse) {
 #endif
 }
 
-/* What dividing by a y >= 0 takes: a power of 2 that brings it near 1, and the inverse of that in two parts. */
-typedef struct { real level; pair inverse; } divisor;
+/* What dividing by one y > 0 takes: its inverse where that is exact, y being a power of 2; else a power of 2 that brings y
+   near 1, and the inverse of that in two parts. */
+typedef struct { int exact; real level; pair inverse; } divisor;
 INLINE divisor r_divisor(real y) {
     const real level = r_leveller(y), near = y * level;
-    const pair inverse = r_inverse(near, K(0));
-    return (divisor){level, (pair){inverse.hi, where(lt(near, K(INFINITY)), inverse.lo, K(0))}};
+    const pair inverse = r_inverse(near, K(0)); /* of an infinite y the second part is NaN */
+    const real lo = where(lt(near, K(INFINITY)), inverse.lo, K(0));
+    return (divisor){!any(not_(eq(near, K(1)))), level, {inverse.hi, lo}};
 }
-/* x / y for finite |x| <= y, rounded about once; a y below 2^-127 (float64: 2^-1023) counts as if... */
-INLINE real r_ratio(real x, divisor by) { return r_quotient(x * by.level, K(0), by.inverse); }
+/* x / y, |x| <= y */
+INLINE real r_ratio(real x, divisor by) {
+    return by.exact ? x * by.level : r_quotient(x * by.level, K(0), by.inverse);
+}
 
 /* e^t, t = k ln 2 + r: `w` = e^r - 1 and k. For |t| up to 577 ln 2 (float64: 4112 ln 2) k * head is exact, and so is
    t minus it. `tail` is added to r: what t itself lost to rounding. Measured error of 1 + w, relative to e^r, on
@@ -149,8 +153,8 @@ INLINE pair r_log1p_parts(pair x) {
 INLINE real r_log1p(real x, real lo) { return r_log1p_parts((pair){x, lo}).hi; }
 
 /* log(1 + e + rest) for 0 <= e <= 1, where rest is e's second part over 1 + e: 2^k (1 + f) with k = 0 and f = e below 1/2, and
-   with k = 1 and f = (e - 1) / 2 from there on; as r_log_parts, with s = f / (2 + f).
-   MEASURED */
+   with k = 1 and f = (e - 1) / 2 from there on; as r_log_parts, with s = f / (2 + f). Measured with rest = 0: 0.92 ULP, at
+   0.49604; float64 0.90, at 0.49807 (without fma 0.93, 0.90). */
 INLINE real r_log1p_unit(real e, real rest) {
     static const scalar c[] = LF_LOG1P;
     const mask up = le(K(0.5), e);

@@ -124,6 +124,7 @@ INLINE real weighted(real v, const double *w, double scale) {
     return r_canonical(where(none, K(0), where(flat, K(0), r_from_doubles(y))));
 }
 
+typedef struct { double hi[SHAPE], lo[SHAPE]; } lanes;
 typedef vgh (*lf_body)(real x, real t, real q, decay e, const real *p, const int plain);
 
 /* A parameter; one beyond the dtype's range stays finite */
@@ -136,9 +137,9 @@ INLINE real parameter(double x) {
 
 /* The first n elements, a multiple of 16, of which `live` in each 16 are summed, with everything else known at compile time. Sums run
    over 16 lanes whatever the vector's width, so that they come out the same everywhere. Exponentials are made in a pass of
-   their own: from x to the loss, the chain of operations is longer than a processor looks ahead. Returns whether nothing
-   was odd. */
-INLINE int lf_run(const lf_block *k, ptrdiff_t n, sum *totals, int live, const int want, const int weigh, const int plain, lf_body body, const int decays) {
+   their own: from x to the loss, the chain of operations is longer than a processor looks ahead. Plain sums are new ones,
+   those with care go on from what `sums` has. Returns whether nothing was odd. */
+INLINE int lf_run(const lf_block *k, ptrdiff_t n, lanes *sums, int live, const int want, const int weigh, const int plain, lf_body body, const int decays) {
     enum { CHUNK = 256 };
     const ptrdiff_t chunk = decays ? CHUNK : n, step = want & LF_SUM ? SHAPE : LF_LANES;
     const scalar *x = k->x, *t = k->t, *q = k->q;
@@ -149,7 +150,8 @@ INLINE int lf_run(const lf_block *k, ptrdiff_t n, sum *totals, int live, const i
     real p[LF_MAX_PARAMS];
     sum total[PARTS];
     for (int i = 0; i < LF_MAX_PARAMS; i++) p[i] = parameter(k->params[i]);
-    for (int part = 0; part < PARTS; part++) total[part] = totals[part];
+    UNROLL for (int part = 0; part < PARTS; part++)
+        total[part] = plain ? sum_zero() : sum_load(sums->hi + part * LF_LANES, sums->lo + part * LF_LANES);
     for (ptrdiff_t from = 0; from < n; from += chunk) {
         const ptrdiff_t to = from + chunk < n ? from + chunk : n;
         for (ptrdiff_t i = from; decays && i < to; i += LF_LANES) {
@@ -188,24 +190,26 @@ INLINE int lf_run(const lf_block *k, ptrdiff_t n, sum *totals, int live, const i
             }
         }
     }
-    for (int part = 0; part < PARTS; part++) totals[part] = total[part];
+    if (want & LF_SUM)
+        UNROLL for (int part = 0; part < PARTS; part++)
+            sum_store(&total[part], sums->hi + part * LF_LANES, sums->lo + part * LF_LANES);
     return !any(negative(odd));
 }
 
 /* The same with care, and all of it, wanted or not */
-INLINE void lf_run_carefully(const lf_block *k, ptrdiff_t n, sum *totals, int live, lf_body body, const int decays) {
+INLINE void lf_run_carefully(const lf_block *k, ptrdiff_t n, lanes *sums, int live, lf_body body, const int decays) {
     scalar unwanted[LF_BLOCK];
     lf_block all = *k;
     if (!all.value) all.value = unwanted;
     if (!all.grad) all.grad = unwanted;
     if (!all.hess) all.hess = unwanted;
-    if (k->w) lf_run(&all, n, totals, live, EVERYTHING, 1, 0, body, decays);
-    else lf_run(&all, n, totals, live, EVERYTHING, 0, 0, body, decays);
+    if (k->w) lf_run(&all, n, sums, live, EVERYTHING, 1, 0, body, decays);
+    else lf_run(&all, n, sums, live, EVERYTHING, 0, 0, body, decays);
 }
-typedef void (*lf_careful)(const lf_block *k, ptrdiff_t n, sum *totals, int live);
+typedef void (*lf_careful)(const lf_block *k, ptrdiff_t n, lanes *sums, int live);
 
 /* The n < 16 elements from `at` on, in a padded copy */
-NOINLINE void lf_run_rest(const lf_block *k, ptrdiff_t at, sum *totals, int want, lf_careful careful) {
+NOINLINE void lf_run_rest(const lf_block *k, ptrdiff_t at, lanes *sums, int want, lf_careful careful) {
     const scalar *from[] = {k->x, k->t, k->q};
     scalar *to[] = {k->value, k->grad, k->hess}, in[3][SHAPE], out[3][SHAPE];
     double w[SHAPE];
@@ -217,7 +221,7 @@ NOINLINE void lf_run_rest(const lf_block *k, ptrdiff_t at, sum *totals, int want
     }
     padded.x = in[0], padded.t = in[1], padded.q = in[2], padded.w = k->w ? w : NULL;
     padded.value = out[0], padded.grad = out[1], padded.hess = out[2];
-    careful(&padded, SHAPE, totals, (int)n);
+    careful(&padded, SHAPE, sums, (int)n);
     for (int i = 0; i < 3; i++)
         if (want & (LF_VALUE << i)) memcpy(to[i] + at, out[i], n * sizeof(scalar));
 }
@@ -226,14 +230,13 @@ NOINLINE void lf_run_rest(const lf_block *k, ptrdiff_t at, sum *totals, int want
 INLINE void lf_pointwise(lf_block *k, int want, lf_body body, const int decays, lf_careful careful) {
 #define CASE(wanted)                                                                         \
     case (wanted):                                                                           \
-        fine = k->w ? lf_run(k, n, total, SHAPE, (wanted), 1, 1, body, decays)               \
-                    : lf_run(k, n, total, SHAPE, (wanted), 0, 1, body, decays);              \
+        fine = k->w ? lf_run(k, n, &sums, SHAPE, (wanted), 1, 1, body, decays)               \
+                    : lf_run(k, n, &sums, SHAPE, (wanted), 0, 1, body, decays);              \
         break;
     const ptrdiff_t n = k->n - k->n % SHAPE;
-    sum total[PARTS];
-    double hi[SHAPE], lo[SHAPE];
+    lanes sums;
     KEEP_ROLLED for (int plain = 1, fine = 0; !fine; plain = 0) {
-        for (int part = 0; part < PARTS; part++) total[part] = sum_zero();
+        memset(&sums, 0, sizeof sums);
         switch (plain ? want : 0) {
             CASE(LF_VALUE)
             CASE(LF_SUM)
@@ -242,24 +245,23 @@ INLINE void lf_pointwise(lf_block *k, int want, lf_body body, const int decays, 
             CASE(LF_VALUE | LF_GRAD)
             CASE(LF_GRAD | LF_HESS)
         default:
-            careful(k, n, total, SHAPE);
+            careful(k, n, &sums, SHAPE);
             fine = 1, plain = 0;
         }
-        if (n < k->n) lf_run_rest(k, n, total, want, careful);
+        if (n < k->n) lf_run_rest(k, n, &sums, want, careful);
         if (!(want & LF_SUM)) continue;
-        for (int part = 0; part < PARTS; part++) sum_store(&total[part], hi + part * LF_LANES, lo + part * LF_LANES);
-        dd_tree(hi, lo, SHAPE);
-        k->sum[0] = hi[0];
-        k->sum[1] = lo[0];
-        fine &= !plain || hi[0] - hi[0] == 0;
+        dd_tree(sums.hi, sums.lo, SHAPE);
+        k->sum[0] = sums.hi[0];
+        k->sum[1] = sums.lo[0];
+        fine &= !plain || sums.hi[0] - sums.hi[0] == 0;
     }
 #undef CASE
 }
 
 #undef LOSS
 #define LF_DEFINE(name)                                                                      \
-    NOINLINE void name##_careful(const lf_block *k, ptrdiff_t n, sum *totals, int live) {    \
-        lf_run_carefully(k, n, totals, live, name##_body, name##_decays);                    \
+    NOINLINE void name##_careful(const lf_block *k, ptrdiff_t n, lanes *sums, int live) {    \
+        lf_run_carefully(k, n, sums, live, name##_body, name##_decays);                    \
     }                                                                                        \
     static void name##_block(lf_block *k, int want) { lf_pointwise(k, want, name##_body, name##_decays, name##_careful); }
 LF_POINTWISE(LF_DEFINE)

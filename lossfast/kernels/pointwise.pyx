@@ -65,6 +65,17 @@ cdef enum:
     X, TARGET, EXTRA, WEIGHT, WHERE, DIRECTION, VALUE, GRAD, HESS, OPERANDS
 
 
+# The element-wise parameter of a loss that is given none
+cdef float _ones32[2048]
+cdef double _ones64[2048]
+for _one in range(2048):
+    _ones32[_one] = _ones64[_one] = 1
+
+
+cdef const void *ones_of(int dtype) noexcept nogil:
+    return <const void *>_ones32 if dtype == 32 else <const void *>_ones64
+
+
 cdef void run_block(lf_pointwise_function kernel, lf_block *k, int want, int dtype, lf_total *total) noexcept nogil:
     """A block, and its sum added to the total: by single losses where their sum is beyond the range of a double."""
     cdef double values[2048]
@@ -154,61 +165,68 @@ cdef class Pointwise:
             raise MemoryError("no memory for a block of work")
         return total.hi, total.lo, total.exponent
 
+    cdef bint lies_ready(self, int i) noexcept nogil:
+        """Whether the kernel takes every block of an operand from where it lies."""
+        return (self.geometry.ndim == 1 and self.ops[i].strides[0] == self.ops[i].itemsize and i != WHERE and i != DIRECTION
+                and is_native(&self.ops[i], 64 if i == WEIGHT else self.dtype))
+
     cdef int run(self, ptrdiff_t start, ptrdiff_t stop, lf_total *total) noexcept nogil:
-        cdef ptrdiff_t block = LF_BLOCK, bytes_ = block * 8, at, n, i
-        cdef char *scratch = <char *>malloc(OPERANDS * bytes_)
-        cdef unsigned char *mask
-        cdef const char *source
+        cdef ptrdiff_t at, n, i, used = 0
+        cdef char *scratch = NULL
+        cdef char *place_of[9]
         cdef double *w
         cdef const double *v
         cdef lf_block k
         cdef uint64_t state
-        cdef int one
         total.hi = total.lo = total.exponent = 0
-        if scratch == NULL:
-            return -1
+        for i in range(OPERANDS):
+            place_of[i] = NULL
+            if self.has[i] and not self.lies_ready(i):
+                used += 1
+        if used:
+            scratch = <char *>malloc(used * LF_BLOCK * sizeof(double))
+            if scratch == NULL:
+                return -1
+            for i in range(OPERANDS):
+                if self.has[i] and not self.lies_ready(i):
+                    used -= 1
+                    place_of[i] = scratch + used * LF_BLOCK * <ptrdiff_t>sizeof(double)
         state = lf_fp_set()
         k.scale = self.scale
         memcpy(k.params, self.params, sizeof(k.params))
-        if not self.has[EXTRA]:
-            for i in range(block):
-                if self.dtype == 32:
-                    (<float *>(scratch + EXTRA * bytes_))[i] = 1
-                else:
-                    (<double *>(scratch + EXTRA * bytes_))[i] = 1
         at = start
         while at < stop:
-            n = stop - at if stop - at < block else block
+            n = stop - at if stop - at < LF_BLOCK else LF_BLOCK
             k.n = n
-            k.x = bring(scratch + X * bytes_, self.dtype, &self.geometry, &self.ops[X], at, n)
+            k.x = bring(place_of[X], self.dtype, &self.geometry, &self.ops[X], at, n)
             k.t = k.x
             if self.has[TARGET]:
-                k.t = bring(scratch + TARGET * bytes_, self.dtype, &self.geometry, &self.ops[TARGET], at, n)
-            k.q = scratch + EXTRA * bytes_
+                k.t = bring(place_of[TARGET], self.dtype, &self.geometry, &self.ops[TARGET], at, n)
+            k.q = ones_of(self.dtype)
             if self.has[EXTRA]:
-                k.q = bring(scratch + EXTRA * bytes_, self.dtype, &self.geometry, &self.ops[EXTRA], at, n)
+                k.q = bring(place_of[EXTRA], self.dtype, &self.geometry, &self.ops[EXTRA], at, n)
             k.w = NULL
             if self.has[WEIGHT]:
-                k.w = <double *>bring(scratch + WEIGHT * bytes_, 64, &self.geometry, &self.ops[WEIGHT], at, n)
+                k.w = <double *>bring(place_of[WEIGHT], 64, &self.geometry, &self.ops[WEIGHT], at, n)
             if self.has[WHERE]:
-                w = <double *>bring(scratch + WHERE * bytes_, 64, &self.geometry, &self.ops[WHERE], at, n)
+                w = <double *>bring(place_of[WHERE], 64, &self.geometry, &self.ops[WHERE], at, n)
                 if k.w != NULL:
                     for i in range(n):
                         w[i] = k.w[i] if w[i] != 0 else 0
                 k.w = w
             if self.has[DIRECTION]:
-                v = <const double *>bring(scratch + DIRECTION * bytes_, 64, &self.geometry, &self.ops[DIRECTION], at, n)
-                w = <double *>(scratch + DIRECTION * bytes_)
+                v = <const double *>bring(place_of[DIRECTION], 64, &self.geometry, &self.ops[DIRECTION], at, n)
+                w = <double *>(place_of[DIRECTION])
                 for i in range(n):
                     w[i] = v[i] if k.w == NULL else v[i] * k.w[i] if k.w[i] != 0 else 0
                 k.w = w
             k.value = k.grad = k.hess = NULL
             if self.has[VALUE]:
-                k.value = place(scratch + VALUE * bytes_, self.dtype, &self.geometry, &self.ops[VALUE], at, n)
+                k.value = place(place_of[VALUE], self.dtype, &self.geometry, &self.ops[VALUE], at, n)
             if self.has[GRAD]:
-                k.grad = place(scratch + GRAD * bytes_, self.dtype, &self.geometry, &self.ops[GRAD], at, n)
+                k.grad = place(place_of[GRAD], self.dtype, &self.geometry, &self.ops[GRAD], at, n)
             if self.has[HESS]:
-                k.hess = place(scratch + HESS * bytes_, self.dtype, &self.geometry, &self.ops[HESS], at, n)
+                k.hess = place(place_of[HESS], self.dtype, &self.geometry, &self.ops[HESS], at, n)
             run_block(self.kernel, &k, self.want, self.dtype, total)
             if self.has[VALUE]:
                 put(k.value, self.dtype, &self.geometry, &self.ops[VALUE], at, n)
@@ -352,17 +370,11 @@ cdef api double pointwise_loss_float32(int which, const float *x, const float *t
 
 cdef double contiguous(int dtype, int which, const char *x, const char *t, const double *w, char *value, char *grad, char *hess,
                        const double *params, double scale, ptrdiff_t n) noexcept nogil:
-    cdef double ones[2048]
     cdef lf_total total
     cdef lf_block k
     cdef ptrdiff_t at = 0, i, size = dtype // 8
     cdef uint64_t state = lf_fp_set()
     cdef int want = LF_SUM | (LF_VALUE if value != NULL else 0) | (LF_GRAD if grad != NULL else 0) | (LF_HESS if hess != NULL else 0)
-    for i in range(2048):
-        if dtype == 32:
-            (<float *>ones)[i] = 1
-        else:
-            ones[i] = 1
     total.hi = total.lo = total.exponent = 0
     k.scale = scale
     for i in range(LF_MAX_PARAMS):
@@ -371,7 +383,7 @@ cdef double contiguous(int dtype, int which, const char *x, const char *t, const
         k.n = n - at if n - at < LF_BLOCK else LF_BLOCK
         k.x = x + at * size
         k.t = t + at * size if t != NULL else k.x
-        k.q = ones
+        k.q = ones_of(dtype)
         k.w = w + at if w != NULL else NULL
         k.value = value + at * size if value != NULL else NULL
         k.grad = grad + at * size if grad != NULL else NULL

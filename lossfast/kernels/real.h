@@ -442,13 +442,14 @@ INLINE void r_store_columns(scalar *x, ptrdiff_t pitch, const real *column, int 
 INLINE dreal r_double(real x, int part) { (void)part; return (dreal)x; }
 INLINE real r_from_doubles(const dreal *d) { return (real)d[0]; }
 #else
+/* gcc 12 takes a vector's halves, and puts it together again, through memory, or number by number */
 INLINE dreal r_double(real x, int part) {
 #if LF_MASKS
     return (dreal)_mm512_cvtps_pd(part ? _mm512_extractf32x8_ps(x, 1) : _mm512_castps512_ps256(x));
 #elif defined(__AVX2__) && LF_LANES == 8 /* gcc 12 converts its own vectors by halves */
     return (dreal)_mm256_cvtps_pd(part ? _mm256_extractf128_ps(x, 1) : _mm256_castps256_ps128(x));
 #elif defined(__SSE2__) && LF_LANES == 4
-    return (dreal)_mm_cvtps_pd(part ? _mm_movehl_ps(x, x) : (__m128)x);
+    return (dreal)_mm_cvtps_pd(part ? _mm_movehl_ps((__m128)x, (__m128)x) : (__m128)x);
 #else
     hreal half;
     memcpy(&half, (const char *)&x + (part ? sizeof half : 0), sizeof half);
@@ -617,6 +618,19 @@ INLINE void sum_add_gap(sum *a, real w, real m, real x) {
     UNROLL for (int part = 0; part < DPARTS; part++)
         a->s[part] += r_double(w, part) * (r_double(m, part) - r_double(seen, part));
 #endif
+}
+
+/* A sum as sum_store left it */
+INLINE sum sum_load(const double *hi, const double *lo) {
+    sum a = sum_zero();
+    UNROLL for (int part = 0; part < DPARTS; part++) {
+        a.s[part] = d_load(hi + part * DLANES);
+#if LF_DTYPE == 64
+        a.c[part] = d_load(lo + part * DLANES);
+#endif
+    }
+    (void)lo;
+    return a;
 }
 
 /* The lanes: hi[i] + lo[i] */
