@@ -1,6 +1,12 @@
 #include "convert.h"
 #include "half.h"
 
+#if defined(__GNUC__)
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
+#else
+#define ALWAYS_INLINE static __inline
+#endif
+
 /* Loads through memcpy: any alignment will do. `swap` is a constant in every use, so that each loop has one form. */
 #define SWAP(bits) static inline uint##bits##_t swap##bits(uint##bits##_t x, int swap)
 SWAP(8) { (void)swap; return x; }
@@ -49,8 +55,16 @@ READER(UINT64, 64, uint64_t, return raw;)
         }                                                                              \
         return;
 
-void lf_read(void *to, int dtype, ptrdiff_t step, const char *from, int type, int swapped, ptrdiff_t stride, ptrdiff_t n) {
+/* Inlined where the step is known */
+ALWAYS_INLINE void read_any(void *to, int dtype, ptrdiff_t step, const char *from, int type, int swapped, ptrdiff_t stride, ptrdiff_t n) {
     switch (type) { EACH_TYPE(READ) }
+}
+void lf_read(void *to, int dtype, ptrdiff_t step, const char *from, int type, int swapped, ptrdiff_t stride, ptrdiff_t n) {
+    if (type == LF_FLOAT16 && dtype == 32 && !swapped && stride == 2 && step == 1 && lf_has_f16c()) {
+        const ptrdiff_t done = lf_from_halves(to, from, n);
+        to = (float *)to + done, from += 2 * done, n -= done;
+    }
+    read_any(to, dtype, step, from, type, swapped, stride, n);
 }
 
 static inline int64_t label_of_uint64(uint64_t x) { return x > INT64_MAX ? INT64_MAX : (int64_t)x; }
@@ -98,7 +112,7 @@ WRITER(INT64, 64, (void)from_double; const int64_t k = (int64_t)x; memcpy(&raw, 
         }                                                                              \
         return;
 
-void lf_write(char *to, int type, int swapped, ptrdiff_t stride, const void *from, int dtype, ptrdiff_t step, ptrdiff_t n) {
+ALWAYS_INLINE void write_any(char *to, int type, int swapped, ptrdiff_t stride, const void *from, int dtype, ptrdiff_t step, ptrdiff_t n) {
     switch (type) {
         WRITE(FLOAT16, 2)
         WRITE(BFLOAT16, 2)
@@ -107,6 +121,13 @@ void lf_write(char *to, int type, int swapped, ptrdiff_t stride, const void *fro
         WRITE(BOOL, 1)
         WRITE(INT64, 8)
     }
+}
+void lf_write(char *to, int type, int swapped, ptrdiff_t stride, const void *from, int dtype, ptrdiff_t step, ptrdiff_t n) {
+    if (type == LF_FLOAT16 && dtype == 32 && !swapped && stride == 2 && step == 1 && lf_has_f16c()) {
+        const ptrdiff_t done = lf_to_halves(to, from, n);
+        to += 2 * done, from = (const float *)from + done, n -= done;
+    }
+    write_any(to, type, swapped, stride, from, dtype, step, n);
 }
 
 /* ---- tiles ----
@@ -186,16 +207,57 @@ static void move_tile(char *tile, char **rows, ptrdiff_t skip, ptrdiff_t stride,
         }
 }
 
+/* What must be converted goes row by row into the tile; side by side, 16 numbers at a time; and float16, of which many are
+   converted at once, through stretches of rows, if they are long enough to make up for it. */
+enum { STRETCH = 64 };
+static int in_stretches(int type, int swapped, ptrdiff_t stride, int dtype, ptrdiff_t n) {
+    return type == LF_FLOAT16 && dtype == 32 && !swapped && stride == 2 && n >= 8 && lf_has_f16c();
+}
+static ptrdiff_t size_of(int type) {
+#define SIZE(name, size) [LF_##name] = size,
+    static const char sizes[] = {EACH_TYPE(SIZE)};
+    return sizes[type];
+}
+
 void lf_read_tile(void *to, int dtype, char **rows, ptrdiff_t skip, int type, int swapped, ptrdiff_t stride, ptrdiff_t n) {
-    if (as_kept(type, swapped, dtype)) move_tile(to, rows, skip, stride, dtype / 8, n, 0);
+    const ptrdiff_t size = dtype / 8;
+    float buffer[ROWS][STRETCH];
+    char *kept[ROWS];
+    if (as_kept(type, swapped, dtype)) move_tile(to, rows, skip, stride, size, n, 0);
+    else if (side_by_side(rows, size_of(type)))
+        for (ptrdiff_t c = 0; c < n; c++)
+            lf_read((char *)to + c * ROWS * size, dtype, 1, rows[0] + skip + c * stride, type, swapped, size_of(type), ROWS);
+    else if (in_stretches(type, swapped, stride, dtype, n))
+        for (ptrdiff_t done = 0; done < n; done += STRETCH) {
+            const ptrdiff_t some = n - done < STRETCH ? n - done : STRETCH;
+            for (int i = 0; i < ROWS; i++) {
+                kept[i] = (char *)buffer[i];
+                lf_read(kept[i], dtype, 1, rows[i] + skip + done * stride, type, swapped, stride, some);
+            }
+            move_tile((char *)to + done * ROWS * size, kept, 0, size, size, some, 0);
+        }
     else
         for (int i = 0; i < ROWS; i++)
-            lf_read((char *)to + i * (dtype / 8), dtype, ROWS, rows[i] + skip, type, swapped, stride, n);
+            read_any((char *)to + i * size, dtype, ROWS, rows[i] + skip, type, swapped, stride, n);
 }
 
 void lf_write_tile(char **rows, int count, int type, int swapped, ptrdiff_t stride, void *tile, int dtype, ptrdiff_t n) {
-    if (count == ROWS && as_kept(type, swapped, dtype)) move_tile(tile, rows, 0, stride, dtype / 8, n, 1);
+    const ptrdiff_t size = dtype / 8;
+    float buffer[ROWS][STRETCH];
+    char *kept[ROWS];
+    if (count == ROWS && as_kept(type, swapped, dtype)) move_tile(tile, rows, 0, stride, size, n, 1);
+    else if (count == ROWS && side_by_side(rows, size_of(type)))
+        for (ptrdiff_t c = 0; c < n; c++)
+            lf_write(rows[0] + c * stride, type, swapped, size_of(type), (char *)tile + c * ROWS * size, dtype, 1, ROWS);
+    else if (in_stretches(type, swapped, stride, dtype, n))
+        for (ptrdiff_t done = 0; done < n; done += STRETCH) {
+            const ptrdiff_t some = n - done < STRETCH ? n - done : STRETCH;
+            for (int i = 0; i < ROWS; i++) kept[i] = (char *)buffer[i];
+            move_tile((char *)tile + done * ROWS * size, kept, 0, size, size, some, 1);
+            for (int i = 0; i < count; i++)
+                lf_write(rows[i] + done * stride, type, swapped, stride, kept[i], dtype, 1, some);
+        }
     else
         for (int i = 0; i < count; i++)
-            lf_write(rows[i], type, swapped, stride, (char *)tile + i * (dtype / 8), dtype, ROWS, n);
+            write_any(rows[i], type, swapped, stride, (char *)tile + i * size, dtype, ROWS, n);
 }

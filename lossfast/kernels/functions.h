@@ -159,7 +159,7 @@ INLINE real r_log1p_unit(real e, real rest) {
     static const scalar c[] = LF_LOG1P;
     const mask up = le(K(0.5), e);
     const real part = where(up, e - K(1), e), s = part / (e + where(up, K(3), K(2))), z = s * s;
-    const real half_f = part * where(up, K(0.25), K(0.5)), f = half_f + half_f, half = half_f * f;
+    const real half_f = part * where(up, K(0.25), K(0.5)), f = where(up, half_f + half_f, e), half = half_f * f;
     const real low = rest + where(up, K(LF_LN2_TAIL), K(0));
     const real y = f - (half - r_fma(s, r_fma(z, r_horner(z, c, LF_LOG1P_TERMS), half), low));
     return where(up, K(LF_LN2_HEAD), K(0)) + y;

@@ -2,6 +2,7 @@
 #ifndef LF_HALF_H
 #define LF_HALF_H
 
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -32,6 +33,48 @@ static inline uint16_t lf_to_bfloat(float x) {
     if ((bits & 0x7fffffffu) > 0x7f800000u) return (uint16_t)((bits >> 16) | 0x40u);
     return (uint16_t)((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
 }
+
+/* Many at once, side by side, where the processor has it: how many were done. The bits are those of the functions above; a
+   NaN takes their way. */
+#if defined(__x86_64__) && defined(__GNUC__)
+#include <immintrin.h>
+#define LF_F16C __attribute__((target("avx,f16c")))
+static inline int lf_has_f16c(void) { return __builtin_cpu_supports("avx") && __builtin_cpu_supports("f16c"); }
+
+LF_F16C static ptrdiff_t lf_from_halves(float *to, const char *from, ptrdiff_t n) {
+    ptrdiff_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        const __m128i half = _mm_loadu_si128((const __m128i *)(from + 2 * i));
+        const __m256 x = _mm256_cvtph_ps(half);
+        if (_mm256_movemask_ps(_mm256_cmp_ps(x, x, _CMP_UNORD_Q)))
+            for (int j = 0; j < 8; j++) {
+                uint16_t one;
+                memcpy(&one, from + 2 * (i + j), sizeof one);
+                to[i + j] = lf_from_half(one);
+            }
+        else _mm256_storeu_ps(to + i, x);
+    }
+    return i;
+}
+
+LF_F16C static ptrdiff_t lf_to_halves(char *to, const float *from, ptrdiff_t n) {
+    ptrdiff_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        const __m256 x = _mm256_loadu_ps(from + i);
+        if (_mm256_movemask_ps(_mm256_cmp_ps(x, x, _CMP_UNORD_Q)))
+            for (int j = 0; j < 8; j++) {
+                const uint16_t one = lf_to_half(from[i + j]);
+                memcpy(to + 2 * (i + j), &one, sizeof one);
+            }
+        else _mm_storeu_si128((__m128i *)(to + 2 * i), _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+    }
+    return i;
+}
+#else
+static inline int lf_has_f16c(void) { return 0; }
+static inline ptrdiff_t lf_from_halves(float *to, const char *from, ptrdiff_t n) { (void)to, (void)from, (void)n; return 0; }
+static inline ptrdiff_t lf_to_halves(char *to, const float *from, ptrdiff_t n) { (void)to, (void)from, (void)n; return 0; }
+#endif
 
 /* A double rounded to float "to odd", so that rounding the float once more gives what rounding the double would have. */
 static inline float lf_to_odd(double x) {
