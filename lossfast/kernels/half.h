@@ -37,9 +37,16 @@ static inline uint16_t lf_to_bfloat(float x) {
 /* Many at once, side by side, where the processor has it: how many were done. The bits are those of the functions above; a
    NaN takes their way. */
 #if defined(__x86_64__) && defined(__GNUC__)
+#include <cpuid.h>
 #include <immintrin.h>
 #define LF_F16C __attribute__((target("avx,f16c")))
-static inline int lf_has_f16c(void) { return __builtin_cpu_supports("avx") && __builtin_cpu_supports("f16c"); }
+static int lf_f16c;
+__attribute__((constructor)) static void lf_look_for_f16c(void) { /* clang 14's __builtin_cpu_supports does not know it */
+    unsigned a, b, c = 0, d;
+    __builtin_cpu_init();
+    lf_f16c = __builtin_cpu_supports("avx") && __get_cpuid(1, &a, &b, &c, &d) && c & bit_F16C;
+}
+static inline int lf_has_f16c(void) { return lf_f16c; }
 
 LF_F16C static ptrdiff_t lf_from_halves(float *to, const char *from, ptrdiff_t n) {
     ptrdiff_t i = 0;
