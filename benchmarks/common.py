@@ -183,7 +183,12 @@ SLOW = 0.3
 
 
 def interleaved(
-    calls: Sequence[Call], seconds: float, least: int = 3, warm: bool = True, each: bool = False
+    calls: Sequence[Call],
+    seconds: float,
+    least: int = 3,
+    warm: bool = True,
+    each: bool = False,
+    statistic: Callable[[list[float]], float] = statistics.median,
 ) -> list[float]:
     """Median time of each call, in seconds, all taken in turns so that a busy moment of the machine meets all alike.
 
@@ -219,7 +224,7 @@ def interleaved(
     finally:
         if collecting:
             gc.enable()
-    return [statistics.median(found) for found in samples]
+    return [statistic(found) for found in samples]
 
 
 def _batch(call: Call, count: int) -> float:
