@@ -12,7 +12,7 @@
 #define LF_PLAIN_H
 
 #define NEAR (LF_DTYPE == 32 ? 40.0 : 256.0)
-enum { LF_AHEAD = 4096 / sizeof(scalar) }; /* how far memory is asked for ahead of its use */
+enum { LF_AHEAD = 2048 / sizeof(scalar) }; /* how far memory is asked for ahead of its use */
 
 #ifdef __GNUC__
 #define WILL_READ(p) __builtin_prefetch((p), 0, 3)
