@@ -129,6 +129,7 @@ cdef extern from "tables.h" nogil:
     ctypedef struct lf_batch:
         double weight[144]
         double label[144]
+        double label_weight[144]
         double inverse[144]
         double loss[144]
         int far[144]

@@ -346,7 +346,7 @@ INLINE void plain_rows_of(lf_batch *r, int from, int to, const lf_options *o, co
         const real others = V(others), others_lo = V(others_lo), e = V(pivot_e), e_lo = V(pivot_lo);
         const parted y = part(others, others_lo, e, e_lo, dtype);
         const mask direct = want & LF_PLAIN_LSE ? lt(K(0), K(0)) : either(y.direct, lt(V(label), K(0)));
-        mask fair = both(both(lt(K(0), y.sum_), lt(y.sum_, K(INFINITY))), le(V(weight) * K(fabs(o->scale)), K(dtype == 32 ? 0x1p60 : 0x1p600)));
+        mask fair = both(both(lt(K(0), y.sum_), lt(y.sum_, K(INFINITY))), le(V(weight) * V(label_weight) * K(fabs(o->scale)), K(dtype == 32 ? 0x1p60 : 0x1p600)));
         pair far = exactly(K(0));
         if (any(not_(direct))) {
             far = r_log_parts(where(fair, y.sum_, K(1)), where(fair, y.sum_lo, K(0)), V(exponent), want & LF_PLAIN_LSE ? V(shift) : V(shift) - V(x_pivot));
@@ -354,7 +354,7 @@ INLINE void plain_rows_of(lf_batch *r, int from, int to, const lf_options *o, co
         }
         SET(inverse, where(fair, y.inverse.hi, K(NAN)));
         if (want & LF_PLAIN_ENTRIES) {
-            const pair unit = even ? exactly(K(o->scale)) : times(exactly(V(weight)), exactly(K(o->scale)));
+            const pair unit = even ? exactly(K(o->scale)) : times(times(exactly(V(weight)), exactly(K(o->scale))), exactly(V(label_weight)));
             pair a;
             real post = K(1);
             if (even) a = dtype == 32 ? exactly(unit.hi * y.inverse.hi) : times(unit, y.inverse);
@@ -367,7 +367,7 @@ INLINE void plain_rows_of(lf_batch *r, int from, int to, const lf_options *o, co
         if (want & LF_PLAIN_LOSS) {
             const pair near = pivot_log(others, others_lo, where(y.direct, e, K(1)), e_lo, dtype);
             const pair l = {where(direct, near.hi, far.hi), where(direct, near.lo, far.lo)};
-            SET(loss, even ? rounded(l) : rounded(times(exactly(V(weight)), l)));
+            SET(loss, even ? rounded(l) : rounded(times(exactly(V(weight)), times(exactly(V(label_weight)), l))));
         }
         if (want & LF_PLAIN_LSE) SET(loss, rounded(far));
         if (want & LF_PLAIN_LOGS) {

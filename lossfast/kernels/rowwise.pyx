@@ -429,13 +429,30 @@ cdef void plain_rows(const Job *j, Bench *w) noexcept nogil:
         w.rows.classes[lane] = w.rows.all_classes[lane] = <double>j.classes
 
 
+cdef ptrdiff_t count_classes(const Job *j, const Bench *w, int lane) noexcept nogil:
+    """How many classes of a row are neither masked nor have a factor of 0."""
+    cdef double live[256]
+    cdef double factor[256]
+    cdef ptrdiff_t first = 0, found = 0, n, i
+    while first < j.classes:
+        n = j.classes - first if j.classes - first < 256 else 256
+        for i in range(n):
+            live[i] = factor[i] = 1
+        if j.has[WHERE]:
+            read(live, 64, 1, &j.ops[WHERE], w.at[WHERE][lane] + first * j.ops[WHERE].stride, j.ops[WHERE].stride, n)
+        if j.has[FACTORS]:
+            read(factor, 64, 1, &j.ops[FACTORS], w.at[FACTORS][lane] + first * j.ops[FACTORS].stride, j.ops[FACTORS].stride, n)
+        for i in range(n):
+            found += (live[i] != 0) & (factor[i] != 0)
+        first += n
+    return found
+
+
 cdef void describe_rows(const Job *j, Bench *w) noexcept nogil:
     """Labels and weights of the group; which rows count for nothing."""
     cdef int lane
     cdef int64_t labels[16]
     cdef int64_t label
-    cdef ptrdiff_t c
-    cdef double live, factor
     cdef lf_rows *r = &w.rows
     cdef int even = j.geometry.ndim == 1 and w.n == j.group
     if w.unusual:
@@ -472,14 +489,7 @@ cdef void describe_rows(const Job *j, Bench *w) noexcept nogil:
     if j.has[WHERE] or j.has[FACTORS]:
         w.unusual = 1
         for lane in range(j.group):
-            r.classes[lane] = 0
-            for c in range(j.classes):
-                live = factor = 1
-                if j.has[WHERE]:
-                    read(&live, 64, 1, &j.ops[WHERE], w.at[WHERE][lane] + c * j.ops[WHERE].stride, 0, 1)
-                if j.has[FACTORS]:
-                    read(&factor, 64, 1, &j.ops[FACTORS], w.at[FACTORS][lane] + c * j.ops[FACTORS].stride, 0, 1)
-                r.classes[lane] += live != 0 and factor != 0
+            r.classes[lane] = count_classes(j, w, lane)
             if r.classes[lane] == 0:
                 w.masked[lane] = w.silent[lane] = 1
 
@@ -617,7 +627,7 @@ cdef int is_plain(const Job *j) noexcept nogil:
     for i in range(INPUTS):
         if j.has[i] and not (i == LOGITS or i == LABELS or i == WEIGHT):
             return 0
-    if j.classes == 0 or j.class_weight != NULL or j.options.label_smoothing != 0 or j.options.temperature != 1 or j.options.z_loss != 0:
+    if j.classes == 0 or j.options.label_smoothing != 0 or j.options.temperature != 1 or j.options.z_loss != 0:
         return 0
     for i in range(j.n_outputs):
         if j.has[LABELS]:
@@ -640,16 +650,16 @@ cdef int is_plain(const Job *j) noexcept nogil:
 
 cdef int describe_batch(const Job *j, lf_batch *b, ptrdiff_t row, int n) noexcept nogil:
     """Labels and weights of a batch of plain rows; 0 where some of them are not plain."""
-    cdef int i, even = j.geometry.ndim == 1
+    cdef int i, in_line = j.geometry.ndim == 1
     cdef int64_t labels[128]
     cdef const Operand *op = &j.ops[WEIGHT]
-    if not (j.has[WEIGHT] or b.even):
-        for i in range(LF_BATCH + LF_ROWS):
-            b.weight[i] = 1
+    if not b.even:
+        for i in range((n + LF_ROWS - 1) // LF_ROWS * LF_ROWS + LF_ROWS):
+            b.weight[i] = b.label_weight[i] = 1
         b.even = 1
     if j.has[WEIGHT]:
         b.even = 0
-        if even:
+        if in_line:
             read(b.weight, 64, 1, op, op.data + row * op.strides[0], op.strides[0], n)
         else:
             for i in range(n):
@@ -662,12 +672,12 @@ cdef int describe_batch(const Job *j, lf_batch *b, ptrdiff_t row, int n) noexcep
             b.label[i] = -1
         return 1
     op = &j.ops[LABELS]
-    if even:
+    if in_line:
         read_labels(labels, op, op.data + row * op.strides[0], op.strides[0], n)
     else:
         for i in range(n):
             read_labels(&labels[i], op, op.data + offset(&j.geometry, op, row + i), 0, 1)
-    if j.rows.take_labels(b, labels, n, j.classes) and not (j.has_ignore and 0 <= j.ignore < j.classes):
+    if j.rows.take_labels(b, labels, n, j.classes) and j.class_weight == NULL and not (j.has_ignore and 0 <= j.ignore < j.classes):
         return 1
     for i in range(n):
         if j.has_ignore and labels[i] == j.ignore:
@@ -675,6 +685,11 @@ cdef int describe_batch(const Job *j, lf_batch *b, ptrdiff_t row, int n) noexcep
             b.weight[i] = b.even = 0
         elif <uint64_t>labels[i] >= <uint64_t>j.classes:
             return 0
+        elif j.class_weight != NULL:
+            b.even = 0
+            b.label_weight[i] = j.class_weight[labels[i]]
+            if not 0 <= b.label_weight[i] < INFINITY:
+                return 0
     return 1
 
 
@@ -705,7 +720,7 @@ cdef int few_plain(const Job *j, Bench *w, Bench *o, ptrdiff_t row, int n, int w
     if not describe_batch(j, b, row, n):
         return 0
     for i in range(n, (n + 15) // 16 * 16):
-        b.label[i], b.weight[i] = b.label[n - 1], b.weight[n - 1]
+        b.label[i], b.weight[i], b.label_weight[i] = b.label[n - 1], b.weight[n - 1], b.label_weight[n - 1]
     for i in range(j.n_outputs):
         if j.outputs[i].per_class:
             entries = &j.outputs[i]

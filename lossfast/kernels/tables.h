@@ -138,8 +138,9 @@ enum { LF_PLAIN_LOSS = 1, LF_PLAIN_ENTRIES = 2, LF_PLAIN_LSE = 4, LF_PLAIN_LOGS 
 /* What is known of a batch of rows, one number each, with room for a vector that begins at the last. */
 enum { LF_BATCH_ROOM = LF_BATCH + LF_ROWS };
 typedef struct {
-    double weight[LF_BATCH_ROOM], label[LF_BATCH_ROOM]; /* from the driver; label -1: there are none */
-    int even;                  /* from the driver: all weights are 1 */
+    /* from the driver: the row's weight, its label (-1: none) and the weight of that class */
+    double weight[LF_BATCH_ROOM], label[LF_BATCH_ROOM], label_weight[LF_BATCH_ROOM];
+    int even;                  /* all weights are 1 */
     int whole;                 /* from plain_rows: all of its rows have a post of 1 */
     double max[LF_BATCH_ROOM], x_pivot[LF_BATCH_ROOM], shift[LF_BATCH_ROOM], exponent[LF_BATCH_ROOM];
     double others[LF_BATCH_ROOM], others_lo[LF_BATCH_ROOM], pivot_e[LF_BATCH_ROOM], pivot_lo[LF_BATCH_ROOM];
