@@ -103,18 +103,25 @@ ctypedef fused number:
     double
 
 
-cdef void mend(number *x, number *t, const number *live, const number *b, ptrdiff_t step, ptrdiff_t n, int limit) noexcept nogil:
-    """Masked classes, and those with a factor of 0, out of the logits; NaN out of the masked targets; the limit at an infinity."""
+cdef void mask_out(number *x, number *t, const number *live, const number *b, ptrdiff_t n) noexcept nogil:
+    """Masked classes, and those with a factor of 0, out of the logits; NaN out of the masked targets."""
+    cdef ptrdiff_t i
+    if live != NULL:
+        for i in range(n):
+            x[i] = x[i] if live[i] != 0 else <number>-INFINITY
+    if live != NULL and t != NULL:
+        for i in range(n):
+            t[i] = t[i] if live[i] != 0 or t[i] == t[i] else 0
+    if b != NULL:
+        for i in range(n):
+            x[i] = x[i] if b[i] != 0 else <number>-INFINITY
+
+
+cdef void to_the_limit(number *x, ptrdiff_t step, ptrdiff_t n) noexcept nogil:
+    """A row with one +inf."""
     cdef ptrdiff_t i
     for i in range(n):
-        if live != NULL and live[i * step] == 0:
-            x[i * step] = -INFINITY
-            if t != NULL and t[i * step] != t[i * step]:
-                t[i * step] = 0
-        if b != NULL and b[i * step] == 0:
-            x[i * step] = -INFINITY
-        if limit:
-            x[i * step] = 0 if x[i * step] == INFINITY else -INFINITY
+        x[i * step] = 0 if x[i * step] == INFINITY else <number>-INFINITY
 
 
 cdef void copy_weights(number *cw, const double *weights, ptrdiff_t step, ptrdiff_t n) noexcept nogil:
@@ -227,19 +234,21 @@ cdef void load(const Job *j, Bench *w, ptrdiff_t first) noexcept nogil:
     if j.has[WHERE]:
         live = <char *>fetch(j, w, WHERE, LIVE_, first, n, 1)
         w.k.live = live
+    if live != NULL or b != NULL:
+        if j.dtype == 32:
+            mask_out(<float *>x, <float *>t, <float *>live, <float *>b, n * step)
+        else:
+            mask_out(<double *>x, <double *>t, <double *>live, <double *>b, n * step)
+            if y != NULL:
+                mask_out(<double *>y, <double *>NULL, <double *>live, <double *>NULL, n * step)
     for lane in range(j.group):
-        if live != NULL or b != NULL or limited:
+        if w.limit[lane]:
             if j.dtype == 32:
-                mend(<float *>(x + lane * width), <float *>(t + lane * width if t != NULL else NULL),
-                     <float *>(live + lane * width if live != NULL else NULL),
-                     <float *>(b + lane * width if b != NULL else NULL), step, n, w.limit[lane])
+                to_the_limit(<float *>x + lane, step, n)
             else:
-                mend(<double *>(x + lane * width), <double *>(t + lane * width if t != NULL else NULL),
-                     <double *>(live + lane * width if live != NULL else NULL),
-                     <double *>(b + lane * width if b != NULL else NULL), step, n, w.limit[lane])
-                if y != NULL:
-                    mend(<double *>(y + lane * width), <double *>NULL, <double *>(live + lane * width if live != NULL else NULL),
-                         <double *>NULL, step, n, w.other_limit[lane])
+                to_the_limit(<double *>x + lane, step, n)
+        if w.other_limit[lane] and y != NULL:
+            to_the_limit(<double *>y + lane, step, n)
         if j.class_weight != NULL:
             if j.dtype == 32:
                 copy_weights(<float *>w.buffers[CW_] + lane, j.class_weight + first, step, n)
