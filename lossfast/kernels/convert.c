@@ -182,7 +182,8 @@ static void move_tile(char *tile, char **rows, ptrdiff_t skip, ptrdiff_t stride,
     if (side_by_side(rows, size)) {
         for (; done < n; done++) {
             char *const column = tile + done * ROWS * size, *const row = rows[0] + skip + done * stride;
-            memcpy(back ? row : column, back ? column : row, ROWS * size);
+            if (size == 4) memcpy(back ? row : column, back ? column : row, ROWS * 4);
+            else memcpy(back ? row : column, back ? column : row, ROWS * 8);
         }
         return;
     }

@@ -28,7 +28,9 @@ cdef enum:
     # these in all.
     TILES_BYTES = 20480
     PLAIN_BYTES = 4 * CHUNK_BYTES
-    TILE_CLASSES = 64      # rows of many classes that lie across are turned this many classes at a time
+    # Rows of many classes that lie across are turned this many classes at a time, and up to so many rows.
+    TILE_CLASSES = 64
+    ROWS_AT_ONCE = 64
 
 cdef enum:
     LOGITS, LABELS, TARGET, WEIGHT, WHERE, DIRECTION, FACTORS, ROW_FACTOR, OTHER, INPUTS
@@ -791,38 +793,47 @@ cdef void stand_tile(const Job *j, Bench *w, lf_plain *k, ptrdiff_t row, int fir
 
 
 cdef void bring_rows(const Job *j, char *to, ptrdiff_t pitch, char *tile, const Operand *op, ptrdiff_t row, int n) noexcept nogil:
-    """Up to 16 rows of many classes as the kernels want them, `pitch` bytes apart."""
-    cdef char *rows[16]
+    """Rows of many classes as the kernels want them, `pitch` bytes apart. Where they lie across, a stretch of classes is brought
+    of all rows before the next one: neighbours share the lines of the cache."""
+    cdef char *rows[64]
     cdef ptrdiff_t first = 0, m
     cdef int i
-    if n == 1 or op.stride == op.itemsize:
-        for i in range(n):
-            read(to + i * pitch, j.dtype, 1, op, op.data + offset(&j.geometry, op, row + i), op.stride, j.classes)
-        return
-    for i in range(LF_ROWS):
-        rows[i] = op.data + offset(&j.geometry, op, row + (i if i < n else n - 1))
+    for i in range(n):
+        rows[i] = op.data + offset(&j.geometry, op, row + i)
     while first < j.classes:
         m = j.classes - first if j.classes - first < TILE_CLASSES else TILE_CLASSES
-        read_tile(tile, j.dtype, op, rows, first, m)
-        current_table(j.dtype).tile_out(to + first * j.width, pitch // j.width, tile, m)
+        m = j.classes if op.stride == op.itemsize else m
+        i = 0
+        while i < n:
+            if n - i < LF_ROWS or op.stride == op.itemsize:
+                read(to + i * pitch + first * j.width, j.dtype, 1, op, rows[i] + first * op.stride, op.stride, m)
+                i += 1
+            else:
+                read_tile(tile, j.dtype, op, rows + i, first, m)
+                current_table(j.dtype).tile_out(to + i * pitch + first * j.width, pitch // j.width, tile, m)
+                i += LF_ROWS
         first += m
 
 
 cdef void put_rows(const Job *j, char *values, ptrdiff_t pitch, char *tile, const Operand *op, ptrdiff_t row, int n) noexcept nogil:
     """And back."""
-    cdef char *rows[16]
+    cdef char *rows[64]
     cdef ptrdiff_t first = 0, m
     cdef int i
-    if n == 1 or op.stride == op.itemsize:
-        for i in range(n):
-            write(op.data + offset(&j.geometry, op, row + i), op, op.stride, values + i * pitch, j.dtype, 1, j.classes)
-        return
     for i in range(n):
         rows[i] = op.data + offset(&j.geometry, op, row + i)
     while first < j.classes:
         m = j.classes - first if j.classes - first < TILE_CLASSES else TILE_CLASSES
-        current_table(j.dtype).tile_in(tile, values + first * j.width, pitch // j.width, m)
-        write_tile(op, rows, n, tile, j.dtype, m)
+        m = j.classes if op.stride == op.itemsize else m
+        i = 0
+        while i < n:
+            if n - i < LF_ROWS or op.stride == op.itemsize:
+                write(rows[i], op, op.stride, values + i * pitch + first * j.width, j.dtype, 1, m)
+                i += 1
+            else:
+                current_table(j.dtype).tile_in(tile, values + i * pitch + first * j.width, pitch // j.width, m)
+                write_tile(op, rows + i, LF_ROWS, tile, j.dtype, m)
+                i += LF_ROWS
         for i in range(n):
             rows[i] += m * op.stride
         first += m
@@ -855,7 +866,8 @@ cdef int many_plain(const Job *j, Bench *w, Bench *o, ptrdiff_t row, int n, int 
         k.lo = w.memory + pitch
         if 3 * pitch > 2 * PLAIN_BYTES:
             return 0  # no memory for a row beside its exponentials
-        step = LF_ROWS if (2 + LF_ROWS) * pitch <= 2 * PLAIN_BYTES else 1
+        step = <int>(2 * PLAIN_BYTES // pitch - 2)
+        step = ROWS_AT_ONCE if step > ROWS_AT_ONCE else step // LF_ROWS * LF_ROWS if step > LF_ROWS else step
     while first < n:
         m = step if n - first > step else n - first
         if not straight_in:
