@@ -43,6 +43,8 @@ RUNTIMES = {
 
 TESTS = [
     "test_faults",
+    "test_plain_rows",
+    "test_quick_calls",
     "test_registry",
     "test_interface",
     "test_fuzz",
