@@ -24,7 +24,7 @@ import lossfast as lf
 
 pytestmark = pytest.mark.skipif(not COMPILED, reason="the compiled backend is not here")
 
-ROWS, SHAPES = 37, (2, 10, 64, 200)
+ROWS, SHAPES = 37, (2, 10, 192, 200)
 
 #: Someone else's module, and what it has once for each dtype.
 IMPORTS = """\

@@ -60,7 +60,7 @@ def truths(C, dtype):
 
 
 @each_dtype
-@pytest.mark.parametrize("C", [1, 2, 3, 10, 65])
+@pytest.mark.parametrize("C", [1, 2, 3, 10, 193])
 def test_strict_bounds(variant, C, dtype):
     """Values: float32 rounded once from double, float64 within 2 ULP however small (4 on the other backends).
 
@@ -104,7 +104,7 @@ def test_tiny_divergences_keep_their_digits(dtype):
 
 
 @each_dtype
-@pytest.mark.parametrize("C", [1, 2, 7, 64, 65, 200, 40_000])
+@pytest.mark.parametrize("C", [1, 2, 7, 192, 193, 250, 40_000])
 def test_equal_arguments_are_exactly_0_apart(C, dtype):
     random = np.random.default_rng(C)
     x = (random.normal(size=(3, C)) * np.array([1, 30, 500])[:, None]).astype(dtype)
@@ -263,7 +263,7 @@ def test_definition_and_reductions():
 def test_the_others_have_a_dtype_of_their_own(pair):
     dtypes = [np.dtype(ml_dtypes.bfloat16) if name == "bfloat16" else np.dtype(name) for name in pair]
     random = np.random.default_rng(0)
-    for C in (5, 70, 20_000):
+    for C in (5, 200, 20_000):
         x = random.normal(size=(3, C)).astype(dtypes[0])
         y = (x.astype(np.float64) + 1e-3 * random.normal(size=x.shape)).astype(dtypes[1])
         value, grad = KL.value_and_grad(x, y, reduction="none")
@@ -273,7 +273,7 @@ def test_the_others_have_a_dtype_of_their_own(pair):
         assert np.array_equal(grad, wide_grad.astype(grad.dtype))
 
 
-@pytest.mark.parametrize("shape", [(37, 5), (37, 64), (19, 65), (3, 40_000)], ids=str)
+@pytest.mark.parametrize("shape", [(37, 5), (37, 192), (19, 193), (3, 40_000)], ids=str)
 def test_no_bit_depends_on_layout_threads_batch_or_company(variant, shape):
     random = np.random.default_rng(0)
     x, y, v = (random.normal(size=shape).astype(np.float32) for _ in range(3))

@@ -19,7 +19,7 @@ def units(got, true):
 BIG = 1.5e308
 
 
-@pytest.mark.parametrize("C", [3, 70, 5000])
+@pytest.mark.parametrize("C", [3, 200, 5000])
 @pytest.mark.parametrize("gap", [700.0, 715.3, 730.9, 741.2])
 def test_what_subnormal_exponentials_add_up_to(variant, C, gap):
     """Each is rounded once in what comes of it, not before it is added or multiplied."""
@@ -35,7 +35,7 @@ def test_what_subnormal_exponentials_add_up_to(variant, C, gap):
     assert units(every.grad_temperature, sum(p) * mpf(gap)) <= 4
 
 
-@pytest.mark.parametrize("C", [3, 70])
+@pytest.mark.parametrize("C", [3, 200])
 def test_differences_that_overflow_on_the_way(variant, C):
     """Twice the largest logit, but weighed so that the sum can be had."""
     x, t = np.full((1, C), -BIG), np.zeros((1, C))
@@ -52,7 +52,7 @@ def test_differences_that_overflow_on_the_way(variant, C):
     assert units(of_target[1], gap / 4) <= 4
 
 
-@pytest.mark.parametrize("C", [3, 70])
+@pytest.mark.parametrize("C", [3, 200])
 def test_a_difference_that_overflows_before_its_class_is_weighed(variant, C):
     x = np.full((1, C), -BIG)
     x[0, 0] = BIG

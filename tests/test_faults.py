@@ -85,7 +85,7 @@ ROWS = [
     (11, [0.0, -0.0, 0.0], 1, math.log(3), [1 / 3, -2 / 3, 1 / 3], [1 / 3] * 3, math.log(3)),
 ]
 #: few classes; many; more than go into one chunk
-WIDTHS = [3, 70, 130_000]
+WIDTHS = [3, 200, 130_000]
 
 
 @each_dtype
@@ -389,7 +389,7 @@ def test_11_zeros_of_both_signs_give_the_same(loss, dtype):
 
 
 @each_labelled
-@pytest.mark.parametrize("shape", [(1000, 4), (300, 100), (8, 2, 3, 4)], ids=str)
+@pytest.mark.parametrize("shape", [(1000, 4), (300, 250), (8, 2, 3, 4)], ids=str)
 @pytest.mark.parametrize("dtype", ["i1", "i8", ">i4", "u8"])
 def test_12_labels_out_of_range(loss, shape, dtype):
     C, n = shape[-1], math.prod(shape[:-1])
@@ -654,13 +654,15 @@ from test_faults import Guarded
 from lossfast._loss import REGISTRY
 boxes = [Guarded(4096 * 4) for _ in range(5)]
 random = np.random.default_rng(0)
+# some rows, and a tile of 16; tails of rows along the lanes
+SHAPES = [(3, C) for C in range(66)] + [(16, C) for C in range(20)] + [(3, C) for C in range(192, 258)]
 for dtype in (np.float32, np.float64, np.float16):
-    for C in range(4 * 16 + 2):
+    for rows, C in SHAPES:
         for at_end in (True, False):
-            x = random.normal(size=(3, C)).astype(dtype)
+            x = random.normal(size=(rows, C)).astype(dtype)
             put = [lambda values, box=box: box.array(values, at_end) for box in boxes]
             gx, grad, hess = put[0](x), put[1](x), put[2](x)
-            w = put[3](np.ones(3, dtype))
+            w = put[3](np.ones(rows, dtype))
             for loss in REGISTRY.values():
                 if loss.kind == "function" or loss.kind == "row_function":
                     plain = loss(x)
@@ -669,7 +671,7 @@ for dtype in (np.float32, np.float64, np.float16):
                     continue
                 if loss.kind == "rowwise" and C == 0:
                     continue
-                target = put[4](np.minimum([0, C - 1, C // 2], C - 1) if loss.labelled else np.abs(x))
+                target = put[4](np.resize([0, C - 1, C // 2], rows) if loss.labelled else np.abs(x))
                 value, slope = loss.value_and_grad(gx, target, sample_weight=w, grad_out=grad)
                 plain = loss.value_and_grad(x, target.copy(), sample_weight=w.copy())
                 assert np.array_equal(slope, plain[1]) and (value == plain[0] or C == 0)
@@ -905,7 +907,7 @@ import numpy as np, lossfast as lf
 from lossfast._loss import REGISTRY
 print(*lf.isas())
 for dtype in (np.float32, np.float64, np.float16):
-    for C in (3, 70):
+    for C in (3, 200):
         x = np.linspace(-3, 3, 40 * C).reshape(40, C).astype(dtype)
         for loss in REGISTRY.values():
             if loss.kind in ("function", "row_function"):

@@ -21,7 +21,9 @@ cnp.import_array()
 
 cdef enum:
     # Up to here 16 rows share the lanes. Beyond it a row fills them by itself well enough, and tiles would leave the cache.
-    ACROSS = 64
+    # Measured (AVX-512, float32, cross-entropy with its gradient): across 0.69 ns a logit at 65 classes and 0.61 at 200,
+    # along 1.30 and 0.65; float64 across 1.55 and 1.48, along 2.74 and 1.46.
+    ACROSS = 192
     # Bytes of one buffer for a chunk of a row: eight of them stay within 1 MiB.
     CHUNK_BYTES = 126976
     # Of plain rows, bytes of a batch of few classes, which is to stay in the first cache, and of a chunk of many: two of
