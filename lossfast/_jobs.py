@@ -96,3 +96,12 @@ class Weights(NamedTuple):
     def weight(self) -> float:
         """The total, rounded."""
         return float(self.total)
+
+    def plus(self, later: Weights) -> Weights:
+        """Those of both, where the rows of the other come later."""
+        return Weights(
+            self.total.plus(later.total),
+            self.count + later.count,
+            self.bad_count + later.bad_count,
+            self.bad_row if self.bad_row >= 0 else later.bad_row,
+        )

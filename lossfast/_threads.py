@@ -1,8 +1,8 @@
 """Threads: how many, and the one pool they live in.
 
 The pool is a few daemon threads that wait for calls to help with; the caller always works too, so a call that finds no
-helper free (or none that can be started) merely takes longer. Slices are claimed one at a time, and their results come
-back in slice order, so nothing depends on who did what.
+helper free (or none that can be started) merely takes longer. Slices are claimed one at a time, and their results are
+added up in slice order, so nothing depends on who did what.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ Result = TypeVar("Result")
 
 #: More threads than this are never started, whatever ``n_threads`` says.
 MAX_THREADS = max(64, 2 * (os.cpu_count() or 1))
+#: No slice is begun this many after the first that is not done, so that few results wait for it.
+AHEAD = 4 * MAX_THREADS
 
 
 class Restore:
@@ -163,32 +165,58 @@ def check_n_threads(name: str, value: Any) -> int:
 
 
 class _Call(threading.Condition):
-    """One call of `run`: slices to claim, results, and who is at work on it."""
+    """One call of `run`: slices to claim, what their results add up to, and who is at work on it."""
 
-    def __init__(self, work: Callable[[int, int], Any], size: int, slice_size: int, slices: int) -> None:
+    def __init__(
+        self,
+        work: Callable[[int, int], Any],
+        size: int,
+        slice_size: int,
+        slices: int,
+        plus: Callable[[Any, Any], Any],
+    ) -> None:
         super().__init__(threading.Lock())
         self.work = work
         self.size = size
         self.slice_size = slice_size
-        self.results: list[Any] = [None] * slices
+        self.slices = slices
+        self.plus = plus
         self.claimed = 0
+        self.added = 0
+        self.total: Any = None
+        self.early: dict[int, Any] = {}  # results that wait for one before them
         self.helpers = 0
         self.error: BaseException | None = None
 
     def claim(self) -> int | None:
         with self:
-            index = self.claimed
-            if self.error is not None or index == len(self.results):
+            while not self.is_over() and self.claimed - self.added >= AHEAD:
+                self.wait()
+            if self.is_over():
                 return None
-            self.claimed = index + 1
-            return index
+            self.claimed += 1
+            return self.claimed - 1
+
+    def is_over(self) -> bool:
+        """Whether there is nothing more to claim."""
+        return self.error is not None or self.claimed == self.slices
+
+    def add(self, index: int, result: Any) -> None:
+        """Add a slice's result, and what has waited for it, as soon as all before it are."""
+        with self:
+            self.early[index] = result
+            while self.added in self.early:
+                result = self.early.pop(self.added)
+                self.total = self.plus(self.total, result) if self.added else result
+                self.added += 1
+            self.notify_all()
 
     def take_part(self) -> None:
         nested, _local.inside = inside(), True
         try:
             while (index := self.claim()) is not None:
                 start = index * self.slice_size
-                self.results[index] = self.work(start, min(start + self.slice_size, self.size))
+                self.add(index, self.work(start, min(start + self.slice_size, self.size)))
         except BaseException as error:  # handed to the calling thread, which raises it
             self.fail(error)
         finally:
@@ -197,11 +225,12 @@ class _Call(threading.Condition):
     def fail(self, error: BaseException) -> None:
         with self:
             self.error = self.error or error
+            self.notify_all()
 
     def help(self) -> None:
         """What a thread of the pool does with the call: nothing, if it comes too late."""
         with self:
-            if self.error is not None or self.claimed == len(self.results):
+            if self.is_over():
                 return
             self.helpers += 1
         self.take_part()
@@ -268,19 +297,26 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def run(work: Callable[[int, int], Result], size: int, slice_size: int, n_threads: int) -> list[Result]:
-    """The results of ``work(start, stop)`` for the consecutive slices of ``range(size)``, in their order.
+def run(
+    work: Callable[[int, int], Result],
+    size: int,
+    slice_size: int,
+    n_threads: int,
+    plus: Callable[[Result, Result], Result],
+) -> Result:
+    """The results of ``work(start, stop)`` for the consecutive slices of ``range(size)``, added up in their order.
 
-    The slices depend on ``size`` and ``slice_size`` only, so that what is made of the results does not depend on the
-    number of threads. The calling thread takes part. When a slice raises, no other is begun, and the error is raised
-    here once the slices under way have ended; Ctrl-C acts likewise between slices. A call from inside a slice is
-    serial.
+    The slices (one at least) depend on ``size`` and ``slice_size`` only, so that what the results add up to does not
+    depend on the number of threads. Few results are kept at a time, however many slices there are. The calling thread
+    takes part. When a slice raises, no other is begun, and the error is raised here once the slices under way have
+    ended; Ctrl-C acts likewise between slices. A call from inside a slice is serial.
     """
-    slices = -(-size // slice_size)
+    slices = max(1, -(-size // slice_size))
     helpers = min(n_threads, slices, MAX_THREADS) - 1
     if helpers < 1 or inside():
-        return [work(start, min(start + slice_size, size)) for start in range(0, size, slice_size)]
-    call = _Call(work, size, slice_size, slices)
+        starts = range(0, slices * slice_size, slice_size)
+        return functools.reduce(plus, (work(start, min(start + slice_size, size)) for start in starts))
+    call = _Call(work, size, slice_size, slices, plus)
     try:
         _pool.ask(call, helpers)
         call.take_part()
@@ -292,7 +328,8 @@ def run(work: Callable[[int, int], Result], size: int, slice_size: int, n_thread
             raise call.error
         finally:
             del call  # error -> traceback -> this frame -> call -> error would be a cycle holding the arrays
-    return call.results
+    total: Result = call.total
+    return total
 
 
 # ----------------------------------------------------------------------------------------------- threadpoolctl

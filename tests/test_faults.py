@@ -8,6 +8,7 @@ import ctypes
 import math
 import mmap
 import multiprocessing
+import operator
 import os
 import platform
 import shutil
@@ -811,7 +812,7 @@ def test_21_many_threads_at_once():
 
 def test_21_a_nested_call_is_serial():
     expected = a_call(1)
-    assert _threads.run(lambda start, stop: a_call(), 4, 1, 2) == [expected] * 4
+    assert _threads.run(lambda start, stop: [a_call()], 4, 1, 2, operator.add) == [expected] * 4
 
 
 @pytest.mark.parametrize("n_threads", [0, -5, 1000, 10**12])

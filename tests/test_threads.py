@@ -2,12 +2,14 @@
 
 import math
 import multiprocessing
+import operator
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -17,27 +19,32 @@ from lossfast import _threads
 
 
 def spans(size, slice_size, n_threads):
-    return _threads.run(lambda start, stop: (start, stop), size, slice_size, n_threads)
+    return listed(lambda start, stop: (start, stop), size, slice_size, n_threads)
+
+
+def listed(work, size, slice_size, n_threads):
+    """The results of all slices."""
+    return _threads.run(lambda start, stop: [work(start, stop)], size, slice_size, n_threads, operator.iadd)
 
 
 @pytest.mark.parametrize("n_threads", [-1, 0, 1, 2, 3, 7, 10**9])
 @pytest.mark.parametrize(("size", "slice_size"), [(0, 5), (1, 5), (5, 5), (6, 5), (1000, 7)])
 def test_results_come_in_slice_order_whatever_the_threads(size, slice_size, n_threads):
-    expected = [(start, min(start + slice_size, size)) for start in range(0, size, slice_size)]
+    expected = [(start, min(start + slice_size, size)) for start in range(0, max(1, size), slice_size)]
     assert spans(size, slice_size, n_threads) == expected
 
 
 def test_slices_run_at_the_same_time():
     both = threading.Barrier(2, timeout=20)
-    assert len(set(_threads.run(lambda start, stop: (both.wait(), threading.get_ident())[1], 2, 1, 2))) == 2
+    assert len(set(listed(lambda start, stop: (both.wait(), threading.get_ident())[1], 2, 1, 2))) == 2
 
 
 def test_a_nested_call_is_serial():
     def work(start, stop):
-        inner = _threads.run(lambda start, stop: threading.get_ident(), 20, 1, 8)
+        inner = listed(lambda start, stop: threading.get_ident(), 20, 1, 8)
         return set(inner) == {threading.get_ident()}
 
-    assert all(_threads.run(work, 20, 1, 4))
+    assert all(listed(work, 20, 1, 4))
 
 
 @pytest.mark.parametrize("n_threads", [1, 4])
@@ -51,12 +58,85 @@ def test_an_error_stops_the_call_and_leaves_the_pool_usable(n_threads):
         time.sleep(0.001)
 
     with pytest.raises(MemoryError, match="enough"):
-        _threads.run(work, 1000, 1, n_threads)
+        listed(work, 1000, 1, n_threads)
     count = len(begun)
     assert count < 100
     time.sleep(0.02)
     assert len(begun) == count  # nobody is still at work
     assert len(spans(100, 1, n_threads)) == 100
+
+
+def test_a_slow_slice_holds_up_the_others_before_their_results_take_much_memory():
+    begun, first = [], threading.Event()
+
+    def work(start, stop):
+        begun.append(start)
+        if start == 0:
+            first.wait(0.5)
+            assert len(begun) <= _threads.AHEAD
+        return start
+
+    size = 10 * _threads.AHEAD
+    assert listed(work, size, 1, 3) == list(range(size))
+
+
+@pytest.mark.parametrize("n_threads", [1, 3])
+def test_an_error_also_ends_those_who_wait_for_a_slow_slice(n_threads):
+    def work(start, stop):
+        if start == 0:
+            time.sleep(0.3)
+            raise MemoryError("enough")
+
+    with pytest.raises(MemoryError, match="enough"):
+        listed(work, 10 * _threads.AHEAD, 1, n_threads)
+    assert len(spans(100, 1, n_threads)) == 100
+
+
+def test_an_error_in_adding_up_is_raised():
+    def plus(total, more):
+        raise OverflowError("too much")
+
+    for n_threads in (1, 3):
+        with pytest.raises(OverflowError, match="too much"):
+            _threads.run(lambda start, stop: start, 100, 1, n_threads, plus)
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+@pytest.mark.parametrize("what", ["pointwise", "rowwise", "weights", "weights of rows"])
+def test_memory_does_not_grow_with_the_number_of_slices(what, n_threads, monkeypatch):
+    compiled = pytest.importorskip("lossfast.backends.compiled")
+    monkeypatch.setattr(compiled, "SLICE", 256)
+    if what in ("pointwise", "weights"):
+        x, weight, loss = np.broadcast_to(np.float32(1), (8_000_000,)), np.broadcast_to(2.0, (8_000_000,)), lf.l1_loss
+        target = x
+    else:
+        x, weight = np.broadcast_to(np.float32(1), (4_000_000, 2)), np.broadcast_to(2.0, (4_000_000,))
+        target, loss = np.broadcast_to(np.int8(1), weight.shape), lf.cross_entropy
+    loss = loss.bind()  # which has its own idea of what is quick
+    slices, work = [], _threads.run
+
+    def counted(do, size, slice_size, *rest):
+        slices.append(-(-size // slice_size))
+        return work(do, size, slice_size, *rest)
+
+    monkeypatch.setattr(_threads, "run", counted)
+
+    def call():
+        if "weights" in what:
+            loss.weigh(x, target, sample_weight=weight, n_threads=n_threads)
+        else:
+            loss(x, target, n_threads=n_threads)
+
+    with lf.use_backend("compiled"):
+        call()
+        tracemalloc.start()
+        try:
+            call()
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert max(slices) > 3000
+    assert peak < 150_000  # a hundred bytes a slice would be more
 
 
 def test_threads_that_cannot_start_are_done_without(monkeypatch):
@@ -95,17 +175,18 @@ def spans_of_a_child():
 
 
 INTERRUPTED = """
-import os, signal, sys, threading, time
+import operator, os, signal, sys, threading, time
 from lossfast import _threads
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored in the background
 def work(start, stop):
     if start == 10:
         print("begun", flush=True)
     time.sleep(0.01)
+    return 1
 try:
-    _threads.run(work, 100_000, 1, {n_threads})
+    _threads.run(work, 100_000, 1, {n_threads}, operator.add)
 except KeyboardInterrupt:
-    print(len(_threads.run(work, 100, 10, 2)), flush=True)
+    print(_threads.run(work, 100, 10, 2, operator.add), flush=True)
 """
 
 

@@ -244,8 +244,6 @@ def sum_of(values: np.ndarray) -> Sum:
 
 def run_blocks(size: int, block: int, n_threads: int, do: Callable[[int, int], dict[str, Sum]]) -> dict[str, Sum]:
     """``do(start, stop)`` for every block of ``range(size)``; the sums of what it returns, in a fixed order."""
-    if size == 0:
-        return {}
 
     def work(start: int, stop: int) -> dict[str, Sum]:
         totals: dict[str, Sum] = {}
@@ -255,12 +253,10 @@ def run_blocks(size: int, block: int, n_threads: int, do: Callable[[int, int], d
                     totals[name] = totals[name].plus(part) if name in totals else part
         return totals
 
-    slices = _threads.run(work, size, block * max(1, SLICE // BLOCK), n_threads)
-    result = slices[0]
-    for part in slices[1:]:
-        for name in result:
-            result[name] = result[name].plus(part[name])
-    return result
+    def plus(totals: dict[str, Sum], more: dict[str, Sum]) -> dict[str, Sum]:
+        return {name: total.plus(more[name]) for name, total in totals.items()}
+
+    return _threads.run(work, size, block * max(1, SLICE // BLOCK), n_threads, plus)
 
 
 # ----------------------------------------------------------------------------------------------------- pointwise

@@ -98,6 +98,15 @@ cdef void run_block(lf_pointwise_function kernel, lf_block *k, int want, int dty
         total_add(total, values[i], 0)
 
 
+cdef void keep_live(double *to, const double *weights, const double *mask, ptrdiff_t n) noexcept nogil:
+    """The weights, with 0 where the mask has it."""
+    cdef ptrdiff_t i
+    cdef double w
+    for i in range(n):
+        w = weights[i]  # read before the choice, which so takes no jump
+        to[i] = w if mask[i] != 0 else 0
+
+
 cdef extern from "Python.h":
     ctypedef struct PyThreadState
     PyThreadState *PyEval_SaveThread()
@@ -211,8 +220,7 @@ cdef class Pointwise:
             if self.has[WHERE]:
                 w = <double *>bring(place_of[WHERE], 64, &self.geometry, &self.ops[WHERE], at, n)
                 if k.w != NULL:
-                    for i in range(n):
-                        w[i] = k.w[i] if w[i] != 0 else 0
+                    keep_live(w, k.w, w, n)
                 k.w = w
             if self.has[DIRECTION]:
                 v = <const double *>bring(place_of[DIRECTION], 64, &self.geometry, &self.ops[DIRECTION], at, n)
@@ -306,22 +314,34 @@ cdef void make_weighing(Weighing *g, const PointwiseTask *task) noexcept nogil:
 cdef ptrdiff_t weigh(const Weighing *g, ptrdiff_t start, ptrdiff_t stop, lf_total *total) noexcept nogil:
     cdef double weights[1024]
     cdef double masks[1024]
-    cdef double *w
-    cdef double *m
-    cdef ptrdiff_t at = start, n, i, count = 0
-    total.hi = total.lo = total.exponent = 0
+    cdef const double *w
+    cdef const double *m
+    cdef const lf_table *table = current_table(64)
+    cdef lf_running sum
+    cdef ptrdiff_t at = start, n, i, live, count = 0
+    cdef uint64_t state = lf_fp_set()
+    memset(&sum, 0, sizeof(sum))
     while at < stop:
-        n = stop - at if stop - at < 1024 else 1024
-        w = m = NULL
-        if g.has_weight:
-            w = <double *>bring(weights, 64, &g.geometry, &g.weight, at, n)
+        live = n = stop - at if stop - at < 1024 else 1024
         if g.has_mask:
-            m = <double *>bring(masks, 64, &g.geometry, &g.mask, at, n)
-        for i in range(n):
-            if m == NULL or m[i] != 0:
-                count += 1
-                total_add(total, w[i] if w != NULL else 1, 0)
+            m = <const double *>bring(masks, 64, &g.geometry, &g.mask, at, n)
+            live = 0
+            for i in range(n):
+                live += m[i] != 0
+        if g.has_weight and live:
+            w = <const double *>bring(weights, 64, &g.geometry, &g.weight, at, n)
+            if live < n:
+                keep_live(weights, w, m, n)
+                w = weights
+            table.add_batch(&sum, w, <int>n)
+        count += live
         at += n
+    if g.has_weight:
+        table.end_sum(&sum)
+        total[0] = sum.total
+    else:
+        total.hi, total.lo, total.exponent = <double>count, 0, 0
+    lf_fp_restore(state)
     return count
 
 

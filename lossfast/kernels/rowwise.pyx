@@ -1233,90 +1233,137 @@ cdef struct Weighing:
 
 
 cdef int any_class(const Weighing *g, ptrdiff_t row) noexcept nogil:
+    cdef double live[256]
     cdef const char *at = g.where.data + offset(&g.geometry, &g.where, row)
-    cdef ptrdiff_t c
-    cdef double live
-    for c in range(g.classes):
-        read(&live, 64, 1, &g.where, at + c * g.where.stride, 0, 1)
-        if live != 0:
-            return 1
+    cdef ptrdiff_t first = 0, n, i
+    while first < g.classes:
+        n = 256 if first else 8  # most rows have a class among the first few
+        if n > g.classes - first:
+            n = g.classes - first
+        read(live, 64, 1, &g.where, at + first * g.where.stride, g.where.stride, n)
+        for i in range(n):
+            if live[i] != 0:
+                return 1
+        first += n
     return 0
 
 
-cdef void weigh_targets(const Weighing *g, ptrdiff_t row, double *total) noexcept nogil:
-    """The sum of class weight times target; a NaN at a masked class is left out."""
+cdef double weigh_targets(const Weighing *g, const lf_table *table, ptrdiff_t row, double *rest) noexcept nogil:
+    """The sum of class weight times target, and what is left of it; a NaN at a masked class is left out."""
     cdef double t[256]
     cdef double live[256]
     cdef const char *at = g.target.data + offset(&g.geometry, &g.target, row)
     cdef const char *mask = NULL
+    cdef lf_running sum
+    cdef double total = 0
     cdef ptrdiff_t first = 0, n, i
     if g.has_where:
         mask = g.where.data + offset(&g.geometry, &g.where, row)
-    total[0] = total[1] = 0
+    if g.classes > LF_ROWS:
+        memset(&sum, 0, sizeof(sum))
+    rest[0] = 0
     while first < g.classes:
         n = g.classes - first if g.classes - first < 256 else 256
         read(t, 64, 1, &g.target, at + first * g.target.stride, g.target.stride, n)
         if mask != NULL:
             read(live, 64, 1, &g.where, mask + first * g.where.stride, g.where.stride, n)
         for i in range(n):
-            if mask == NULL or live[i] != 0 or t[i] == t[i]:
-                dd_add(&total[0], &total[1], t[i] * g.class_weight[first + i], 0)
+            t[i] = t[i] * g.class_weight[first + i] if mask == NULL or live[i] != 0 or t[i] == t[i] else 0
+        if g.classes > LF_ROWS:
+            table.add_batch(&sum, t, <int>n)
+        else:  # too few to be worth running sums
+            for i in range(n):
+                dd_add(&total, rest, t[i], 0)
         first += n
+    if g.classes <= LF_ROWS:
+        return total
+    table.end_sum(&sum)
+    rest[0] = sum.total.lo if sum.total.exponent == 0 else 0
+    return ldexp(sum.total.hi, sum.total.exponent)
+
+
+cdef void bring_labels(int64_t *labels, const Geometry *g, const Operand *op, ptrdiff_t start, ptrdiff_t n) noexcept nogil:
+    cdef ptrdiff_t inner = g.shape[g.ndim - 1], done = 0, run
+    while done < n:
+        run = inner - (start + done) % inner
+        if run > n - done:
+            run = n - done
+        read_labels(labels + done, op, op.data + offset(g, op, start + done), op.strides[g.ndim - 1], run)
+        done += run
 
 
 cdef void weigh(const Weighing *g, ptrdiff_t start, ptrdiff_t stop, lf_total *total, ptrdiff_t *counts) noexcept nogil:
     cdef int64_t labels[512]
+    cdef double weights[512]
+    cdef double rests[512]     # what the weights by soft targets are rounded off by
+    cdef char live[512]        # whether the row counts
+    cdef const double *w
+    cdef const lf_table *table = current_table(64)
+    cdef lf_running sum
     cdef ptrdiff_t at = start, n, i, good
-    cdef double w
-    cdef double of_row[2]
-    cdef int plain = not (g.has_target or g.has_weight or g.has_where) and g.class_weight == NULL
-    total.hi = total.lo = total.exponent = 0
+    cdef double of_row
+    cdef int by_label = g.class_weight != NULL and g.has_labels, weighted = g.has_weight or g.has_target or by_label
+    cdef int ignores_a_class = g.has_labels and g.has_ignore and 0 <= g.ignore < g.classes
+    cdef uint64_t state = lf_fp_set()
+    memset(&sum, 0, sizeof(sum))
     counts[0] = counts[1] = 0
     counts[2] = -1
     while at < stop:
-        n = stop - at if stop - at < 512 else 512
+        good = n = stop - at if stop - at < 512 else 512
         if g.has_labels:
-            if g.geometry.ndim == 1:
-                read_labels(labels, &g.labels, g.labels.data + at * g.labels.strides[0], g.labels.strides[0], n)
-            else:
-                for i in range(n):
-                    read_labels(&labels[i], &g.labels, g.labels.data + offset(&g.geometry, &g.labels, at + i), 0, 1)
-        if plain:
-            good = n
-            if g.has_labels:
-                good = 0
-                for i in range(n):
-                    good += <uint64_t>labels[i] < <uint64_t>g.classes
-            if good == n and not (g.has_ignore and g.has_labels and 0 <= g.ignore < g.classes):
-                counts[0] += n
-                total_add(total, <double>n, 0)
-                at += n
-                continue
-        for i in range(n):
-            w = 1
-            if g.has_labels:
+            bring_labels(labels, &g.geometry, &g.labels, at, n)
+            good = 0
+            for i in range(n):
+                good += <uint64_t>labels[i] < <uint64_t>g.classes
+        memset(live, 1, n)
+        if good < n or ignores_a_class:
+            good = 0
+            for i in range(n):
+                live[i] = <uint64_t>labels[i] < <uint64_t>g.classes
                 if g.has_ignore and labels[i] == g.ignore:
-                    continue
-                if labels[i] < 0 or labels[i] >= g.classes:
+                    live[i] = 0
+                elif not live[i]:
                     counts[1] += 1
                     if counts[2] < 0:
                         counts[2] = at + i
-                    continue
-            if g.has_where and not any_class(g, at + i):
-                continue
-            counts[0] += 1
+                good += live[i]
+        if g.has_where:
+            for i in range(n):
+                if live[i] and not any_class(g, at + i):
+                    live[i] = 0
+                    good -= 1
+        counts[0] += good
+        if weighted and good:
+            w = NULL
             if g.has_weight:
-                read(&w, 64, 1, &g.weight, g.weight.data + offset(&g.geometry, &g.weight, at + i), 0, 1)
-            if g.class_weight != NULL and g.has_labels:
-                w = w * g.class_weight[labels[i]]
+                w = <const double *>bring(weights, 64, &g.geometry, &g.weight, at, n)
             if g.has_target:
-                if w == 0:
-                    continue
-                weigh_targets(g, at + i, of_row)
-                total_add(total, w * of_row[0], w * of_row[1])
-            else:
-                total_add(total, w, 0)
+                for i in range(n):
+                    rests[i] = 0
+                    of_row = w[i] if w != NULL else 1
+                    if not live[i] or of_row == 0:
+                        weights[i] = 0
+                        continue
+                    weights[i] = of_row * weigh_targets(g, table, at + i, &rests[i])
+                    rests[i] = of_row * rests[i] if weights[i] - weights[i] == 0 else 0
+                table.add_batch(&sum, rests, <int>n)
+                w = weights
+            elif by_label:
+                for i in range(n):
+                    weights[i] = (w[i] if w != NULL else 1) * g.class_weight[labels[i]] if live[i] else 0
+                w = weights
+            elif good < n:
+                for i in range(n):
+                    weights[i] = w[i] if live[i] else 0
+                w = weights
+            table.add_batch(&sum, w, <int>n)
         at += n
+    if weighted:
+        table.end_sum(&sum)
+        total[0] = sum.total
+    else:
+        total.hi, total.lo, total.exponent = <double>counts[0], 0, 0
+    lf_fp_restore(state)
 
 
 cdef void make_weighing(Weighing *g, const RowTask *task) noexcept nogil:
