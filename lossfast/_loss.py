@@ -151,7 +151,7 @@ class method:  # noqa: N801 (a decorator)
             return self.function
         name = self.function.__name__
         if self.needs is not None and self.needs not in loss.outputs:
-            raise AttributeError(name)  # and __getattr__ says it better
+            raise AttributeError(f"{loss!r} has no attribute {name!r}")
         f = self.function
         own = FunctionType(f.__code__, f.__globals__, name, f.__defaults__, f.__closure__)
         own.__kwdefaults__, own.__doc__, own.__module__, own.__qualname__ = (
@@ -161,6 +161,20 @@ class method:  # noqa: N801 (a decorator)
         own.__signature__ = loss._signature_of(f, self.without)  # type: ignore[attr-defined]
         bound = loss.__dict__[name] = MethodType(own, loss)
         return bound
+
+
+class _Signature:
+    """That of an object's call, made when it is asked for: an import should not pay for it.
+
+    Not by ``__getattr__``, whose mere presence would make every attribute that is there slower to find.
+    """
+
+    def __get__(self, loss: Loss | None, owner: type | None = None) -> inspect.Signature:
+        if loss is None:
+            raise AttributeError("__signature__")  # a class has that of its constructor
+        signature = loss._signature_of(type(loss).__call__, bound=True)
+        loss.__dict__["__signature__"] = signature
+        return signature
 
 
 class Loss:
@@ -193,6 +207,7 @@ class Loss:
     shared: ClassVar[tuple[str, ...]] = ()  # which of _arguments.OPTIONS it takes
     special: ClassVar[Mapping[str, tuple[Any, Callable[[str, Any], Any]]]] = {}  # and where its rule for one differs
     texts: ClassVar[Mapping[str, tuple[str, str]]] = {}  # or what documentation says of it
+    __signature__ = _Signature()
     _checked: Callable[
         ..., _arguments.Call
     ]  # from what is wanted, operands, options, buffers and a direction to a checked call
@@ -266,12 +281,6 @@ class Loss:
 
     def __copy__(self) -> Loss:
         return self
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "__signature__":  # made when it is asked for: an import should not pay for it
-            signature = self.__dict__[name] = self._signature_of(type(self).__call__, bound=True)
-            return signature
-        raise AttributeError(f"{self!r} has no attribute {name!r}")
 
     def _signature_of(
         self, function: Callable[..., Any], without: tuple[str, ...] = (), bound: bool = False
@@ -357,13 +366,17 @@ class Loss:
         """What is wanted, in that order: the quick way where the backend has one that takes the call."""
         backend = backends.current or backends.get()
         if backend.quick is not None:
-            run = (self._quick or self._make_quick(backend)).run
-            results: tuple[Any, ...] | None = run(wanted, x, target, v, options, buffers, *more)
+            quick = self._quick or self._make_quick(backend)
+            results: tuple[Any, ...] | None
+            if more:
+                results = quick.run(wanted, x, target, v, options, buffers, *more)
+            else:  # the same, and quicker to call
+                results = quick.run(wanted, x, target, v, options, buffers)
             if results is None and not (type(x) is np.ndarray and (target is None or type(target) is np.ndarray)):
                 self._settle(options)  # whose errors come first
                 x, *others = map(_arguments.as_array, self.operands, (x, target))
                 target = others[0] if others else None
-                results = run(wanted, x, target, v, options, buffers, *more)
+                results = quick.run(wanted, x, target, v, options, buffers, *more)
             if results is not None:
                 return results
         settled = self._settle(options) if options else self._defaults

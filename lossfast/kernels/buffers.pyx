@@ -164,7 +164,7 @@ cdef void join_axes(Geometry *g, Operand **ops, int count) noexcept nogil:
         last = 0
         g.shape[0] = 1
         for i in range(count):
-            ops[i].strides[0] = 0
+            ops[i].strides[0] = ops[i].itemsize  # one number lies in a row
     g.ndim = last + 1
 
 

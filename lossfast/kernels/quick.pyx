@@ -355,6 +355,7 @@ cdef class Entry:
     cdef dict checks         # of its parameters
     cdef list parameters     # their names
     cdef dict wanted         # by the names of outputs: what `Wanted` says
+    cdef Wanted latest       # of them
     cdef Options bound
     cdef bint understood     # whether what is bound is
     cdef double accepted[MOST_PARAMETERS]   # the last value of each that its check has let pass
@@ -452,10 +453,13 @@ cdef class Entry:
         return not s.has_denominator or s.reduction == MEAN
 
     cdef Wanted find_wanted(self, tuple names):
+        if self.latest is not None and names is self.latest.names:
+            return self.latest
         found = self.wanted.get(names)
         if found is None:
             found = self.wanted[names] = Wanted(self.loss, names)
-        return <Wanted>found
+        self.latest = <Wanted>found
+        return self.latest
 
 
 cdef bint check_buffers(Wanted wanted, const Options *s, dict buffers, Held *held):
