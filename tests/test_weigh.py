@@ -76,3 +76,25 @@ def test_checks_as_the_other_methods_do():
         lf.cross_entropy.weigh(logits, [0, 1, 0], reduction="sum")
     with pytest.raises(AttributeError, match="weigh"):
         lf.softmax.weigh(logits)
+
+
+@pytest.mark.parametrize("classes", [7, 16, 17, 300])
+def test_weights_are_the_sums_that_they_should_be(classes):
+    """Beyond the blocks that are summed at a time, and with labels, weights and masks that do not lie in a row."""
+    shape = (3, 401, classes)
+    labels = RANDOM.integers(0, classes, shape[1::-1]).T
+    labels[1, 5::7] = -100
+    weight, class_weight = RANDOM.random((3, 802))[:, ::2], RANDOM.random(classes)
+    soft, mask = RANDOM.dirichlet(np.ones(classes), shape[:2]), np.zeros(shape, bool)
+    mask[0, :, -1] = mask[1, :, 0] = True  # and the rest not at all
+    live = (labels != -100) & mask.any(-1)
+    x, options = np.zeros(shape), {"sample_weight": weight, "class_weight": class_weight, "where": mask}
+    weighed = lf.cross_entropy.weigh(x, labels, **options)
+    assert weighed.count == live.sum()
+    assert weighed.weight == math.fsum(weight[live] * class_weight[labels[live]])
+    weighed = lf.cross_entropy.weigh(x, soft, **options)
+    assert weighed.count == mask.any(-1).sum()
+    np.testing.assert_allclose(weighed.weight, (weight * (soft @ class_weight))[:2].sum(), rtol=1e-14)
+    target = np.zeros(shape)
+    weighed = lf.mse_loss.weigh(target, target, sample_weight=soft, where=mask)
+    assert weighed.count == mask.sum() and weighed.weight == math.fsum(soft[mask])
