@@ -390,7 +390,7 @@ def test_11_zeros_of_both_signs_give_the_same(loss, dtype):
 
 
 @each_labelled
-@pytest.mark.parametrize("shape", [(1000, 4), (300, 250), (8, 2, 3, 4)], ids=str)
+@pytest.mark.parametrize("shape", [(1000, 4), (300, 100), (8, 2, 3, 4)], ids=str)
 @pytest.mark.parametrize("dtype", ["i1", "i8", ">i4", "u8"])
 def test_12_labels_out_of_range(loss, shape, dtype):
     C, n = shape[-1], math.prod(shape[:-1])

@@ -30,7 +30,11 @@ typedef struct { real near, far, product, log1p; } sides;
 INLINE sides both_sides(decay e) {
     const real inverse = K(1) / (K(1) + e.hi), rest = e.lo * inverse;
     const real more = (r_residue(K(1) - inverse, inverse, e.hi) - rest) * inverse;
+#ifndef LF_NO_FMA
     const real far = r_fma(e.hi, inverse, r_fma(e.hi, more, rest));
+#else
+    const real whole = e.hi * inverse, far = whole + (r_product_error(e.hi, inverse, whole) + (e.hi * more + rest));
+#endif
     return (sides){inverse + more, far, r_fma(-far, far, far), r_log1p_unit(e.hi, rest)};
 }
 INLINE real r_sign(real x) { /* NaN for NaN, 0 for 0 */

@@ -626,10 +626,10 @@ cdef int is_output(const Output *out, const char *loss, const char *name) noexce
 
 
 cdef int is_pivotless(const Job *j) noexcept nogil:
-    """Nothing but probabilities and log-sum-exps: that a probability is near 1 is of no use to any other output."""
+    """A function to none of whose outputs it is of use that a probability is near 1: all but the logarithms of those."""
     cdef int i
     for i in range(j.n_outputs):
-        if not (is_output(&j.outputs[i], "", "proba") or is_output(&j.outputs[i], "", "lse") or is_output(&j.outputs[i], "", "sign")):
+        if j.outputs[i].kind != PROGRAM or is_output(&j.outputs[i], "", "log_proba") or strcmp(j.outputs[i].program.loss, "log_softmax") == 0:
             return 0
     return not (j.has[LABELS] or j.has[TARGET] or j.has[OTHER])
 
