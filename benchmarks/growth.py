@@ -329,10 +329,9 @@ def by_import(quick: bool) -> dict[str, float]:
     def numpy_seconds() -> float:
         return float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
 
-    overhead.import_seconds()  # the first one may have to write bytecode
-    pairs = [(numpy_seconds(), overhead.import_seconds()) for _ in range(runs)]
-    numpy, ours = (1000 * statistics.median(column) for column in zip(*pairs, strict=True))
-    return {"numpy": numpy, "lossfast": ours}
+    ours = overhead.import_seconds(runs)
+    numpy = [numpy_seconds() for _ in range(runs)]
+    return {"numpy": 1000 * statistics.median(numpy), "lossfast": 1000 * statistics.median(ours)}
 
 
 # ---------------------------------------------------------------------------------------------------- reporting

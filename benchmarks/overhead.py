@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import statistics
 import subprocess
@@ -139,21 +140,20 @@ class Styles:
     track_us_per_call.unit = "us"
 
 
-def import_seconds(bytecode: str) -> float:
-    """What ``import lossfast`` takes in a process that has imported NumPy; compiled modules are kept in a folder."""
+def import_seconds(runs: int) -> list[float]:
+    """What ``import lossfast`` takes in processes that have imported NumPy; compiled modules are kept in a folder."""
     code = "import time, numpy; start = time.perf_counter(); import lossfast; print(time.perf_counter() - start)"
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    environment["PYTHONPYCACHEPREFIX"] = bytecode
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
-    return float(run.stdout)
+    with tempfile.TemporaryDirectory() as environment["PYTHONPYCACHEPREFIX"]:
+        command = functools.partial(subprocess.run, [sys.executable, "-c", code], capture_output=True, text=True)
+        command(check=True, env=environment)  # the first one compiles
+        return [float(command(check=True, env=environment).stdout) for _ in range(runs)]
 
 
 class Import:
     version = "2"
 
     def track_import_ms(self) -> float:
-        with tempfile.TemporaryDirectory() as bytecode:
-            import_seconds(bytecode)  # the first one compiles
-            return 1000 * statistics.median(import_seconds(bytecode) for _ in range(IMPORTS))
+        return 1000 * statistics.median(import_seconds(IMPORTS))
 
     track_import_ms.unit = "ms beyond NumPy's"

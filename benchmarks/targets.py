@@ -238,8 +238,7 @@ def bytes_a_thread(most: float = math.inf) -> Result:
 
 
 def importing(runs: int) -> Result:
-    overhead.import_seconds()  # the first one may have to write bytecode
-    milliseconds = 1000 * statistics.median(overhead.import_seconds() for _ in range(runs))
+    milliseconds = 1000 * statistics.median(overhead.import_seconds(runs))
     isa = lf.get_isa()
     return Result("import lossfast, beyond NumPy's own", "ms", IMPORT_MS, {isa: milliseconds}, (isa,))
 

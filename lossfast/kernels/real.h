@@ -95,6 +95,14 @@ typedef __mmask8 mask;
 typedef ireal mask; /* a lane is 0 or -1 */
 #endif
 
+/* At the end of what is called from outside: legacy instructions are slow while upper halves of registers are in use, and
+   gcc 12 does not see all that are. */
+INLINE void leave_vectors(void) {
+#ifdef __AVX__
+    _mm256_zeroupper();
+#endif
+}
+
 /* ---- constants, memory ---- */
 
 #if LF_LANES == 1

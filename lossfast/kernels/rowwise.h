@@ -412,6 +412,7 @@ static void end_sum(lf_running *sum_) {
     else for (int i = 0; i < LF_ROWS; i++) total_add(&sum_->total, sum_->hi[i], sum_->lo[i]);
     memset(sum_->hi, 0, sizeof sum_->hi);
     memset(sum_->lo, 0, sizeof sum_->lo);
+    leave_vectors();
 }
 
 /* The n losses of a batch, row i to the running sum i % 16. Where those would overflow they are put away before, and the
