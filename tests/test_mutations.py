@@ -121,7 +121,11 @@ MUTATIONS = {
         "SET(result, rounded(l) * where(far, K(8), K(1)));",
     ),
     "no scale beside a weight": ("pointwise.h", "(d_load(w + part * DLANES) * KD(scale))", "d_load(w + part * DLANES)"),
-    "labels below 0 go through": ("rowwise.pyx", "if labels[i] < 0 or labels[i] >=", "if labels[i] >="),
+    "labels below 0 go through": (
+        "rowwise.pyx",
+        "live[i] = <uint64_t>labels[i] < <uint64_t>g.classes",
+        "live[i] = labels[i] < g.classes",
+    ),
     "a sum that loses digits": (
         "pointwise.h",
         "else sum_add_one(&total[part], v);",
