@@ -424,9 +424,9 @@ def draw_classes(draw: Draw) -> int:
     if kind < 40:
         return 1 + draw.below(20)
     if kind < 48:
-        return 188 + draw.below(10)
+        return 60 + draw.below(10)
     if kind < 60:
-        return 1 + draw.below(260)
+        return 1 + draw.below(130)
     if kind == 60:
         return 0
     if kind == 61:
