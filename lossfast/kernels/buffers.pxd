@@ -226,6 +226,8 @@ cdef int describe(Operand *op, cnp.ndarray array, bint has_classes) except -1
 # Copies, of as much as is in use.
 cdef int enlist(Operand *to, const Operand *op, int axes, Operand **used, int *count) noexcept nogil
 cdef void put_geometry(Geometry *to, const Geometry *g) noexcept nogil
+# The array, or NULL for None, in the next of some free operands.
+cdef const Operand *described(Operand **free, object array, bint has_classes) except? NULL
 cdef void join_axes(Geometry *g, Operand **ops, int count) noexcept nogil
 cdef ptrdiff_t offset(const Geometry *g, const Operand *op, ptrdiff_t index) noexcept nogil
 

@@ -138,6 +138,15 @@ cdef void put_geometry(Geometry *to, const Geometry *g) noexcept nogil:
     memcpy(to.shape, g.shape, g.ndim * sizeof(ptrdiff_t))
 
 
+cdef const Operand *described(Operand **free, object array, bint has_classes) except? NULL:
+    cdef Operand *op = free[0]
+    if array is None:
+        return NULL
+    describe(op, array, has_classes)
+    free[0] += 1
+    return op
+
+
 cdef void join_axes(Geometry *g, Operand **ops, int count) noexcept nogil:
     """Drop axes of length 1, and join neighbours that every operand steps through evenly."""
     cdef int axis, last = -1, i, evenly

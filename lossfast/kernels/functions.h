@@ -47,22 +47,25 @@ INLINE real r_ratio(real x, divisor by) {
    [-400, 177] (float64: [-700, 700]): 2^-24.52 at -59.92188, float64 2^-53.59 at 315.738; without fma 2^-24.42 at
    113.356, 2^-53.52 at -34.3107. */
 typedef struct { real w, k; } exponential;
-INLINE exponential r_exp_parts(real t, real tail) {
+/* e^r - 1, |r| <= ln(2)/2 */
+INLINE real r_expm1_reduced(real r) {
     static const scalar c[] = LF_EXPM1;
-    const real k = r_fma(t, K(LF_LOG2E), K(MAGIC)) - K(MAGIC);
-    const real r = r_fma(k, K(-LF_LN2_TAIL), r_fma(k, K(-LF_LN2_HEAD), t)) + tail;
-    const real w = r_fma(r * r, r_horner(r, c, LF_EXPM1_TERMS), r);
-    return (exponential){w, k};
+    return r_fma(r * r, r_horner(r, c, LF_EXPM1_TERMS), r);
+}
+/* t less k ln 2 */
+INLINE real r_less_ln2(real t, real k) { return r_fma(k, K(-LF_LN2_TAIL), r_fma(k, K(-LF_LN2_HEAD), t)); }
+/* t / ln 2 + MAGIC: its nearest integer k stands in the low bits, and gives 2^k at once */
+INLINE real r_over_ln2(real t) { return r_fma(t, K(LF_LOG2E), K(MAGIC)); }
+INLINE exponential r_exp_parts(real t, real tail) {
+    const real k = r_over_ln2(t) - K(MAGIC);
+    return (exponential){r_expm1_reduced(r_less_ln2(t, k) + tail), k};
 }
 
 /* e^t in two parts, bit for bit what r_exp_parts makes of it, where it and its second part are normal: |t| up to 60
-   (float64: 600). The sum that rounds t / ln 2 has its nearest integer in the low bits, and gives the power of 2 at once. */
+   (float64: 600). */
 INLINE pair r_exp_pair(real t) {
-    static const scalar c[] = LF_EXPM1;
-    const real rounded = r_fma(t, K(LF_LOG2E), K(MAGIC)), k = rounded - K(MAGIC);
-    const real r = r_fma(k, K(-LF_LN2_TAIL), r_fma(k, K(-LF_LN2_HEAD), t));
-    const real w = r_fma(r * r, r_horner(r, c, LF_EXPM1_TERMS), r);
-    const real s = r_from_bits((r_bits(rounded) + EXPONENT_BIAS) << MANTISSA_BITS), e = r_fma(w, s, s);
+    const real rounded = r_over_ln2(t), w = r_expm1_reduced(r_less_ln2(t, rounded - K(MAGIC)));
+    const real s = r_pow2_of(rounded, 0), e = r_fma(w, s, s);
     return (pair){e, r_fma(w, s, s - e)};
 }
 
@@ -103,12 +106,9 @@ INLINE real r_phi(real t) {
 typedef struct { real hi, lo, left; } decay;
 #define MODERATE (LF_DTYPE == 32 ? 60.0 : 600.0)
 INLINE decay r_exp_negative(real a, const int moderate) {
-    static const scalar c[] = LF_EXPM1;
     enum { LIFT = LF_DTYPE == 32 ? 64 : 128 };
     const real t = moderate ? -a : r_max(K(LF_DTYPE == 32 ? -104.0 : -746.0), -a);
-    const real rounded = r_fma(t, K(LF_LOG2E), K(MAGIC)), k = rounded - K(MAGIC);
-    const real r = r_fma(k, K(-LF_LN2_TAIL), r_fma(k, K(-LF_LN2_HEAD), t));
-    const real w = r_fma(r * r, r_horner(r, c, LF_EXPM1_TERMS), r);
+    const real rounded = r_over_ln2(t), k = rounded - K(MAGIC), w = r_expm1_reduced(r_less_ln2(t, k));
     const real near = K(1) + w, lost = w - (near - K(1)); /* exact */
     const real s = r_pow2_of(rounded, moderate ? 0 : LIFT), unlift = K(LF_DTYPE == 32 ? 0x1p-64 : 0x1p-128);
     const real hi = moderate ? r_from_bits(r_bits(near) + (r_bits(rounded) << MANTISSA_BITS)) : near * s * unlift;

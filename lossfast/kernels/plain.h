@@ -1,5 +1,5 @@
-/* Plain rows: softmax cross-entropy with one label a row and its gradient, probabilities, log-sum-exps; without masks, class
-   weights, smoothing or temperature. That is what most calls are, and here they are taken faster than by the stages of
+/* Plain rows: softmax cross-entropy with one label a row and its gradient, probabilities and their logarithms, log-sum-exps; without
+   masks, smoothing or temperature. That is what most calls are, and here they are taken faster than by the stages of
    rowwise.h, with the same bits, a batch of rows at a time: sums over the classes (`few_sums`, `many_sums`), arithmetic on
    the batch's rows (`plain_rows`), then the entries (`few_entries`, `many_entries`).
 

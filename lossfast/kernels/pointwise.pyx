@@ -133,12 +133,12 @@ cdef class Pointwise:
         cdef int i
         read_job(&task, &free, job)
         task.which = find(job.loss)
-        task.target = described(&free, job.target)
-        task.extra = described(&free, job.extra)
-        task.direction = described(&free, job.v)
-        task.value = described(&free, job.value)
-        task.grad = described(&free, job.grad)
-        task.hess = described(&free, job.hess)
+        task.target = described(&free, job.target, False)
+        task.extra = described(&free, job.extra, False)
+        task.direction = described(&free, job.v, False)
+        task.value = described(&free, job.value, False)
+        task.grad = described(&free, job.grad, False)
+        task.hess = described(&free, job.hess, False)
         task.total = len(job.totals)
         task.scale = job.scale
         for i, p in enumerate(job.params):
@@ -270,16 +270,6 @@ cdef int run_pointwise(void *task, bint release) except -1:
     return 0
 
 
-cdef const Operand *described(Operand **free, object array) except? NULL:
-    """The array, or NULL for None, in the next of some free operands."""
-    cdef Operand *op = free[0]
-    if array is None:
-        return NULL
-    describe(op, array, False)
-    free[0] += 1
-    return op
-
-
 cdef int read_job(PointwiseTask *task, Operand **free, object job) except -1:
     """The shape of a `PointwiseJob`, and what weighs its elements."""
     cdef cnp.ndarray array = job.x
@@ -289,9 +279,9 @@ cdef int read_job(PointwiseTask *task, Operand **free, object job) except -1:
     for i in range(task.shape.ndim):
         task.shape.shape[i] = cnp.PyArray_DIM(array, i)
     task.dtype = 32 if job.compute.itemsize == 4 else 64
-    task.x = described(free, array)
-    task.sample_weight = described(free, job.weight)
-    task.where = described(free, job.where)
+    task.x = described(free, array, False)
+    task.sample_weight = described(free, job.weight, False)
+    task.where = described(free, job.where, False)
     return 0
 
 

@@ -364,16 +364,12 @@ INLINE void plain_rows_of(lf_batch *r, int from, int to, const lf_options *o, co
             r->whole &= !any(ne(post, K(1)));
             SET(at_mark, even && dtype == 32 ? -(unit.hi * y.rest) : where(eq(V(weight), K(0)), K(0), rounded(minus(times(unit, exactly(y.rest))))));
         }
-        if (want & LF_PLAIN_LOSS) {
+        if (want & LF_PLAIN_LSE) SET(loss, rounded(far));
+        if (want & (LF_PLAIN_LOSS | LF_PLAIN_LOGS)) {
             const pair near = pivot_log(others, others_lo, where(y.direct, e, K(1)), e_lo, dtype);
             const pair l = {where(direct, near.hi, far.hi), where(direct, near.lo, far.lo)};
-            SET(loss, even ? rounded(l) : rounded(times(exactly(V(weight)), times(exactly(V(label_weight)), l))));
-        }
-        if (want & LF_PLAIN_LSE) SET(loss, rounded(far));
-        if (want & LF_PLAIN_LOGS) {
-            const pair near = pivot_log(others, others_lo, where(y.direct, e, K(1)), e_lo, dtype);
-            SET(loss, where(direct, near.hi, far.hi));
-            SET(loss_lo, where(direct, near.lo, far.lo));
+            if (want & LF_PLAIN_LOGS) SET_PAIR(loss, l);
+            else SET(loss, even ? rounded(l) : rounded(times(exactly(V(weight)), times(exactly(V(label_weight)), l))));
         }
     }
 }

@@ -426,7 +426,7 @@ cdef void write_rows(const Job *j, const Output *out, ptrdiff_t row, const doubl
             write(out.op.data + offset(&j.geometry, &out.op, row + i), &out.op, 0, &values[i], 64, 1, 1)
 
 
-cdef void plain_rows(const Job *j, Bench *w) noexcept nogil:
+cdef void reset_rows(const Job *j, Bench *w) noexcept nogil:
     """What is true of every row unless its inputs say otherwise."""
     cdef int lane
     memset(&w.rows, 0, sizeof(w.rows))
@@ -469,7 +469,7 @@ cdef void describe_rows(const Job *j, Bench *w) noexcept nogil:
     cdef lf_rows *r = &w.rows
     cdef int even = j.geometry.ndim == 1 and w.n == j.group
     if w.unusual:
-        plain_rows(j, w)
+        reset_rows(j, w)
         w.unusual = 0
     if j.has[ROW_FACTOR]:
         for lane in range(j.group):
@@ -1141,16 +1141,6 @@ cdef int run_rows(object plan, void *task, bint release) except -1:
     if failed:
         raise MemoryError("no memory for a block of work")
     return 0
-
-
-cdef const Operand *described(Operand **free, object array, bint has_classes) except? NULL:
-    """The array, or NULL for None, in the next of some free operands."""
-    cdef Operand *op = free[0]
-    if array is None:
-        return NULL
-    describe(op, array, has_classes)
-    free[0] += 1
-    return op
 
 
 cdef int read_job(RowTask *task, Operand **free, object job) except -1:
