@@ -65,6 +65,12 @@ def _check(name: str, value: Any) -> bool | str:
     raise ValueError(f"{name} must be True, False or 'distribution', got {value!r}")
 
 
+def _yes_or_no(name: str, value: Any) -> bool:
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    raise ValueError(f"{name} must be True or False, got {value!r}")
+
+
 def _denominator(name: str, value: Any) -> float | None:
     if value is None:
         return None
@@ -104,6 +110,10 @@ UNREDUCED = {"reduction": "none", "denominator": None}
 ONE = Sum(1.0)
 #: ``axis`` where it may be several axes, or None for all.
 SEVERAL_AXES = (-1, _axes)
+#: ``check`` where there is nothing but elements to check.
+YES_OR_NO = (True, _yes_or_no)
+#: How many elements are checked at a time.
+CHECKED = 1 << 14
 
 # ------------------------------------------------------------------------------------------------------ arrays
 
@@ -397,7 +407,7 @@ def pointwise(
     shape, compute, none = x.shape, _computes[x.dtype], options["reduction"] == "none"
     job = PointwiseJob(loss.name, compute, x, t, n_threads=_threads(options))
     if loss.parameters:
-        job.params = tuple([options[name] for name in loss.parameters])
+        job.params = tuple([parameter.number(options[name]) for name, parameter in loss.parameters.items()])
     if options["sample_weight"] is not None:
         job.weight = _pointwise_weight(options["sample_weight"], shape)
     if options["where"] is not None:
@@ -422,7 +432,42 @@ def pointwise(
         job.hess = results["hvp"]
     if buffers:
         _refuse_overlap(buffers, inputs)
+    if loss.domains and options["check"]:
+        for name, domain in loss.domains.items():
+            elements = inputs[name]
+            if elements is not None:
+                _check_elements(name, elements, domain, job)
     return call
+
+
+def _check_elements(name: str, array: np.ndarray, domain: str, job: PointwiseJob) -> None:
+    """A ValueError if an element that counts is outside its domain."""
+    from ._loss import ELEMENTS  # which builds on this module
+    from .backends.numpy import load, spots
+
+    counts = [mask for mask in (job.where, job.weight) if mask is not None]
+    if not counts:  # what is repeated is looked at once
+        array = array[tuple(slice(None) if stride else slice(1) for stride in array.strides)]
+    bad, first, value = 0, -1, 0.0
+    for start in range(0, array.size, CHECKED):
+        stop = min(start + CHECKED, array.size)
+        at = spots(array.shape, start, stop)
+        elements = load(array, at, np.empty(stop - start))
+        with np.errstate(invalid="ignore"):
+            wrong = ~ELEMENTS[domain](elements) & (elements == elements)
+        if wrong.any():
+            for mask in counts:
+                wrong &= load(mask, at, np.empty(stop - start)) != 0
+            if wrong.any() and not bad:
+                here = int(wrong.argmax())
+                first, value = start + here, float(elements[here])
+            bad += int(np.count_nonzero(wrong))
+    if bad:
+        index = np.unravel_index(first, array.shape)
+        place = int(index[0]) if len(index) == 1 else tuple(map(int, index))
+        hint = "; labels 0 and 1 become -1 and 1 as 2 * target - 1" if domain == "-1 or 1" and value == 0 else ""
+        where = f" at {place}" if index else ""
+        raise ValueError(f"{name} must be {domain}, got {value:g}{where} ({bad} such elements){hint}")
 
 
 def function(
@@ -439,7 +484,7 @@ def function(
     if options["where"] is not None:
         job.where = _mask(options["where"], x.shape, "x")
     if loss.parameters:
-        job.params = tuple([options[name] for name in loss.parameters])
+        job.params = tuple([parameter.number(options[name]) for name, parameter in loss.parameters.items()])
     result = _buffer("out", buffers.get(name), x.shape, own_dtype(x.dtype))
     if name == "value":
         job.value = result

@@ -33,6 +33,16 @@ DOMAINS: dict[str, Callable[[float], bool]] = {
     "in (0, 1)": lambda value: 0 < value < 1,
 }
 
+#: What a domain of an argument's elements means. NaN is not looked at: it makes its element NaN.
+ELEMENTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "-1 or 1": lambda a: np.abs(a) == 1,
+    "0 or 1": lambda a: (a == 0) | (a == 1),
+    "in [0, 1]": lambda a: (a >= 0) & (a <= 1),
+    ">= 0": lambda a: a >= 0,
+    "> 0": lambda a: a > 0,
+    "not 0": lambda a: a != 0,
+}
+
 #: What ``out`` is to a function, which reduces nothing.
 RESULT_BUFFER = (
     "ndarray, optional",
@@ -42,13 +52,15 @@ RESULT_BUFFER = (
 
 @dataclass(frozen=True)
 class Parameter:
-    """A scalar parameter of a loss: its default and its domain (a key of `DOMAINS`)."""
+    """A scalar parameter of a loss: its default (None if it needs no value) and its domain (a key of `DOMAINS`)."""
 
-    default: float
+    default: float | None
     domain: str = "finite"
 
-    def check(self, name: str, value: Any) -> float:
+    def check(self, name: str, value: Any) -> float | None:
         """The value as a float, or a ValueError with the value in it (a TypeError if it is not a number)."""
+        if value is None and self.default is None:
+            return None
         try:
             number = float(value)
         except (TypeError, ValueError):
@@ -58,6 +70,35 @@ class Parameter:
         if not DOMAINS[self.domain](number):
             raise ValueError(f"{name} must be {self.domain}, got {value!r}")
         return number
+
+    def number(self, value: float | None) -> float:
+        """What twins and kernels are given for it: NaN for None."""
+        return math.nan if value is None else value
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A parameter with a few values: bools, integers or names. Twins and kernels are given the place among them."""
+
+    default: Any
+    choices: tuple[Any, ...]
+
+    @property
+    def domain(self) -> str:
+        """What it may be, as documentation and errors say it."""
+        return "one of " + ", ".join(map(repr, self.choices))
+
+    def check(self, name: str, value: Any) -> Any:
+        """The choice that the value is, or a ValueError with the value in it."""
+        if isinstance(value, (str, bool, int, np.bool_, np.integer)):
+            for choice in self.choices:
+                if value == choice:
+                    return choice
+        raise ValueError(f"{name} must be {self.domain}, got {value!r}")
+
+    def number(self, value: Any) -> float:
+        """What twins and kernels are given for it."""
+        return float(self.choices.index(value))
 
 
 RIDGE = Parameter(0.0, "finite and >= 0")
@@ -189,8 +230,10 @@ class Loss:
         Its name in `lossfast` and in `lossfast.losses`.
     kind : str
         ``"pointwise"``, ``"function"``, ``"rowwise"`` or ``"row_function"``.
-    parameters : dict of str to Parameter
+    parameters : dict of str to Parameter or Choice
         Its scalar parameters, with default and domain.
+    domains : dict of str to str
+        What the elements of its arguments must be, by the argument's name: keys of `ELEMENTS`.
     outputs : tuple of str
         What it can compute besides its value.
     ulp : float
@@ -204,7 +247,7 @@ class Loss:
     kind: ClassVar[str] = ""
     labelled: ClassVar[bool] = False  # whether its targets may be labels, one a row
     operands: ClassVar[tuple[str, ...]] = ()  # the names of the positional arguments
-    shared: ClassVar[tuple[str, ...]] = ()  # which of _arguments.OPTIONS it takes
+    shared: tuple[str, ...] = ()  # which of _arguments.OPTIONS it takes
     special: ClassVar[Mapping[str, tuple[Any, Callable[[str, Any], Any]]]] = {}  # and where its rule for one differs
     texts: ClassVar[Mapping[str, tuple[str, str]]] = {}  # or what documentation says of it
     __signature__ = _Signature()
@@ -215,16 +258,20 @@ class Loss:
     def __init__(
         self,
         twin: Callable[..., Any],
-        parameters: Mapping[str, Parameter],
+        parameters: Mapping[str, Parameter | Choice],
         ulp: Any,
         outputs: tuple[str, ...] = (),
         extra: str | None = None,
         soft: bool = False,
         group: str = "rows",
+        domains: Mapping[str, str] | None = None,
     ) -> None:
         self.twin = twin
+        self.domains = dict(domains or {})
         self.name = self.__name__ = self.__qualname__ = twin.__name__
         self.__module__ = "lossfast"
+        if self.domains:
+            self.shared = (*self.shared, "check")
         self.__doc__ = self._documented(twin.__doc__)
         self.parameters = dict(parameters)
         self.ulp = ulp
@@ -638,7 +685,12 @@ class PointwiseLoss(_Reducing):
             OPTION_TEXTS["reduction"][0],
             OPTION_TEXTS["reduction"][1].replace("number of rows", "length of the first axis"),
         ),
+        "check": (
+            "bool, default True",
+            "Whether an element out of its domain is an error; if not, the formula is taken as it stands.",
+        ),
     }
+    special: ClassVar = {"check": _arguments.YES_OR_NO}
     _checked = _arguments.pointwise
 
 
@@ -648,7 +700,7 @@ class RowLoss(_Reducing):
     kind = "rowwise"
     labelled = True
     operands = ("logits", "targets")
-    shared: ClassVar[tuple[str, ...]] = (
+    shared: tuple[str, ...] = (
         *("class_weight", "sample_weight", "ignore_index", "where", "axis"),
         *("reduction", "denominator", "empty", "check", "n_threads"),
     )
@@ -680,7 +732,7 @@ class RowLoss(_Reducing):
         array([[ 0.5, -0.5]])
         """
         buffers = None if out is None else {"newton_step": out}
-        ridge = RIDGE.check("ridge", ridge)
+        ridge = RIDGE.number(RIDGE.check("ridge", ridge))
         return self._run(("newton_step",), x, target, options, buffers, None, ridge)[0]
 
 
@@ -761,7 +813,7 @@ class RowFunction(Loss):
 
     kind = "row_function"
     operands = ("x",)
-    shared: ClassVar[tuple[str, ...]] = ("axis", "where", "n_threads")
+    shared: tuple[str, ...] = ("axis", "where", "n_threads")
     texts: ClassVar[Mapping[str, tuple[str, str]]] = {"out": RESULT_BUFFER}
 
     _checked = _arguments.row_function
@@ -938,7 +990,7 @@ def _restore(name: str, fixed: dict[str, Any]) -> Any:
     return get_loss(name).bind(**fixed)
 
 
-def _declare(kind: type, parameters: Mapping[str, Parameter] | None, **traits: Any) -> Decorator:
+def _declare(kind: type, parameters: Mapping[str, Parameter | Choice] | None, **traits: Any) -> Decorator:
     def declare(twin: Callable[..., Any]) -> Any:
         loss = REGISTRY[twin.__name__] = kind(twin, parameters or {}, **traits)
         return loss
@@ -948,19 +1000,22 @@ def _declare(kind: type, parameters: Mapping[str, Parameter] | None, **traits: A
 
 def pointwise_loss(
     *,
-    parameters: Mapping[str, Parameter] | None = None,
+    parameters: Mapping[str, Parameter | Choice] | None = None,
     extra: str | None = None,
     ulp: Any,
     hess: bool = True,
     group: str = "regression",
+    domains: Mapping[str, str] | None = None,
 ) -> Decorator:
     """Make the decorated Python twin ``f(x, t, q, *parameters) -> (value, grad, hess)`` a public pointwise loss.
 
     ``extra`` names the element-wise parameter handed over as ``q``; ``hess=False`` says that there is no Hessian;
-    ``group`` is the documentation's, one of `GROUPS`.
+    ``group`` is the documentation's, one of `GROUPS`; ``domains`` has a key of `ELEMENTS` for each argument
+    (``"pred"``, ``"target"`` or the extra) whose elements are to be checked.
     """
     outputs = ("grad", "hess", "hvp") if hess else ("grad",)
-    return _declare(PointwiseLoss, parameters, ulp=ulp, extra=extra, outputs=outputs, group=group)
+    traits = {"ulp": ulp, "extra": extra, "outputs": outputs, "group": group, "domains": domains}
+    return _declare(PointwiseLoss, parameters, **traits)
 
 
 def pointwise_function(*, parameters: Mapping[str, Parameter] | None = None, ulp: Any) -> Decorator:

@@ -169,8 +169,8 @@ def _eval_arguments(parser: Parser) -> None:
         "options of the loss (one that is not given keeps its default, see `lossfast ls`)"
     )
     option = functools.partial(group.add_argument, default=argparse.SUPPRESS)
-    for name, (kind, domain, of) in _parameters(names).items():
-        option(_flag(name), type=kind, metavar="X", help=f"{domain}: {', '.join(of)}")
+    for name, (reader, said) in _parameters(names).items():
+        option(_flag(name), type=reader, metavar="X", help=said)
     for name in sorted({extra for loss in names if (extra := lf.get_loss(loss).extra)}):
         option(_flag(name), type=_numbers, metavar="W", help="a number, numbers with commas, or a file")
     option("--reduction", choices=("mean", "sum", "none", "batchmean"))
@@ -202,13 +202,32 @@ def _eval_arguments(parser: Parser) -> None:
     how.add_argument("--no-progress", action="store_true", help="no progress bar, even on a terminal")
 
 
-def _parameters(names: Sequence[str]) -> dict[str, tuple[type, str, list[str]]]:
-    """The scalar parameters of these losses: type, domain, and which losses have them."""
-    found: dict[str, tuple[type, str, list[str]]] = {}
+def _parameters(names: Sequence[str]) -> dict[str, tuple[Callable[[str], Any], str]]:
+    """The parameters of these losses: what reads one, and what is said of it."""
+    found: dict[str, dict[str, list[str]]] = {}
+    readers: dict[str, Callable[[str], Any]] = {}
     for loss in names:
         for name, parameter in lf.get_loss(loss).parameters.items():
-            found.setdefault(name, (type(parameter.default), parameter.domain, []))[2].append(loss)
-    return found
+            found.setdefault(name, {}).setdefault(parameter.domain, []).append(loss)
+            reader = float if isinstance(parameter.default, float) else _word
+            readers[name] = reader if readers.get(name, reader) is reader else _word
+    return {
+        name: (readers[name], "; ".join(f"{domain}: {', '.join(of)}" for domain, of in domains.items()))
+        for name, domains in found.items()
+    }
+
+
+def _word(text: str) -> Any:
+    """A number, true, false or none, or a name."""
+    known = {"true": True, "false": False, "none": None}
+    if text.lower() in known:
+        return known[text.lower()]
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text
 
 
 def _flag(name: str) -> str:

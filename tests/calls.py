@@ -22,7 +22,7 @@ import numpy as np
 
 from lossfast._arguments import OPTIONS, OUTPUT_DTYPES, REDUCED
 from lossfast._jobs import ENTRY_OUTPUTS
-from lossfast._loss import DOMAINS, EVALUATED, REGISTRY, RIDGE, Parameter, method
+from lossfast._loss import DOMAINS, EVALUATED, REGISTRY, RIDGE, Choice, Parameter, method
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 FLOATS = tuple(map(np.dtype, ("f8", "f4", "f2", BFLOAT16)))
@@ -403,6 +403,8 @@ ANY_INTEGERS = (0, 1, -1, 2, 5, 2**31, -(2**40), 2**63, -(2**63) - 1, 2**80)
 
 def draw_parameter(build: Builder, name: str, parameter: Parameter) -> Any:
     flawed = build.flaw(name, TypeError, ValueError)
+    if isinstance(parameter, Choice):
+        return build.draw.choose(("average", 17, 0.5) if flawed else parameter.choices)
     values = [value for value in VALUES if DOMAINS[parameter.domain](float(value)) != flawed]
     return build.draw.choose((*NO_NUMBERS, *values) if flawed else values)
 

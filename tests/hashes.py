@@ -28,7 +28,7 @@ import ml_dtypes
 import numpy as np
 
 import lossfast as lf
-from lossfast._loss import DOMAINS, REGISTRY
+from lossfast._loss import DOMAINS, REGISTRY, Choice
 
 FILE = Path(__file__).with_suffix(".json")
 DTYPES = tuple(map(np.dtype, (np.float64, np.float32, np.float16, ml_dtypes.bfloat16)))
@@ -159,8 +159,8 @@ OTHERWISE = {"ignore_index", "axis", "reduction", "denominator", "empty", "check
 def parameters_of(loss: Any) -> Iterator[dict[str, float]]:
     """Each parameter at values of its domain, the others at their defaults."""
     for name, parameter in loss.parameters.items():
-        for value in (-0.5, 0.0, 0.3, 1.0, 2.5):
-            if DOMAINS[parameter.domain](value) and value != parameter.default:
+        for value in parameter.choices if isinstance(parameter, Choice) else (-0.5, 0.0, 0.3, 1.0, 2.5):
+            if value != parameter.default and (isinstance(parameter, Choice) or DOMAINS[parameter.domain](value)):
                 yield {name: value}
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 from exact import exact_pointwise, exact_row, mp
+from parameters import numbers_of
 
 import lossfast as lf
 from lossfast import _loss
@@ -216,7 +217,7 @@ def test_pointwise_references_are_the_formulas_written_elsewhere(name: str) -> N
         true = contract.exact(case, given)
         target = np.zeros_like(given.x) if given.target is None else given.target
         near = np.flatnonzero(np.maximum(np.abs(given.x), np.abs(target)) < 700)
-        parameters = [given.options.get(key, rule.default) for key, rule in loss.parameters.items()]
+        parameters = numbers_of(loss, given.options)
         for at in near[::23]:
             try:
                 formulas, _ = exact_pointwise(

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from parameters import numbers_of
 
 import lossfast as lf
 
@@ -165,7 +166,7 @@ def test_the_committed_references_are_what_is_computed_now(name):
 def test_exact_derivatives_are_those_of_the_exact_value(name):
     mpmath = pytest.importorskip("mpmath")
     loss = lf.get_loss(name)
-    twin, parameters = references.exactly(loss.twin), [p.default for p in loss.parameters.values()]
+    twin, parameters = references.exactly(loss.twin), numbers_of(loss)
     with mpmath.workprec(1000):
         step = mpmath.mpf(10) ** -60
         for x in map(mpmath.mpf, (-30.25, -0.6, 0.3, 1.7, 80.0)):

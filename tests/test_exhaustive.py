@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from exact import exact, twin_pointwise
 from extended import IS_EXTENDED, Extended, as_extended, spacing, ulps
+from parameters import numbers_of
 from variants import COMPILED
 
 from lossfast._loss import REGISTRY
@@ -50,7 +51,7 @@ def wider(dtype):
 def reference(loss, x, target, dtype):
     """{name: exact enough}: value, gradient, Hessian, of a function its value and derivative."""
     wide = wider(dtype)
-    parameters = [wide(parameter.default) for parameter in loss.parameters.values()]
+    parameters = [wide(number) for number in numbers_of(loss)]
     with np.errstate(all="ignore"):
         results = loss.twin(x.astype(wide), wide(target), wide(1), *parameters)
     return dict(zip(names_of(loss), (np.broadcast_to(y, x.shape) for y in results), strict=False))
@@ -276,7 +277,7 @@ def test_the_reference(loss, dtype, limit):
     """How far it is from the twin in arbitrary precision, in ULP of the dtype it judges."""
     x = sample(dtype)
     x = np.random.default_rng(0).permutation(x[np.isfinite(x)])[:150]
-    parameters = [parameter.default for parameter in loss.parameters.values()]
+    parameters = numbers_of(loss)
     for target in targets_of(loss):
         columns = zip(*(twin_pointwise(loss, *map(exact, (u, target, 1)), parameters) for u in x), strict=True)
         found = reference(loss, x, target, dtype)

@@ -18,6 +18,7 @@ from exact import exact, exact_pointwise, exact_row, mp, off_by, slope, twin_poi
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from parameters import numbers_of, other_values_of
 from variants import COMPILED, VARIANTS, Variant
 
 import lossfast as lf
@@ -36,23 +37,12 @@ each_row = pytest.mark.parametrize("loss", ROWS, ids=lambda loss: loss.name)
 each_reducing = pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.name)
 each_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=["float32", "float64"])
 
-#: Values of a parameter beside its default, by its domain.
-OTHER_VALUES = {
-    "> 0": (0.5, 3.0),
-    ">= 0": (0.0, 0.5, 2.0),
-    "finite": (-0.5, 2.0),
-    "finite and > 0": (0.7, 3.0),
-    "finite and >= 0": (1e-3, 0.5),
-    "in [0, 1]": (0.1, 1.0),
-    "in (0, 1)": (0.25, 0.9),
-}
-
 
 def settings_of(loss):
     """The loss's defaults, and one parameter after the other at another value."""
     yield {}
     for name, parameter in loss.parameters.items():
-        for value in OTHER_VALUES[parameter.domain]:
+        for value in other_values_of(parameter):
             yield {name: value}
 
 
@@ -94,7 +84,7 @@ def pointwise_truth(loss, dtype):
     if loss.kind == "function":
         x, t = x[: len(x) // 3], np.zeros(len(x) // 3, dtype)
     for options in settings_of(loss):
-        parameters = [options.get(name, parameter.default) for name, parameter in loss.parameters.items()]
+        parameters = numbers_of(loss, options)
         for q in (1.0, 0.75) if loss.extra else (1.0,):
             numbers = [tuple(map(exact, (*pair, q))) for pair in zip(x, t, strict=True)]
             true = [exactly(loss, *three, parameters, dtype) for three in numbers]
@@ -161,7 +151,7 @@ def test_pointwise_formulas(loss):
         pytest.skip("no second formula is written down for it")
     for x, t in zip(*pointwise_inputs(np.float64), strict=True):
         for options in settings_of(loss):
-            parameters = [options.get(name, parameter.default) for name, parameter in loss.parameters.items()]
+            parameters = numbers_of(loss, options)
             ours = twin_pointwise(loss, *map(exact, (x, t, 0.75)), parameters)
             theirs, _ = exact_pointwise(loss.name, x, t, 0.75, parameters)
             for name, u, v in zip(("value", "grad", "hess"), ours, theirs, strict=True):
@@ -320,7 +310,7 @@ def check_random_points(dtype, variants, data):
     loss = data.draw(st.sampled_from(POINTWISE))
     x = data.draw(hnp.arrays(dtype, st.integers(1, 40), elements=any_floats(dtype, 2.0**20)))
     t = data.draw(hnp.arrays(dtype, x.shape, elements=st.sampled_from([0, 1, 0.5]) | any_floats(dtype, 1)))
-    parameters = [parameter.default for parameter in loss.parameters.values()]
+    parameters = numbers_of(loss)
     numbers = [(exact(a), exact(b), mp.mpf(1)) for a, b in zip(x, t, strict=True)]
     true = [twin_pointwise(loss, *three, parameters) for three in numbers]
     sizes = [scales(loss, *three, parameters) for three in numbers]
@@ -803,7 +793,7 @@ def special_rows(loss, seed):
     options = {"where": random.random(shape) < 0.7} if random.random() < 0.3 else {}
     for name, parameter in loss.parameters.items():
         if random.random() < 0.3:
-            options[name] = random.choice(OTHER_VALUES[parameter.domain])
+            options[name] = random.choice(other_values_of(parameter))
     if loss.kind == "row_function":
         if "b" in loss.shared and random.random() < 0.5:
             options["b"] = random.choice([0.0, 1, 2], shape)

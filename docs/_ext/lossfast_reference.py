@@ -214,7 +214,11 @@ def draw(loss: Any, mode: str, file: Path) -> None:
                 y[1:][abs(np.diff(y)) > 0.25] = np.nan  # a jump is a gap, not a line
                 panel.plot(x, y, dash, color=colour, label=name, linewidth=1.8)
             panel.set_xlabel(loss.operands[0] if loss.kind == "function" else "pred", color=style["ink"])
-            fixed = [f"{name} = {rule.default:g}" for name, rule in loss.parameters.items()]
+            fixed = [
+                f"{name} = {rule.default if isinstance(rule, _loss.Choice) else f'{rule.default:g}'}"
+                for name, rule in loss.parameters.items()
+                if rule.default is not None
+            ]
             title = ", ".join(([f"target = {target}"] if target is not None else []) + fixed)
             panel.set_title(title, color=style["ink"], fontsize=10)
             panel.grid(color=style["grid"], linewidth=0.6)

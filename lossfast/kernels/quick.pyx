@@ -352,7 +352,7 @@ cdef class Entry:
 
     cdef object loss
     cdef dict codes          # of its options
-    cdef dict checks         # of its parameters
+    cdef list rules          # of its parameters
     cdef list parameters     # their names
     cdef dict wanted         # by the names of outputs: what `Wanted` says
     cdef Wanted latest       # of them
@@ -369,7 +369,7 @@ cdef class Entry:
         self.codes.update({name: OPTION_PARAMETER + i for i, name in enumerate(self.parameters)})
         if loss.extra is not None:
             self.codes[loss.extra] = OPTION_EXTRA
-        self.checks = loss._checks
+        self.rules = list(loss.parameters.values())
         self.wanted = {}
         memset(&self.bound, 0, sizeof(Options))
         memset(self.accepted, 0xff, sizeof(self.accepted))  # NaN: equal to nothing
@@ -388,7 +388,10 @@ cdef class Entry:
             if PyFloat_CheckExact(value) and <double>value == self.accepted[i]:
                 s.parameters[i] = <double>value
                 return True
-            s.parameters[i] = self.accepted[i] = self.checks[self.parameters[i]](self.parameters[i], value)
+            rule = self.rules[i]
+            s.parameters[i] = rule.number(rule.check(self.parameters[i], value))
+            if PyFloat_CheckExact(value):
+                self.accepted[i] = s.parameters[i]
         elif code == OPTION_SAMPLE_WEIGHT:
             s.sample_weight = NULL if value is None else <PyObject *>value
         elif code == OPTION_CLASS_WEIGHT:
@@ -735,7 +738,7 @@ cdef class PointwiseEntry(Entry):
         cdef int totals[MOST_OUTPUTS]
         cdef double numbers[2]
         cdef int i
-        if not 0 < size <= self.most:
+        if s.check or not 0 < size <= self.most:  # elements are checked in the general way
             return None
         shape.ndim, shape.lengths, shape.axis = cnp.PyArray_NDIM(x), cnp.PyArray_DIMS(x), -1
         memset(&task, 0, sizeof(PointwiseTask))
