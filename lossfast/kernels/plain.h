@@ -1,11 +1,10 @@
-/* Plain rows: softmax cross-entropy with one label a row and its gradient, probabilities and their logarithms, log-sum-exps; without
-   masks, smoothing or temperature. That is what most calls are, and here they are taken faster than by the stages of
+/* Plain rows: softmax cross-entropy with one label a row and its gradient, probabilities and their logarithms, log-sum-exps;
+   without masks, smoothing or temperature. That is what most calls are, and here they are taken faster than by the stages of
    rowwise.h, with the same bits, a batch of rows at a time: sums over the classes (`few_sums`, `many_sums`), arithmetic on
    the batch's rows (`plain_rows`), then the entries (`few_entries`, `many_entries`).
 
    A row within NEAR of 0 needs no maximum: its exponentials differ from those of the stages by a power of 2 alone, exactly.
-   Any other is taken with it, and what is infinite or NaN is left to the stages:
-   `inverse` is NaN then.
+   Any other is taken with it, and what is infinite or NaN is left to the stages: `inverse` is NaN then.
 
    Few classes: 16 rows across the lanes, as tiles, 16 numbers of a class side by side. Many: one row along the lanes. */
 #ifndef LF_PLAIN_H

@@ -19,10 +19,14 @@
 
 #ifdef LF_LANES /* the bodies and the loop; without it, this file is the list alone */
 
+enum { EVERYTHING = LF_VALUE | LF_GRAD | LF_HESS | LF_SUM, TELLS = 2 * (EVERYTHING + 1) };
+
 typedef struct { real v, g, h; ireal odd; } vgh;
 #define BODY(name) INLINE vgh name##_body(real x, real t, real q, decay e, const real *p, const int plain)
-#define LOSS(name) enum { name##_decays = 0 }; BODY(name)
-#define LOSS_OF_DECAY(name) enum { name##_decays = 1 }; BODY(name) /* e is e^-|x| */
+/* What e = e^-|x| is made for, and whether `odd` tells of every value that is not finite or is -0 */
+#define TRAITS(name, traits) enum { name##_traits = (traits) }; BODY(name)
+#define LOSS(name) TRAITS(name, 0)
+#define LOSS_OF_DECAY(name) TRAITS(name, EVERYTHING)
 
 /* Of e = e^-|x|: the sigmoids of |x| and of -|x|, near = 1 / (1 + e) and far = e / (1 + e); far near; and log(1 + e), each
    with full relative accuracy */
@@ -42,16 +46,24 @@ INLINE real r_sign(real x) { /* NaN for NaN, 0 for 0 */
 }
 INLINE real r_clamp(real x, real most) { return r_max(-most, r_min(most, x)); }
 
-/* 1/(1 + e^-x); s(1-s); s(1-s)(1-2s), where 1 - 2s = -tanh(x/2) */
-LOSS_OF_DECAY(sigmoid) {
+/* 1 / (1 + e^-x) for |x| up to MODERATE, the sum in two parts */
+INLINE real logistic(real x) {
+    const pair e = r_exp_pair(-x);
+    const real most = r_max(K(1), e.hi), least = r_min(K(1), e.hi), sum_ = most + least, inverse = K(1) / sum_;
+    return r_fma(-inverse, ((least - (sum_ - most)) + e.lo) * inverse, inverse);
+}
+
+/* 1/(1 + e^-x), far below as e^x; s(1-s); s(1-s)(1-2s), where 1 - 2s = -tanh(x/2) */
+TRAITS(sigmoid, LF_GRAD | LF_HESS | TELLS) {
     const sides s = both_sides(e);
     const mask up = lt(K(0), x);
-    const real tanh_half = e.left * s.near;
-    return (vgh){where(up, s.near, s.far), s.product, s.product * where(up, -tanh_half, tanh_half), beyond(x, K(MODERATE))};
+    const real tanh_half = e.left * s.near, fair = plain ? x : r_clamp(x, K(MODERATE)), y = logistic(fair);
+    const real v = plain ? y : where(lt(x, K(-MODERATE)), r_exp(x), y);
+    return (vgh){v, s.product, s.product * where(up, -tanh_half, tanh_half), beyond(x, K(MODERATE))};
 }
 
 /* -log(1 + e^-x) = min(x, 0) - log1p(e^-|x|); 1 - s; -s(1-s) */
-LOSS_OF_DECAY(log_sigmoid) {
+TRAITS(log_sigmoid, EVERYTHING | TELLS) {
     const sides s = both_sides(e);
     return (vgh){r_min(K(0), x) - s.log1p, where(lt(K(0), x), s.far, s.near), -s.product, beyond(x, K(MODERATE))};
 }
@@ -111,7 +123,7 @@ LOSS(l1_loss) {
    then, or a body sets the sign of `odd` (it must where value and sum would not tell of a wrong derivative). The block is
    done once more with care then. Where nothing is special, both ways give the same bits. */
 
-enum { SHAPE = 16, PARTS = SHAPE / LF_LANES, EVERYTHING = LF_VALUE | LF_GRAD | LF_HESS | LF_SUM };
+enum { SHAPE = 16, PARTS = SHAPE / LF_LANES };
 
 /* g * (hi + lo), never -0: a scale in two parts, so that it costs one rounding and not two; an infinite g stays what it is */
 INLINE real scaled(real g, pair s, const int plain) {
@@ -143,8 +155,9 @@ INLINE real parameter(double x) {
    over 16 lanes whatever the vector's width, so that they come out the same everywhere. Exponentials are made in a pass of
    their own: from x to the loss, the chain of operations is longer than a processor looks ahead. Plain sums are new ones,
    those with care go on from what `sums` has. Returns whether nothing was odd. */
-INLINE int lf_run(const lf_block *k, ptrdiff_t n, lanes *sums, int live, const int want, const int weigh, const int plain, lf_body body, const int decays) {
+INLINE int lf_run(const lf_block *k, ptrdiff_t n, lanes *sums, int live, const int want, const int weigh, const int plain, lf_body body, const int traits) {
     enum { CHUNK = 256 };
+    const int decays = want & traits, told = traits & TELLS;
     const ptrdiff_t chunk = decays ? CHUNK : n, step = want & LF_SUM ? SHAPE : LF_LANES;
     const scalar *x = k->x, *t = k->t, *q = k->q;
     scalar *value = k->value, *grad = k->grad, *hess = k->hess, e_hi[CHUNK], e_lo[CHUNK], e_left[CHUNK];
@@ -172,9 +185,9 @@ INLINE int lf_run(const lf_block *k, ptrdiff_t n, lanes *sums, int live, const i
                 const vgh y = body(r_load(x + i), r_load(t + i), r_load(q + i), e, p, plain);
                 odd |= y.odd;
                 if (want & LF_VALUE) {
-                    const real v = weigh ? weighted(y.v, w + i, 1) : y.v + K(0);
+                    const real v = weigh ? weighted(y.v, w + i, 1) : plain && told ? y.v : y.v + K(0);
                     r_store(value + i, plain ? v : r_canonical(v));
-                    if (!(want & LF_SUM)) odd |= beyond(v, K(INFINITY));
+                    if (!(want & LF_SUM) && (weigh || !told)) odd |= beyond(v, K(INFINITY));
                 }
                 if (want & LF_GRAD) {
                     const real g = weigh ? weighted(y.g, w + i, k->scale) : scaled(y.g, scale, plain);
@@ -201,14 +214,14 @@ INLINE int lf_run(const lf_block *k, ptrdiff_t n, lanes *sums, int live, const i
 }
 
 /* The same with care, and all of it, wanted or not */
-INLINE void lf_run_carefully(const lf_block *k, ptrdiff_t n, lanes *sums, int live, lf_body body, const int decays) {
+INLINE void lf_run_carefully(const lf_block *k, ptrdiff_t n, lanes *sums, int live, lf_body body, const int traits) {
     scalar unwanted[LF_BLOCK];
     lf_block all = *k;
     if (!all.value) all.value = unwanted;
     if (!all.grad) all.grad = unwanted;
     if (!all.hess) all.hess = unwanted;
-    if (k->w) lf_run(&all, n, sums, live, EVERYTHING, 1, 0, body, decays);
-    else lf_run(&all, n, sums, live, EVERYTHING, 0, 0, body, decays);
+    if (k->w) lf_run(&all, n, sums, live, EVERYTHING, 1, 0, body, traits);
+    else lf_run(&all, n, sums, live, EVERYTHING, 0, 0, body, traits);
 }
 typedef void (*lf_careful)(const lf_block *k, ptrdiff_t n, lanes *sums, int live);
 
@@ -231,11 +244,11 @@ NOINLINE void lf_run_rest(const lf_block *k, ptrdiff_t at, lanes *sums, int want
 }
 
 /* A block. The combinations that are asked for often are compiled each on its own. */
-INLINE void lf_pointwise(lf_block *k, int want, lf_body body, const int decays, lf_careful careful) {
+INLINE void lf_pointwise(lf_block *k, int want, lf_body body, const int traits, lf_careful careful) {
 #define CASE(wanted)                                                                         \
     case (wanted):                                                                           \
-        fine = k->w ? lf_run(k, n, &sums, SHAPE, (wanted), 1, 1, body, decays)               \
-                    : lf_run(k, n, &sums, SHAPE, (wanted), 0, 1, body, decays);              \
+        fine = k->w ? lf_run(k, n, &sums, SHAPE, (wanted), 1, 1, body, traits)               \
+                    : lf_run(k, n, &sums, SHAPE, (wanted), 0, 1, body, traits);              \
         break;
     const ptrdiff_t n = k->n - k->n % SHAPE;
     lanes sums;
@@ -265,9 +278,9 @@ INLINE void lf_pointwise(lf_block *k, int want, lf_body body, const int decays, 
 #undef LOSS
 #define LF_DEFINE(name)                                                                      \
     NOINLINE void name##_careful(const lf_block *k, ptrdiff_t n, lanes *sums, int live) {    \
-        lf_run_carefully(k, n, sums, live, name##_body, name##_decays);                    \
+        lf_run_carefully(k, n, sums, live, name##_body, name##_traits);                    \
     }                                                                                        \
-    static void name##_block(lf_block *k, int want) { lf_pointwise(k, want, name##_body, name##_decays, name##_careful); }
+    static void name##_block(lf_block *k, int want) { lf_pointwise(k, want, name##_body, name##_traits, name##_careful); }
 LF_POINTWISE(LF_DEFINE)
 #define LF_ENTRY(name) name##_block,
 static const lf_pointwise_function lf_pointwise_functions[] = {LF_POINTWISE(LF_ENTRY)};
