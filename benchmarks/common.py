@@ -24,6 +24,7 @@ import numpy as np
 
 import lossfast as lf
 from lossfast import backends
+from lossfast._loss import inside
 
 #: Set by ``make bench ASV=--quick``: asv does not tell the suite that its results are to be quick rather than good.
 QUICK = os.environ.get("LOSSFAST_BENCH_QUICK", "") not in ("", "0")
@@ -127,8 +128,8 @@ def operands(loss: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> tuple[n
     """Ordinary inputs: predictions around 0 with answers yes and no, or logits with labels that they mostly favour."""
     normal, uniform = _draws(shape)
     if loss.kind in POINTWISE_KINDS:
-        pair = (2 * normal, uniform < 0.5)
-        return tuple(operand.astype(dtype) for operand in pair[: len(loss.operands)])
+        pair = zip(loss.operands, (2 * normal, uniform < 0.5), strict=False)
+        return tuple(inside(loss, name, operand.astype(dtype)) for name, operand in pair)
     x = 3 * normal
     if loss.kind == "rowwise" and "proba" not in loss.outputs:  # it takes log-probabilities
         np.negative(np.abs(x, out=x), out=x)

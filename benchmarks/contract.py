@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 import lossfast as lf
+from lossfast._loss import Choice, inside
 
 from . import common, equivalents, longdouble
 
@@ -185,7 +186,7 @@ def elements_of(loss: Any, count: int, dtype: str, parameters: Mapping[str, floa
     }
     assert list(pairs) == list(ELEMENT_FAMILIES)
     x, t = (np.concatenate([pair[i] for pair in pairs.values()]).astype(actual) for i in range(2))
-    return x, t
+    return inside(loss, "pred", x), inside(loss, "target", t)
 
 
 # -------------------------------------------------------------------------------------------------------- cases
@@ -219,12 +220,14 @@ def cases(loss: Any) -> Iterator[Case]:
     if loss.kind == "rowwise" and loss.soft:
         yield Case(loss, "soft labels", soft=True)
     for name, rule in loss.parameters.items():
-        value = OTHER_VALUES[rule.domain]
-        yield Case(loss, f"{name}={value}", {name: value})
+        choices = rule.choices if isinstance(rule, Choice) else (OTHER_VALUES[rule.domain],)
+        for value in (choice for choice in choices if choice != rule.default):
+            yield Case(loss, f"{name}={value}", {name: value})
     if loss.kind == "rowwise":
         yield Case(loss, "class_weight", {"class_weight": None})
     if loss.extra:
-        yield Case(loss, f"{loss.extra}=0.75", {loss.extra: 0.75})
+        value = float(inside(loss, loss.extra, 0.75))
+        yield Case(loss, f"{loss.extra}={value}", {loss.extra: value})
     if loss.kind == "row_function" and loss.outputs[0] == "lse":
         yield Case(loss, "b", {"b": None})
 
@@ -257,7 +260,7 @@ def batches(case: Case, dtype: str, scope: Scope) -> Iterator[tuple[Inputs, bool
     loss, actual = case.loss, common.dtype_of(dtype)
     assert actual is not None
     if not case.rows:
-        given = {name: case.options.get(name, rule.default) for name, rule in loss.parameters.items()}
+        given = {name: rule.number(case.options.get(name, rule.default)) for name, rule in loss.parameters.items()}
         x, target = elements_of(loss, scope.elements, dtype, given)
         v = _random("direction").standard_normal(x.shape).astype(actual)
         yield (
@@ -809,7 +812,7 @@ def reference_ulp(scope: Scope) -> float:
                 within = np.isfinite(x).all(1) & (np.abs(x).max(1) < 1e300)  # what 1,500 bits reach across
                 samples.append((x[within], labels[within] if loss.kind == "rowwise" else None))
         else:
-            parameters = {key: rule.default for key, rule in loss.parameters.items()}
+            parameters = {key: rule.number(rule.default) for key, rule in loss.parameters.items()}
             x, target = elements_of(loss, 10 if scope is SMALL else 50, "float64", parameters)
             within = np.maximum(np.abs(x), np.abs(target)) < 1e100
             samples.append((x[within], None if loss.kind == "function" else target[within]))

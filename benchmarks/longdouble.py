@@ -11,7 +11,7 @@ A result that is a difference of larger terms cannot have more digits than they;
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,13 +99,6 @@ def limits_of(dtype: np.dtype[Any]) -> Any:
 
 # ---------------------------------------------------------------------------------------------------- pointwise
 
-#: The sizes of the terms that a pointwise gradient is the difference of, by loss; in no other do any cancel.
-POINTWISE_TERMS: dict[str, Callable[..., np.ndarray]] = {
-    "binary_cross_entropy_with_logits": lambda x, t, q: np.where(
-        (t == 0) | (t == 1), 0, (1 - t) / (1 + np.exp(-x)) + q * t / (1 + np.exp(x))
-    ),
-}
-
 
 def pointwise(
     loss: Any,
@@ -119,8 +112,8 @@ def pointwise(
 
     Hessians that jump so near that the rounding of ``x - target`` decides are NaN: either side is right.
     """
-    given = {name: (parameters or {}).get(name, rule.default) for name, rule in loss.parameters.items()}
-    values = [LD(value) for value in given.values()]
+    given = parameters or {}
+    values = [LD(rule.number(given.get(name, rule.default))) for name, rule in loss.parameters.items()]
     x, t, q, v = (np.asarray(operand).astype(LD) for operand in (x, target, extra, v))
 
     def twin(at: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -130,11 +123,15 @@ def pointwise(
         value, grad, hess = twin(x)
         if loss.kind == "function":
             return {"value": Exact(value), "vjp": Exact(v * grad), "jvp": Exact(v * grad)}
-        found = {"value": Exact(value), "grad": Exact(grad)}
-        if loss.name in POINTWISE_TERMS:
-            terms = POINTWISE_TERMS[loss.name](x, t, q)
-            found["grad"] = Exact(grad, terms=terms, rule="A14" if terms.any() else "")
-        return found | ({"hess": Exact(hess), "hvp": Exact(v * hess)} if "hess" in loss.outputs else {})
+        sizes = loss.terms(x, t, q, *values) if loss.terms else (0, 0, 0)
+
+        def judged(result: np.ndarray, size: Any) -> Exact:
+            return Exact(result, terms=size, rule="A14") if np.any(size) else Exact(result)
+
+        found = {"value": judged(value, sizes[0]), "grad": judged(grad, sizes[1])}
+        if "hess" in loss.outputs:
+            found |= {"hess": judged(hess, sizes[2]), "hvp": judged(v * hess, np.abs(v) * sizes[2])}
+        return found
 
 
 def at_a_jump(
@@ -142,7 +139,7 @@ def at_a_jump(
 ) -> np.ndarray:
     """Where a derivative of that order jumps within the rounding of ``x - target``: both sides are right there."""
     eps = float(np.finfo(x.dtype if x.dtype.kind == "f" and x.dtype.itemsize > 2 else np.float32).eps)
-    values = [LD(parameters.get(name, rule.default)) for name, rule in loss.parameters.items()]
+    values = [LD(rule.number(parameters.get(name, rule.default))) for name, rule in loss.parameters.items()]
     x, t, q = (np.asarray(operand).astype(LD) for operand in (x, target, extra))
     step = (np.abs(x) + np.abs(t)) * LD(eps)
     with np.errstate(all="ignore"):

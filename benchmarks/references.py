@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 import lossfast as lf
+from lossfast._loss import inside
 from lossfast.rowwise import ALONG, spread
 
 from . import common
@@ -50,10 +51,10 @@ def inputs(loss: Any, dtype: str) -> list[dict[str, np.ndarray]]:
     actual = common.dtype_of(dtype)
     assert actual is not None, f"{dtype} needs ml_dtypes"
     if loss.kind in common.POINTWISE_KINDS:
-        x = _magnitudes(ELEMENTS[dtype]).astype(actual)
+        x = inside(loss, "pred", _magnitudes(ELEMENTS[dtype]).astype(actual))
         found = {"x": x}
         if len(loss.operands) > 1:
-            found["target"] = (np.arange(len(x)) // 3 % 2).astype(actual)
+            found["target"] = inside(loss, "target", (np.arange(len(x)) // 3 % 2).astype(actual))
         return [found | _direction(x)]
     return [_rows(loss, rows, classes, actual) for rows, classes in ROWS]
 
@@ -162,20 +163,24 @@ def exactly(function: types.FunctionType) -> types.FunctionType:
 def _pointwise(loss: Any, arrays: dict[str, np.ndarray]) -> dict[str, list[Any]]:
     from mpmath import mpf
 
-    parameters = [mpf(parameter.default) for parameter in loss.parameters.values()]
-    twin = exactly(loss.twin)
+    parameters = [mpf(rule.number(rule.default)) for rule in loss.parameters.values()]
+    twin, terms_of = exactly(loss.twin), exactly(loss.terms) if loss.terms else lambda *given: (0, 0, 0)
     x = arrays["x"].astype(np.float64).tolist()
     targets = arrays["target"].astype(np.float64).tolist() if "target" in arrays else [0.0] * len(x)
-    results = [twin(mpf(a), mpf(t), mpf(1), *parameters) for a, t in zip(x, targets, strict=True)]
+    given = [(mpf(a), mpf(t), mpf(1), *parameters) for a, t in zip(x, targets, strict=True)]
+    results, terms = [twin(*each) for each in given], [terms_of(*each) for each in given]
     offered = ["value"]
     if loss.kind == "pointwise":
         offered += [name for name in ("grad", "hess") if name in loss.outputs]
-    found = {name: [(result[i], 0) for result in results] for i, name in enumerate(offered)}
+    found = {
+        name: [(result[i], sizes[i]) for result, sizes in zip(results, terms, strict=True)]
+        for i, name in enumerate(offered)
+    }
     if "v" in arrays:
         along, order = ("hvp", 2) if loss.kind == "pointwise" else ("vjp", 1)
         if along in loss.outputs:
-            pairs = zip(arrays["v"].tolist(), results, strict=True)
-            found[along] = [(v * result[order], 0) for v, result in pairs]
+            each = zip(arrays["v"].tolist(), results, terms, strict=True)
+            found[along] = [(v * result[order], abs(v) * sizes[order]) for v, result, sizes in each]
     return found
 
 

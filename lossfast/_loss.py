@@ -42,6 +42,15 @@ ELEMENTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "> 0": lambda a: a > 0,
     "not 0": lambda a: a != 0,
 }
+#: What brings other numbers to such a domain, for what is drawn to measure and to test.
+_BROUGHT: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "-1 or 1": lambda a: np.where(a > 0.5, 1, -1),
+    "0 or 1": lambda a: np.where(a > 0.5, 1, 0),
+    "in [0, 1]": lambda a: np.minimum(np.abs(a), 1),
+    ">= 0": np.abs,
+    "> 0": lambda a: np.where(a == 0, 1, np.abs(a)),
+    "not 0": np.ones_like,
+}
 
 #: What ``out`` is to a function, which reduces nothing.
 RESULT_BUFFER = (
@@ -236,6 +245,8 @@ class Loss:
         What the elements of its arguments must be, by the argument's name: keys of `ELEMENTS`.
     outputs : tuple of str
         What it can compute besides its value.
+    terms : function or None
+        What says how large the terms are that cancel in value, gradient and Hessian: the error budget is of those.
     ulp : float
         The error budget of value and gradient, in units in the last place of the result; `bound` has it for any output.
     labelled : bool
@@ -265,8 +276,10 @@ class Loss:
         soft: bool = False,
         group: str = "rows",
         domains: Mapping[str, str] | None = None,
+        terms: Callable[..., Any] | None = None,
     ) -> None:
         self.twin = twin
+        self.terms = terms
         self.domains = dict(domains or {})
         self.name = self.__name__ = self.__qualname__ = twin.__name__
         self.__module__ = "lossfast"
@@ -986,6 +999,15 @@ def get_loss(name: str) -> Any:
         raise ValueError(f"there is no loss {name!r}; there are {', '.join(losses())}") from None
 
 
+def inside(loss: Loss, name: str, numbers: Any) -> np.ndarray:
+    """Numbers for the argument of that name: those in its domain, and NaN, stay; the others are brought to it."""
+    a, domain = np.asarray(numbers), loss.domains.get(name)
+    if domain is None:
+        return a
+    with np.errstate(invalid="ignore"):
+        return np.where(ELEMENTS[domain](a) | (a != a), a, _BROUGHT[domain](a).astype(a.dtype))
+
+
 def _restore(name: str, fixed: dict[str, Any]) -> Any:
     return get_loss(name).bind(**fixed)
 
@@ -1006,16 +1028,18 @@ def pointwise_loss(
     hess: bool = True,
     group: str = "regression",
     domains: Mapping[str, str] | None = None,
+    terms: Callable[..., Any] | None = None,
 ) -> Decorator:
     """Make the decorated Python twin ``f(x, t, q, *parameters) -> (value, grad, hess)`` a public pointwise loss.
 
     ``extra`` names the element-wise parameter handed over as ``q``; ``hess=False`` says that there is no Hessian;
     ``group`` is the documentation's, one of `GROUPS`; ``domains`` has a key of `ELEMENTS` for each argument
-    (``"pred"``, ``"target"`` or the extra) whose elements are to be checked.
+    (``"pred"``, ``"target"`` or the extra) whose elements are to be checked; ``terms``, given what the twin is, gives
+    the sums of the sizes of the terms that value, gradient and Hessian are differences of, 0 where nothing cancels.
     """
     outputs = ("grad", "hess", "hvp") if hess else ("grad",)
     traits = {"ulp": ulp, "extra": extra, "outputs": outputs, "group": group, "domains": domains}
-    return _declare(PointwiseLoss, parameters, **traits)
+    return _declare(PointwiseLoss, parameters, terms=terms, **traits)
 
 
 def pointwise_function(*, parameters: Mapping[str, Parameter] | None = None, ulp: Any) -> Decorator:

@@ -243,7 +243,12 @@ def huber_loss(x, t, q, delta):
     return value, where(inside, d, delta * sign(d)), keep_nan(where(inside, 1.0, 0.0), d)
 
 
-@pointwise_loss(extra="pos_weight", ulp=2, group="classification")
+def _terms_of_binary_cross_entropy(x, t, q):
+    no, yes = np.abs(1.0 - t) * _sigmoid(x), np.abs(q * t) * _sigmoid(-x)
+    return 0.0, where((no == 0.0) | (yes == 0.0), 0.0, no + yes), 0.0
+
+
+@pointwise_loss(extra="pos_weight", ulp=2, group="classification", terms=_terms_of_binary_cross_entropy)
 def binary_cross_entropy_with_logits(x, t, q):
     r"""Cross-entropy of a yes-or-no answer given as a logit (the log of the odds).
 

@@ -16,6 +16,7 @@ import numpy as np
 
 import lossfast as lf
 
+from ._loss import inside
 from .rowwise import spread
 
 #: The bound of the backends that compute in float64 and round; the compiled one's is each loss's own.
@@ -133,7 +134,8 @@ def _arguments(loss: Any, dtype: np.dtype[Any]) -> tuple[np.ndarray, ...]:
         size = ROWS * CLASSES
         magnitude = 10.0 ** random.uniform(-6, 2, size)
         x = (np.where(random.random(size) < 0.5, -1, 1) * magnitude).astype(dtype)
-        return (x,) if loss.kind == "function" else (x, random.integers(0, 2, size).astype(dtype))
+        x, target = inside(loss, "pred", x), random.integers(0, 2, size).astype(dtype)
+        return (x,) if loss.kind == "function" else (x, inside(loss, "target", target))
     spreads = 10.0 ** random.uniform(-1, 1.5, (ROWS, 1))
     logits = random.normal(size=(ROWS, CLASSES)) * spreads
     # The largest is at least 1: near 0 a log-sum-exp is the difference of larger numbers, and bounded otherwise.
@@ -163,10 +165,10 @@ def _reference(loss: Any, x: np.ndarray, target: np.ndarray | None = None) -> Ex
     with np.errstate(all="ignore"):
         if loss.kind in ("pointwise", "function"):
             t = x.dtype.type(0) if target is None else target.astype(x.dtype)
-            parameters = [parameter.default for parameter in loss.parameters.values()]
-            results = loss.twin(x, t, x.dtype.type(1), *parameters)
+            given = (x, t, x.dtype.type(1), *(rule.number(rule.default) for rule in loss.parameters.values()))
+            results, terms = loss.twin(*given), loss.terms(*given) if loss.terms else (0, 0, 0)
             names = ["value"] + [name for name in ("grad", "hess") if name in loss.outputs]
-            return {name: (result, 0) for name, result in zip(names, results, strict=False)}
+            return dict(zip(names, zip(results, terms, strict=False), strict=False))
         return _row_reference(loss, x, target)
 
 

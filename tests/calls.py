@@ -22,7 +22,7 @@ import numpy as np
 
 from lossfast._arguments import OPTIONS, OUTPUT_DTYPES, REDUCED
 from lossfast._jobs import ENTRY_OUTPUTS
-from lossfast._loss import DOMAINS, EVALUATED, REGISTRY, RIDGE, Choice, Parameter, method
+from lossfast._loss import DOMAINS, ELEMENTS, EVALUATED, REGISTRY, RIDGE, Choice, Parameter, inside, method
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 FLOATS = tuple(map(np.dtype, ("f8", "f4", "f2", BFLOAT16)))
@@ -406,7 +406,10 @@ def draw_parameter(build: Builder, name: str, parameter: Parameter) -> Any:
     if isinstance(parameter, Choice):
         return build.draw.choose(("average", 17, 0.5) if flawed else parameter.choices)
     values = [value for value in VALUES if DOMAINS[parameter.domain](float(value)) != flawed]
-    return build.draw.choose((*NO_NUMBERS, *values) if flawed else values)
+    optional = parameter.default is None
+    if flawed:
+        return build.draw.choose([value for value in (*NO_NUMBERS, *values) if value is not None or not optional])
+    return build.draw.choose((None, *values) if optional else values)
 
 
 class Rows:
@@ -456,7 +459,36 @@ def draw_shape(draw: Draw, classes: int | None) -> tuple[tuple[int, ...], int]:
 def draw_x(build: Builder, shape: tuple[int, ...]) -> Array:
     draw = build.draw
     dtype = draw.choose((*FLOATS, *FLOATS[:2], draw.choose(INTEGERS)))
-    return build.place(converted(numbers(draw, shape), dtype), many=math.prod(shape) > 4096)
+    values = mostly_inside(draw, build.call.loss, "pred", numbers(draw, shape))
+    return build.place(converted(values, dtype), many=math.prod(shape) > 4096)
+
+
+def mostly_inside(draw: Draw, loss: Any, name: str, values: np.ndarray) -> np.ndarray:
+    """The values, usually brought into the domain that the argument has; `outside` looks at what became of them."""
+    return values if name not in loss.domains or draw.rarely(12) else inside(loss, name, values)
+
+
+def outside(call: Call) -> bool:
+    """Whether an element that counts is outside its domain, in a call in which nothing else is wrong."""
+    options, x = call.options, call.operands[0]
+
+    def seen(value: Any) -> np.ndarray:
+        return value.view(call.blocks).astype(np.float64)
+
+    counts = np.ones(x.shape, bool)
+    if isinstance(options.get("where"), Array):
+        counts &= seen(options["where"]) != 0
+    if isinstance(options.get("sample_weight"), Array):
+        weight = seen(options["sample_weight"])
+        counts &= (weight if weight.shape == x.shape else weight.reshape(-1, *[1] * (len(x.shape) - 1))) != 0
+    arguments = {**dict(zip(call.loss.operands, call.operands, strict=False)), **options}
+    for name, domain in call.loss.domains.items():
+        if isinstance(arguments.get(name), Array):
+            with np.errstate(invalid="ignore"):
+                elements = seen(arguments[name])
+                if (counts & ~ELEMENTS[domain](elements) & (elements == elements)).any():
+                    return True
+    return False
 
 
 def dtype_of(x: Array) -> np.dtype:
@@ -513,7 +545,8 @@ def draw_option(build: Builder, name: str, rows: Rows | None) -> None:
         if build.flaw(name, ValueError):
             options[name] = build.place(np.ones((*last, 3)))
         else:
-            options[name] = build.floating(weights(draw, last if draw.rarely(2) else (), (0, 1, NAN, -1, 1e-7)))
+            values = weights(draw, last if draw.rarely(2) else (), (0, 1, NAN, -1, 1e-7))
+            options[name] = build.floating(mostly_inside(draw, loss, name, values))
     elif name == "b":
         own = shape if draw.rarely(2) else shape[draw.below(len(shape) + 1) :]
         own = build.other_shape(shape) if build.flaw("b", ValueError) else own
@@ -555,8 +588,9 @@ def draw_option(build: Builder, name: str, rows: Rows | None) -> None:
         if options[name] == "raise":
             call.doubtful["nothing to divide by"] = (ValueError,)
     elif name == "check":
-        flawed = build.flaw("check", ValueError)
-        options[name] = draw.choose(("yes", 2, None) if flawed else (False, "distribution", True, np.bool_(False)))
+        flawed, over_rows = build.flaw("check", ValueError), loss.kind == "rowwise"
+        right = (False, "distribution", True, np.bool_(False)) if over_rows else (False, True, np.bool_(False))
+        options[name] = draw.choose(("yes", 2, None) if flawed else right)
         if options[name] == "distribution":
             call.doubtful["no distribution"] = (ValueError,)
     elif name == "n_threads":
@@ -735,7 +769,8 @@ def draw_targets(build: Builder, x: Array, rows: Rows | None) -> Any:
     if rows is None:
         shape = () if draw.rarely(6) else x.shape
         wrong = build.flaw("the target's shape", ValueError)
-        return build.floating(shares(draw, build.other_shape(x.shape) if wrong else shape))
+        values = shares(draw, build.other_shape(x.shape) if wrong else shape)
+        return build.floating(mostly_inside(draw, call.loss, "target", values))
     if not call.loss.labelled:
         if build.flaw("integers for logits", TypeError):
             return build.place(np.zeros(x.shape, int))
@@ -802,6 +837,11 @@ def draw_call(draw: Draw) -> Call:
         call.options["nonesuch"] = 1
     elif build.flaw("the first operand's kind", *UNFIT_ERRORS):
         call.operands[0] = draw.choose(UNFIT)
+    if loss.kind == "pointwise" and loss.domains and call.options.get("check", True) is True:
+        if call.wrong:
+            call.doubtful["an element"] = (ValueError,)
+        elif outside(call):
+            call.wrong["an element"] = (ValueError,)
     call.turn = draw.below(8)
     call.bound = draw.rarely(10) and call.method not in ("reduce", "weigh")
     return call

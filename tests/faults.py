@@ -168,7 +168,10 @@ FAULTS: dict[int, dict[str, tuple[str, ...]]] = {
     26: {
         "parameters, reduction and axis outside their domain: ValueError with the value": (
             *("test_26_parameters_outside_their_domain", "test_interface.test_what_is_refused"),
-        )
+        ),
+        "elements outside their domain: ValueError with value, place and number; NaN is in every one": (
+            *("test_26_elements_outside_their_domain", "test_26_an_element_that_is_nan_is_in_every_domain"),
+        ),
     },
 }
 

@@ -28,7 +28,7 @@ import ml_dtypes
 import numpy as np
 
 import lossfast as lf
-from lossfast._loss import DOMAINS, REGISTRY, Choice
+from lossfast._loss import DOMAINS, REGISTRY, Choice, inside
 
 FILE = Path(__file__).with_suffix(".json")
 DTYPES = tuple(map(np.dtype, (np.float64, np.float32, np.float16, ml_dtypes.bfloat16)))
@@ -170,10 +170,11 @@ def one_by_one(loss: Any, shape: tuple[int, int]) -> Iterator[tuple[str, dict[st
     found = list(parameters_of(loss))
     found += [{name: make(*shape)} for name, make in GIVEN.items() if name in loss.shared]
     if loss.extra:
-        found += [{loss.extra: 2.5}, {loss.extra: eighths(shape[1:], "extra")}]
+        found.append({loss.extra: float(inside(loss, loss.extra, 2.5))})
+        found.append({loss.extra: inside(loss, loss.extra, eighths(shape[1:], "extra"))})
     for options in found:
         [(name, value)] = options.items()
-        yield f"{name}={value}" if isinstance(value, float) else name, options
+        yield name if np.ndim(value) else f"{name}={value}", options
     yield "everything", {name: value for options in found for name, value in options.items()}
 
 
@@ -183,11 +184,13 @@ def calls_of(loss: Any, x: np.ndarray, family: str) -> Iterator[tuple[str, tuple
     settings = list(one_by_one(loss, x.shape))
     targets: dict[str, np.ndarray] = {}
     if loss.kind == "pointwise":
+        x = inside(loss, "pred", x)
         ends, u = bits(x.shape, "target") % 4, uniform(x.shape, "target")
         wide = np.where(ends < 2, ends, u)
         if family == "near":
             wide = x.astype(np.float64) + float(ml_dtypes.finfo(dtype).eps) * ends
-        targets = {"": wide.astype(dtype), "float64": wide}
+        wide = inside(loss, "target", wide)
+        targets = {"": inside(loss, "target", wide.astype(dtype)), "float64": wide}
     elif loss.kind == "rowwise" and not loss.labelled:
         wide = x.astype(np.float64) + eighths((rows, C), "other") * np.where(bits((rows, 1), "near") % 2, 1, 2.0**-20)
         targets = {"": wide.astype(dtype), "float64": wide}

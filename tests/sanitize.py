@@ -191,13 +191,14 @@ def reports(folder: Path) -> list[str]:
 
 LEAK = """
 import os, numpy as np, lossfast as lf
-from lossfast._loss import REGISTRY
+from lossfast._loss import REGISTRY, inside
 for isa in lf.isas():
     lf.use_isa(isa)
     for loss in REGISTRY.values():
         for shape in ((3, 5), (40, 70), (2, 40_000)):
             x = np.ones(shape)[:, ::-1]
-            targets = {"rowwise": (np.zeros(shape[0], int),), "pointwise": (x,)}.get(loss.kind, ())
+            ones = inside(loss, "target", x)
+            targets = {"rowwise": (np.zeros(shape[0], int),), "pointwise": (ones,)}.get(loss.kind, ())
             if loss.kind == "rowwise" and not loss.labelled:
                 targets = (x,)
             for y in targets or (None,):
@@ -263,7 +264,7 @@ def hammer(seconds: float) -> None:
     import numpy as np
 
     import lossfast as lf
-    from lossfast._loss import REGISTRY
+    from lossfast._loss import REGISTRY, inside
     from lossfast.backends import compiled
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -286,6 +287,8 @@ def hammer(seconds: float) -> None:
             loss.vjp(x, np.ones_like(loss(x, n_threads=n_threads)), n_threads=n_threads, out=out)
             return
         given = (x, labels if loss.kind == "rowwise" and loss.labelled else target)
+        if loss.kind == "pointwise":
+            given = (inside(loss, "pred", x), inside(loss, "target", target))
         options = {"sample_weight": weight, "n_threads": n_threads}
         value, _ = loss.value_and_grad(*given, grad_out=out, **options)
         again = loss(*given, **{**options, "n_threads": None})

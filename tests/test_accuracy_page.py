@@ -223,7 +223,7 @@ def test_pointwise_references_are_the_formulas_written_elsewhere(name: str) -> N
                 formulas, _ = exact_pointwise(
                     name, given.x[at], target[at], given.options.get(loss.extra, 1), parameters
                 )
-            except UnboundLocalError:
+            except NotImplementedError:
                 pytest.skip("no second formula is written down for it")
             for output, right in zip(("value", "grad", "hess"), formulas, strict=True):
                 if output in true and not np.isnan(true[output].value[at]):

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from parameters import numbers_of
+from parameters import numbers_of, within
 from variants import COMPILED, Variant
 
 import lossfast as lf
@@ -157,7 +157,7 @@ def test_a_label_out_of_range_gives_nan(user, chosen, dtype):
 def test_pointwise_losses_from_cython(user, chosen, name, weighted, dtype):
     loss, n = lf.get_loss(name), 5001  # more than two blocks
     random = np.random.default_rng(1)
-    x, t = (random.normal(size=n) * 2).astype(dtype), random.random(n).astype(dtype)
+    x, t = within(loss, (random.normal(size=n) * 2).astype(dtype), random.random(n).astype(dtype))
     w = random.random(n) if weighted else None
     params = np.zeros(4)
     params[: len(loss.parameters)] = numbers_of(loss)

@@ -16,29 +16,16 @@ import numpy as np
 import pytest
 from exact import exact, twin_pointwise
 from extended import IS_EXTENDED, Extended, as_extended, spacing, ulps
-from parameters import numbers_of
+from parameters import numbers_of, predictions_of, targets_of
 from variants import COMPILED
 
-from lossfast._loss import REGISTRY
+from lossfast._loss import REGISTRY, inside
 
 POINTWISE = [loss for loss in REGISTRY.values() if loss.kind in ("pointwise", "function")]
-
-#: The targets of every loss: both answers, and one between where terms cancel.
-TARGETS = (0.0, 1.0, 0.25)
 
 each_pointwise = pytest.mark.parametrize("loss", POINTWISE, ids=lambda loss: loss.name)
 each_half = pytest.mark.parametrize("half", [np.float16, ml_dtypes.bfloat16], ids=["float16", "bfloat16"])
 extended_only = pytest.mark.skipif(not IS_EXTENDED, reason="long double is not longer than double here")
-
-#: A14: losses whose gradient is a difference of terms of one sign, and the sum of the terms' sizes.
-CANCELLING = {
-    "binary_cross_entropy_with_logits": lambda x, t: (1 - t) / (1 + np.exp(-x)) + t / (1 + np.exp(x)),
-}
-
-
-def targets_of(loss):
-    return TARGETS if loss.kind == "pointwise" else (0.0,)
-
 
 # ---------------------------------------------------------------------------------------- what is right, and not
 
@@ -48,12 +35,16 @@ def wider(dtype):
     return Extended if dtype == np.float64 else np.float64
 
 
+def as_given(loss, x, target, dtype):
+    """What the twin is given."""
+    wide = wider(dtype)
+    return x.astype(wide), wide(target), wide(1), *map(wide, numbers_of(loss))
+
+
 def reference(loss, x, target, dtype):
     """{name: exact enough}: value, gradient, Hessian, of a function its value and derivative."""
-    wide = wider(dtype)
-    parameters = [wide(number) for number in numbers_of(loss)]
     with np.errstate(all="ignore"):
-        results = loss.twin(x.astype(wide), wide(target), wide(1), *parameters)
+        results = loss.twin(*as_given(loss, x, target, dtype))
     return dict(zip(names_of(loss), (np.broadcast_to(y, x.shape) for y in results), strict=False))
 
 
@@ -76,10 +67,10 @@ def results_of(loss, x, target):
 
 def slack_of(loss, x, target, name, dtype):
     """A14: the absolute error that is allowed where terms cancel."""
-    if name != "gradient" or loss.name not in CANCELLING:
+    if loss.terms is None:
         return 0
     with np.errstate(all="ignore"):
-        terms = CANCELLING[loss.name](x.astype(wider(dtype)), target)
+        terms = loss.terms(*as_given(loss, x, target, dtype))[names_of(loss).index(name)]
     return np.ldexp(terms, -52 if dtype == np.float64 else -23)
 
 
@@ -171,7 +162,7 @@ def sample(dtype):
 )
 @each_pointwise
 def test_a_sample_of_all_inputs(variant, loss, dtype):
-    x, worst, bound = sample(dtype), Worst(), variant.ulp(loss)
+    x, worst, bound = predictions_of(loss, sample(dtype)), Worst(), variant.ulp(loss)
     with variant.chosen():
         for target in targets_of(loss):
             true = reference(loss, x, target, dtype)
@@ -188,7 +179,7 @@ def examine(name, target, start):
     """The worst errors in one stretch of all bit patterns, on every instruction set; for another process."""
     loss, worst = REGISTRY[name], Worst()
     for first in range(start, start + TASK, BLOCK):
-        x = np.arange(first, first + BLOCK, dtype=np.uint32).view(np.float32)
+        x = inside(loss, "pred", np.arange(first, first + BLOCK, dtype=np.uint32).view(np.float32))
         true = reference(loss, x, target, np.float32)
         seen = {}
         for variant in COMPILED:
@@ -204,11 +195,11 @@ def examine(name, target, start):
 @pytest.mark.slow
 @pytest.mark.timeout(4 * 3600)
 @pytest.mark.skipif(not COMPILED, reason="of the compiled backend")
-@pytest.mark.parametrize("target", TARGETS)
-@each_pointwise
+@pytest.mark.parametrize(
+    ("loss", "target"),
+    [pytest.param(loss, target, id=f"{loss.name}-{target}") for loss in POINTWISE for target in targets_of(loss)],
+)
 def test_all_of_float32(loss, target):
-    if target not in targets_of(loss):
-        pytest.skip("a function has no target")
     worst, workers = Worst(), len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context) as pool:
@@ -246,7 +237,8 @@ def is_rounded_once(loss, x, target, name, got, true, bound):
 @each_pointwise
 def test_all_of_the_half_types(variant, loss, half):
     """Rounded once: to what a float32 result within its bound is rounded to; compiled, to what float32's own is."""
-    x, bound, worst = np.arange(1 << 16, dtype=np.uint16).view(half), variant.ulp(loss), Worst()
+    x = inside(loss, "pred", np.arange(1 << 16, dtype=np.uint16).view(half))
+    bound, worst = variant.ulp(loss), Worst()
     wide = x.astype(np.float32)
     with variant.chosen(), np.errstate(all="ignore"):
         for target in targets_of(loss):
@@ -275,7 +267,7 @@ def test_all_of_the_half_types(variant, loss, half):
 @each_pointwise
 def test_the_reference(loss, dtype, limit):
     """How far it is from the twin in arbitrary precision, in ULP of the dtype it judges."""
-    x = sample(dtype)
+    x = predictions_of(loss, sample(dtype))
     x = np.random.default_rng(0).permutation(x[np.isfinite(x)])[:150]
     parameters = numbers_of(loss)
     for target in targets_of(loss):

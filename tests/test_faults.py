@@ -24,12 +24,12 @@ import faults
 import ml_dtypes
 import numpy as np
 import pytest
-from parameters import numbers_of, outside_of
+from parameters import ELEMENTS_OUTSIDE, numbers_of, outside_of, within
 from variants import COMPILED, VARIANTS
 
 import lossfast as lf
 from lossfast import _threads
-from lossfast._loss import REGISTRY
+from lossfast._loss import REGISTRY, inside
 
 INF, NAN = math.inf, math.nan
 LOSSES = [loss for loss in REGISTRY.values() if loss.kind in ("pointwise", "rowwise")]
@@ -162,19 +162,23 @@ def test_01_nan_makes_its_row_nan_and_no_other(loss, width, dtype):
 @pytest.mark.parametrize("loss", [*POINTWISE, lf.sigmoid, lf.log_sigmoid], ids=lambda loss: loss.name)
 def test_01_nan_makes_its_element_nan_and_no_other(loss, dtype):
     clean = np.random.default_rng(0).normal(size=40).astype(dtype)
-    spoilt = clean.copy()
-    spoilt[[3, 39]] = NAN
-    for given in ((spoilt, clean), (clean, spoilt)):
+    is_spoilt = np.isin(np.arange(40), [3, 39])
+    if loss.kind == "function":
+        pairs = [(np.where(is_spoilt, dtype(NAN), clean), None)]
+    else:
+        x, t = within(loss, clean, clean)
+        pairs = [(np.where(is_spoilt, dtype(NAN), x), t), (x, np.where(is_spoilt, dtype(NAN), t))]
+    for given in pairs:
         if loss.kind == "function":
-            results = [(loss(x), loss.vjp(x, np.ones_like(x))) for x in (clean, spoilt)]
+            results = [(loss(x), loss.vjp(x, np.ones_like(x))) for x in (clean, given[0])]
         else:
-            every = [(clean, clean), given]
+            every = [(x, t), given]
             results = [loss.evaluate(*operands, reduction="none") for operands in every]
             assert math.isnan(loss(*given))
         for before, after in zip(*results, strict=True):
-            assert np.array_equal(np.isnan(after), np.isnan(spoilt))
+            assert np.array_equal(np.isnan(after), is_spoilt)
             assert_canonical(after[np.isnan(after)])
-            assert np.array_equal(after[~np.isnan(spoilt)], before[~np.isnan(spoilt)])
+            assert np.array_equal(after[~is_spoilt], before[~is_spoilt])
 
 
 @each_dtype
@@ -303,6 +307,7 @@ def test_09_what_can_be_represented_is_right_though_parts_of_it_overflow(loss, d
     x, t = (a.ravel() for a in np.meshgrid(np.concatenate((sizes, -sizes)), np.concatenate((sizes, -sizes))))
     if loss is lf.binary_cross_entropy_with_logits:  # whose targets are probabilities
         t = np.where(np.abs(t) > 1, 1, np.abs(t)).astype(dtype)
+    x, t = within(loss, x, t)
     parameters = [wide(number) for number in numbers_of(loss)]
     with np.errstate(all="ignore"):
         true = loss.twin(x.astype(wide), t.astype(wide), wide(1), *parameters)[:2]
@@ -316,12 +321,12 @@ def test_09_what_can_be_represented_is_right_though_parts_of_it_overflow(loss, d
 @each_loss
 @pytest.mark.parametrize("nothing", [NAN, INF, -INF], ids=str)
 def test_10_what_counts_for_nothing_is_not_read(loss, dtype, nothing):
-    x = np.random.default_rng(0).normal(size=(5, 4)).astype(dtype)
+    x = inside(loss, "pred", np.random.default_rng(0).normal(size=(5, 4)).astype(dtype))
     bad = x.copy()
     bad[1], bad[3, 2] = nothing, nothing
     weight, where = np.array([1.0, 0, 2, 1, 1]), np.ones(x.shape, bool)
     where[3, 2] = False
-    targets = [np.array([0, 1, 2, 3, 0]) if loss.labelled else np.abs(x)]
+    targets = [np.array([0, 1, 2, 3, 0]) if loss.labelled else inside(loss, "target", np.abs(x))]
     if getattr(loss, "soft", False):
         targets.append(np.random.default_rng(1).dirichlet(np.ones(4), 5).astype(dtype))
         targets[-1][3, 2] = 0
@@ -381,7 +386,10 @@ def test_11_zeros_of_both_signs_give_the_same(loss, dtype):
     zeros = np.zeros((4, 4), dtype)
     zeros[::2, ::2] = -0.0
     target = np.zeros(4, int) if loss.labelled else np.where(np.eye(4), -0.0, 0.0).astype(dtype)
-    plain = loss.value_and_grad(np.zeros((4, 4), dtype), np.abs(target), reduction="none")
+    positive = np.abs(target)
+    if loss.kind == "pointwise":
+        zeros, target, positive = (*within(loss, zeros, target), inside(loss, "target", positive))
+    plain = loss.value_and_grad(np.abs(zeros), positive, reduction="none")
     signed = loss.value_and_grad(zeros, target, reduction="none")
     for a, b in zip(plain, signed, strict=True):
         assert a.tobytes() == b.tobytes()
@@ -653,7 +661,7 @@ class Guarded:
 GUARDED = """
 import numpy as np, lossfast as lf
 from test_faults import Guarded
-from lossfast._loss import REGISTRY
+from lossfast._loss import REGISTRY, inside
 boxes = [Guarded(4096 * 4) for _ in range(5)]
 random = np.random.default_rng(0)
 # some rows, and a tile of 16; tails of rows along the lanes
@@ -661,11 +669,13 @@ SHAPES = [(3, C) for C in range(66)] + [(16, C) for C in range(20)] + [(3, C) fo
 for dtype in (np.float32, np.float64, np.float16):
     for rows, C in SHAPES:
         for at_end in (True, False):
-            x = random.normal(size=(rows, C)).astype(dtype)
+            normal = random.normal(size=(rows, C)).astype(dtype)
             put = [lambda values, box=box: box.array(values, at_end) for box in boxes]
-            gx, grad, hess = put[0](x), put[1](x), put[2](x)
+            grad, hess = put[1](normal), put[2](normal)
             w = put[3](np.ones(rows, dtype))
             for loss in REGISTRY.values():
+                x = inside(loss, "pred", normal)
+                gx = put[0](x)
                 if loss.kind == "function" or loss.kind == "row_function":
                     plain = loss(x)
                     result = loss(gx, out=put[4](np.zeros_like(plain)))
@@ -673,7 +683,8 @@ for dtype in (np.float32, np.float64, np.float16):
                     continue
                 if loss.kind == "rowwise" and C == 0:
                     continue
-                target = put[4](np.resize([0, C - 1, C // 2], rows) if loss.labelled else np.abs(x))
+                labels = np.resize([0, C - 1, C // 2], rows)
+                target = put[4](labels if loss.labelled else inside(loss, "target", np.abs(x)))
                 value, slope = loss.value_and_grad(gx, target, sample_weight=w, grad_out=grad)
                 plain = loss.value_and_grad(x, target.copy(), sample_weight=w.copy())
                 assert np.array_equal(slope, plain[1]) and (value == plain[0] or C == 0)
@@ -906,7 +917,7 @@ def test_23_fast_math_is_refused_at_compile_time(variant):
 PROCESSORS = {"Nehalem": ("baseline",), "Haswell,-xsave": ("baseline",), "Haswell": ("baseline", "avx2")}
 EMULATED = """
 import numpy as np, lossfast as lf
-from lossfast._loss import REGISTRY
+from lossfast._loss import REGISTRY, inside
 print(*lf.isas())
 for dtype in (np.float32, np.float64, np.float16):
     for C in (3, 200):
@@ -915,8 +926,8 @@ for dtype in (np.float32, np.float64, np.float16):
             if loss.kind in ("function", "row_function"):
                 assert np.isfinite(loss(x)).all()
             else:
-                target = np.zeros(40, int) if loss.kind == "rowwise" else np.abs(x)
-                assert all(np.isfinite(y).all() for y in loss.evaluate(x, target)), loss
+                target = np.zeros(40, int) if loss.kind == "rowwise" else inside(loss, "target", np.abs(x))
+                assert all(np.isfinite(y).all() for y in loss.evaluate(inside(loss, "pred", x), target)), loss
 """
 
 
@@ -1028,6 +1039,63 @@ def test_26_parameters_outside_their_domain(loss):
     for name, value in wrong:
         with pytest.raises(ValueError, match=str(value).replace("-", "[-]")):
             loss(*operands, **{name: value})
+
+
+DOMAINS = [(loss, name) for loss in POINTWISE for name in loss.domains]
+each_domain = pytest.mark.parametrize(("loss", "name"), DOMAINS, ids=lambda value: getattr(value, "name", value))
+
+
+def with_elements(loss, name, dtype, wrong):
+    """Operands and options of (5, 4) elements inside their domains; and with ``wrong`` at [1, 3] and [2, 0] of one."""
+    random = np.random.default_rng(4)
+    arrays = dict(zip(loss.operands, within(loss, *random.normal(size=(2, 5, 4)).astype(dtype)), strict=True))
+    if loss.extra is not None:
+        arrays[loss.extra] = inside(loss, loss.extra, random.random(4).astype(dtype))
+    spoilt = {**arrays, name: arrays[name].copy()}
+    if name == loss.extra:  # which lies along the last axis
+        spoilt[name][3] = wrong
+    else:
+        spoilt[name][1, 3] = spoilt[name][2, 0] = wrong
+    return [([each.pop(operand) for operand in loss.operands], each) for each in (arrays, spoilt)]
+
+
+@each_dtype
+@each_domain
+def test_26_elements_outside_their_domain(loss, name, dtype):
+    """Refused before anything is written, with value, place and how many; where they count, and are to be checked."""
+    at = np.zeros((5, 4), bool)
+    at[1, 3] = at[2, 0] = True
+    first, count = ("3", 1) if name == loss.extra else (r"\(1, 3\)", 2)
+    if name == loss.extra:
+        at[:] = np.arange(4) == 3
+    for wrong in ELEMENTS_OUTSIDE[loss.domains[name]]:
+        (clean, options), (operands, others) = with_elements(loss, name, dtype, wrong)
+        expected = loss.value_and_grad(*clean, **options, where=~at)
+        message = f"^{name} must be {loss.domains[name]}, got {dtype(wrong):g} at {first} .{count} such elements."
+        buffers = [np.full((5, 4), 7, dtype) for _ in range(2)]
+        for method, names in (("value_and_grad", ("out", "grad_out")), ("grad_and_hess", ("grad_out", "hess_out"))):
+            if hasattr(loss, method):
+                with pytest.raises(ValueError, match=message):
+                    given = dict(zip(names, buffers, strict=True))
+                    getattr(loss, method)(*operands, **others, **given, reduction="none")
+                assert all((buffer == 7).all() for buffer in buffers)
+        for method in ("__call__", "grad", "reduce", "weigh"):
+            with pytest.raises(ValueError, match=message):
+                getattr(loss, method)(*operands, **others)
+        for silence in ({"where": ~at}, {"sample_weight": (~at).astype(dtype)}):
+            value, grad = loss.value_and_grad(*operands, **others, **silence)
+            assert value == expected[0] and np.array_equal(grad, expected[1])
+        each = loss(*operands, **others, reduction="none", check=False)
+        assert np.array_equal(each[~at], loss(*clean, **options, reduction="none")[~at])
+
+
+@each_dtype
+@each_domain
+def test_26_an_element_that_is_nan_is_in_every_domain(loss, name, dtype):
+    _, (operands, others) = with_elements(loss, name, dtype, NAN)
+    value, grad = loss.value_and_grad(*operands, **others, reduction="none")
+    bad = np.broadcast_to(np.isnan({**dict(zip(loss.operands, operands, strict=True)), **others}[name]), (5, 4))
+    assert np.array_equal(np.isnan(value), bad) and np.array_equal(np.isnan(grad), bad)
 
 
 def test_half_types_beyond_their_range():

@@ -32,6 +32,7 @@ from variants import OTHERS_ULP, VARIANTS, Variant
 
 import lossfast as lf
 from lossfast import backends
+from lossfast._loss import Parameter
 
 #: More bytes than a call is drawn from, but for the largest.
 LENGTH = 300
@@ -296,7 +297,8 @@ def spread_of(call: Call, reference: Variant) -> dict[str, Any]:
         factors += [options[name] for name in ("sample_weight", "class_weight", "b") if options.get(name) is not None]
         large = math.prod(max(1.0, float(np.nanmax(np.abs(factor), initial=0))) for factor in factors)
         large *= max(1.0, 1 / abs(options.get("denominator") or 1.0))
-        for value in (options.get(name) or 1.0 for name in call.loss.parameters):
+        rules = call.loss.parameters.items()
+        for value in (abs(options.get(name) or 1.0) for name, rule in rules if isinstance(rule, Parameter)):
             large *= max(value, 1 / value) ** 2
         return {name: value + least * large for name, value in spread.items()}
 

@@ -12,9 +12,10 @@ import pickle
 import ml_dtypes
 import numpy as np
 import pytest
+from parameters import within
 
 import lossfast as lf
-from lossfast._loss import REGISTRY
+from lossfast._loss import REGISTRY, inside
 
 RANDOM = np.random.default_rng(11)
 LOGITS = RANDOM.normal(size=(6, 4))
@@ -38,7 +39,7 @@ def every(variant):
 def operands(loss):
     """Arguments for any object."""
     if loss.kind in ("pointwise", "rowwise"):
-        return (LOGITS, LABELS) if loss.labelled else (PRED, TARGET)
+        return (LOGITS, LABELS) if loss.labelled else within(loss, PRED, TARGET)
     return (LOGITS,)
 
 
@@ -316,7 +317,7 @@ HALVES = [np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16)]
 def test_dtypes(loss, dtype):
     dtype = HALVES[1] if dtype == "bfloat16" else np.dtype(dtype)
     x, target = operands(loss)
-    x = x.astype(dtype)
+    x = inside(loss, "pred", x.astype(dtype))
     if loss.kind == "pointwise":
         target = target.astype(np.float32)  # as it is where x is no wider
     each, grad = loss.value_and_grad(x, target, reduction="none")

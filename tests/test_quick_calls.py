@@ -24,18 +24,22 @@ import pytest
 from calls import Draw, draw_call, methods_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from parameters import other_values_of
 from test_families import FloatingState, has_fenv
 from test_fuzz import LENGTH, Outcome, bits
 from variants import COMPILED
 
 import lossfast as lf
 from lossfast import _arguments, backends
-from lossfast._loss import REGISTRY
+from lossfast._loss import REGISTRY as DECLARED
+from lossfast._loss import Choice, inside
 
 if not COMPILED:
     pytest.skip("the compiled backend is not there", allow_module_level=True)
 
 RNG = np.random.default_rng(17)
+#: Losses whose arguments have domains go the quick way where those are not checked.
+REGISTRY = {name: loss.bind(check=False) if loss.domains else loss for name, loss in DECLARED.items()}
 LOSSES = [name for name, loss in REGISTRY.items() if loss.kind in ("pointwise", "rowwise")]
 FUNCTIONS = [name for name in REGISTRY if name not in LOSSES]
 
@@ -111,7 +115,7 @@ def operands(loss, shape=(6, 5), dtype=np.float32):
         return [x]
     if loss.labelled:
         return [x, RNG.integers(0, shape[-1], shape[:-1])]
-    return [x, RNG.random(shape).astype(dtype)]
+    return [inside(loss, "pred", x), inside(loss, "target", RNG.random(shape).astype(dtype))]
 
 
 def call_of(loss, method, shape=(6, 5), dtype=np.float32, **options):
@@ -175,7 +179,13 @@ def test_options_of_losses(name, method):
     if method not in methods_of(loss):
         pytest.skip(f"{name} has no {method}")
     per_row = (6,) if loss.kind == "rowwise" else (6, 5)
-    table = [{name: value} for name in loss.parameters for value in (0.5, 1, np.float64(0.25), np.float32(0.5))]
+    numbers = (0.5, 1, np.float64(0.25), np.float32(0.5))
+    table = [
+        {name: value}
+        for name, rule in loss.parameters.items()
+        for value in (other_values_of(rule) if isinstance(rule, Choice) else (*numbers, *other_values_of(rule)))
+        if not isinstance(outcome(functools.partial(rule.check, name, value)), tuple)
+    ]
     table += [{"reduction": reduction} for reduction in ("mean", "sum", "none", "batchmean")]
     table += [{"n_threads": n} for n in (None, 1, 2, -5, 10**30)] + [{"denominator": 3.0}, {"denominator": None}]
     table += [{"empty": empty} for empty in ("nan", "zero", "raise")]
@@ -193,7 +203,8 @@ def test_options_of_losses(name, method):
         table += [{"class_weight": (1 + 9 * RNG.random(5)).astype(dtype)} for dtype in ("f8", "f4", ">f8", "i4")]
         table += [{"class_weight": RNG.random(10)[::2]}, {"ignore_index": None}, {"ignore_index": 2}]
     if loss.extra is not None:
-        table += [{loss.extra: value} for value in (2.0, 3, RNG.random(5), np.array(0.5), RNG.random(5).astype("f4"))]
+        extras = (2.0, 3, RNG.random(5), np.array(0.5), RNG.random(5).astype("f4"))
+        table += [{loss.extra: inside(loss, loss.extra, value) if loss.domains else value} for value in extras]
     for options in table:
         if "reduction" in options and method == "reduce":
             check(call_of(loss, method, **options), taken=None)
@@ -290,6 +301,14 @@ def test_targets(name, dtype):
             check(loss.value_and_grad, x, scalar)
         check(loss.value_and_grad, x, 2**60 + 2**36 + 1)  # a double would round it first
         check(loss.value_and_grad, x, 10**400, taken=False)
+
+
+@pytest.mark.parametrize("name", [name for name, loss in DECLARED.items() if loss.domains])
+def test_elements_are_checked_in_the_general_way(name):
+    for method in ("__call__", "value_and_grad", "reduce"):
+        check(call_of(DECLARED[name], method), taken=False)
+        check(call_of(DECLARED[name], method, check=False))
+        check(call_of(REGISTRY[name], method, check=True), taken=False)
 
 
 def test_dtypes_with_particulars():

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 from extended import IS_EXTENDED, Extended, Rows, soften, spacing
+from parameters import within
 
 import lossfast as lf
 from lossfast._loss import REGISTRY
@@ -41,7 +42,7 @@ def example(loss, n, dtype):
     x = random.normal(size=(few, 3)) * 10.0 ** random.integers(-3, 3, (few, 1))
     weight = random.random(few) * 10.0 ** random.integers(-6, 6, few)
     if loss.kind == "pointwise":
-        x, target = x[:, 0], random.integers(0, 2, few).astype(dtype)
+        x, target = within(loss, x[:, 0], random.integers(0, 2, few).astype(dtype))
     else:
         x = x if "proba" in loss.outputs else -abs(x)
         target = random.integers(0, 3, few) if loss.labelled else (x + random.normal(size=x.shape)).astype(dtype)

@@ -91,6 +91,9 @@ def page(loss: Any) -> str:
         text += heading("Parameters and their domains", "-")
         rows = ([f"``{name}``", str(rule.default), rule.domain] for name, rule in loss.parameters.items())
         text += table(rows, ("name", "default", "domain"))
+    if loss.domains:
+        text += heading("Elements and their domains", "-")
+        text += table(([f"``{name}``", domain] for name, domain in loss.domains.items()), ("name", "domain"))
     text += heading("Methods", "-")
     text += table([method_link(loss, name), said(loss, name)] for name in methods(loss))
     if loss.kind == "rowwise":
@@ -202,9 +205,12 @@ def draw(loss: Any, mode: str, file: Path) -> None:
     from matplotlib.figure import Figure
 
     style = STYLES[mode]
-    targets = (None,) if loss.kind == "function" else (0, 1) if loss.group == "classification" else (0,)
+    targets: tuple[Any, ...] = (None,)
+    if loss.kind != "function":
+        of_kind = (0, 1) if loss.group == "classification" else (0,)
+        targets = tuple(np.unique(_loss.inside(loss, "target", of_kind)).tolist())
     low, high = (-6, 6) if loss.group == "classification" else (-3, 3)
-    x = np.linspace(low, high, 2401)
+    x = np.unique(_loss.inside(loss, "pred", np.linspace(low, high, 2401)))
     with rc_context({"svg.hashsalt": loss.name, "font.size": 10, "svg.fonttype": "path"}):
         figure = Figure(figsize=(7.2, 3.0) if len(targets) > 1 else (5.6, 3.2), layout="constrained")
         panels = figure.subplots(1, len(targets), sharey=True, squeeze=False)[0]
