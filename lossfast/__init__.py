@@ -10,7 +10,7 @@ Every loss is a callable object. Called, it gives the loss; ``value_and_grad``, 
 
 from typing import TYPE_CHECKING, Any
 
-from . import pointwise, rowwise  # noqa: F401 (fill the registry)
+from . import embeddings, pointwise, rowwise  # noqa: F401 (fill the registry)
 from ._loss import REGISTRY, get_loss, losses
 from ._reduction import Reduction
 from ._threads import get_num_threads, set_num_threads

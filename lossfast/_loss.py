@@ -26,10 +26,12 @@ from ._reduction import Reduction, Sum
 DOMAINS: dict[str, Callable[[float], bool]] = {
     "> 0": lambda value: value > 0,
     ">= 0": lambda value: value >= 0,
+    ">= 1": lambda value: value >= 1,
     "finite": math.isfinite,
     "finite and > 0": lambda value: 0 < value < math.inf,
     "finite and >= 0": lambda value: 0 <= value < math.inf,
     "in [0, 1]": lambda value: 0 <= value <= 1,
+    "in [-1, 1]": lambda value: -1 <= value <= 1,
     "in (0, 1)": lambda value: 0 < value < 1,
 }
 
@@ -128,6 +130,7 @@ GROUPS = {
     "rows": "Over a class axis",
     "classification": "Pointwise, classification",
     "regression": "Pointwise, regression",
+    "embeddings": "Between embeddings",
 }
 
 #: What documentation says of the options that objects share: type and text. Objects' docstrings say the rest.
@@ -238,7 +241,7 @@ class Loss:
     name : str
         Its name in `lossfast` and in `lossfast.losses`.
     kind : str
-        ``"pointwise"``, ``"function"``, ``"rowwise"`` or ``"row_function"``.
+        ``"pointwise"``, ``"function"``, ``"rowwise"``, ``"row_function"`` or ``"embedding"``.
     parameters : dict of str to Parameter or Choice
         Its scalar parameters, with default and domain.
     domains : dict of str to str
@@ -257,7 +260,7 @@ class Loss:
 
     kind: ClassVar[str] = ""
     labelled: ClassVar[bool] = False  # whether its targets may be labels, one a row
-    operands: ClassVar[tuple[str, ...]] = ()  # the names of the positional arguments
+    operands: tuple[str, ...] = ()  # the names of the positional arguments
     shared: tuple[str, ...] = ()  # which of _arguments.OPTIONS it takes
     special: ClassVar[Mapping[str, tuple[Any, Callable[[str, Any], Any]]]] = {}  # and where its rule for one differs
     texts: ClassVar[Mapping[str, tuple[str, str]]] = {}  # or what documentation says of it
@@ -353,6 +356,8 @@ class Loss:
             parameter = annotated.replace(annotation=inspect.Parameter.empty)
             if parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
                 positional.append(parameter.replace(name=next(names, parameter.name)) if number else parameter)
+            elif parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+                positional += [inspect.Parameter(name, inspect.Parameter.POSITIONAL_ONLY) for name in names]
             elif parameter.kind is inspect.Parameter.VAR_KEYWORD:
                 options = [(name, value) for name, value in self._defaults.items() if name not in without]
                 keywords[:0] = [
@@ -977,6 +982,11 @@ def losses() -> tuple[str, ...]:
     True
     """
     return tuple(sorted(REGISTRY))
+
+
+def looped() -> dict[str, Any]:
+    """What goes through the backends' loops, by name: all but the losses between embeddings."""
+    return {name: loss for name, loss in REGISTRY.items() if loss.kind != "embedding"}
 
 
 def get_loss(name: str) -> Any:
