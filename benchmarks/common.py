@@ -24,7 +24,7 @@ import numpy as np
 
 import lossfast as lf
 from lossfast import backends
-from lossfast._loss import inside
+from lossfast._loss import inside, looped
 
 #: Set by ``make bench ASV=--quick``: asv does not tell the suite that its results are to be quick rather than good.
 QUICK = os.environ.get("LOSSFAST_BENCH_QUICK", "") not in ("", "0")
@@ -46,8 +46,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def names(*kinds: str) -> list[str]:
-    """The registered losses and functions of these kinds (of all, if none is given)."""
-    return [name for name in lf.losses() if not kinds or lf.get_loss(name).kind in kinds]
+    """The registered losses and functions of these kinds (of all that have kernels, if none is given)."""
+    return sorted(name for name, loss in looped().items() if not kinds or loss.kind in kinds)
 
 
 def methods(kind: str) -> tuple[str, ...]:

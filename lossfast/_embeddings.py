@@ -1,8 +1,8 @@
 """Losses between embeddings: what their objects have in common, and how they are run.
 
-There are two sorts. A loss of each row (`row_embedding_loss`: triplets, pairs) has a twin in NumPy, for blocks of rows in
-float64. A loss of a whole batch (`batch_loss`: every embedding is compared with every other) has a twin that plans the
-comparison, tile by tile (`lossfast._similarities`). Neither has kernels of its own: all backends share what is here.
+There are two sorts. A loss of each row (`row_embedding_loss`: triplets, pairs) has a twin in NumPy, for blocks of rows
+in float64. A loss of a whole batch (`batch_loss`: every embedding is compared with every other) has a twin that plans
+the comparison, tile by tile (`lossfast._similarities`). Neither has kernels of its own: all backends share them.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class EmbeddingLoss(Loss):
     texts: ClassVar[Mapping[str, tuple[str, str]]] = {
         "sample_weight": (
             "array_like, optional",
-            "A weight for each loss, of the shape of ``reduction=\"none\"``'s result. A loss that weighs 0 is 0, and so "
+            'A weight for each loss, of the shape of ``reduction="none"``\'s result. A loss that weighs 0 is 0, and so '
             "is its part of the gradient.",
         ),
         "check": (
@@ -418,8 +418,8 @@ class _BatchRun(_Run):
             if labels.dtype.kind not in "iub":
                 raise TypeError(f"{name} of shape {labels.shape} must be of an integer dtype, got {labels.dtype}")
             _arguments._expect_shape(name, labels, self.rows, f"{names[0]} of shape {first.shape}")
-        labels = [self.arrays[name] for name in self.loss.operands[len(names) :]]
-        self.plan = self.loss.twin(*self.vectors, *labels, *self.params)
+        others = [self.arrays[name] for name in self.loss.operands[len(names) :]]
+        self.plan = self.loss.twin(*self.vectors, *others, *self.params)
 
     @property
     def count(self) -> int:
@@ -468,8 +468,8 @@ class BatchLoss(EmbeddingLoss):
         "reduction": OPTION_TEXTS["reduction"],
         "n_threads": (
             "int, optional",
-            "How many threads may work on tiles; `get_num_threads` says how many otherwise. Results do not depend on it. "
-            "The threads of NumPy's BLAS are its own affair.",
+            "How many threads may work on tiles; `get_num_threads` says how many otherwise. Results do not depend on "
+            "it. Beyond one tile, BLAS's own threads are held to one meanwhile if threadpoolctl is installed.",
         ),
     }
 

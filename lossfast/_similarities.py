@@ -1,8 +1,8 @@
 """Softmax over the similarities of all embeddings of a batch, tile by tile, in memory of O(N D + tile^2).
 
-A tile of similarities is a product of matrices (NumPy's, which is its BLAS's). There are two passes over the tiles: the
-first sums the exponentials of every row (and, where columns are anchors as well, of every column), the second multiplies
-the probabilities with the embeddings. Similarities of a set with itself are symmetric, so that each tile serves its rows
+A tile of similarities is a product of matrices (NumPy's, which is its BLAS's). There are two passes over the tiles: one
+sums the exponentials of every row (and, where columns are anchors as well, of every column), the other multiplies the
+probabilities with the embeddings. Similarities of a set with itself are symmetric, so that each tile serves its rows
 and its columns.
 
 Tiles are taken in rounds. Within a round no two share a row or a column, so that threads can work on them at once; the
@@ -11,6 +11,10 @@ rounds' order is fixed, and so is that in which every sum is added up, whatever 
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import os
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -29,8 +33,62 @@ FEW = 64
 FLAT = {np.dtype(np.float32): 20.0, FLOAT64: 300.0}
 
 
+# ----------------------------------------------------------------------------------------------------- BLAS's threads
+
+
+@functools.cache
+def _blas() -> Any:
+    """What sets the number of BLAS's threads, if threadpoolctl is installed."""
+    try:
+        from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
+    except ImportError:
+        return None
+    return ThreadpoolController().select(user_api="blas")
+
+
+class _OneThread:
+    """While somebody is within, BLAS has one thread: ours work on tiles beside each other, and tiles are small."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.inside = 0
+        self.limit: Any = None
+
+    @contextlib.contextmanager
+    def __call__(self) -> Iterator[None]:
+        blas = _blas()
+        if blas is None:
+            yield
+            return
+        with self.lock:  # only the first knows the number that the last has to put back
+            if not self.inside:
+                self.limit = blas.limit(limits=1)
+            self.inside += 1
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.inside -= 1
+                if not self.inside:
+                    self.limit.restore_original_limits()
+
+    def after_fork(self) -> None:
+        """The child has none of the threads that were within."""
+        self.lock = threading.Lock()
+        if self.inside:
+            self.inside = 0
+            self.limit.restore_original_limits()
+
+
+one_blas_thread = _OneThread()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=one_blas_thread.after_fork)
+
+# -------------------------------------------------------------------------------------------------------- arithmetic
+
+
 def scaled(v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The rows divided by powers of 2 near their largest entries, so that squares neither overflow nor vanish, and those.
+    """The rows divided by powers of 2 near their largest entries, whose squares neither overflow nor vanish, and those.
 
     Of rows with infinite entries only these remain, as 1 and -1, and the divisor is infinite: the limit.
     """
@@ -63,6 +121,9 @@ def rounds(n: int, own: bool) -> Iterator[list[tuple[int, int]]]:
         yield [(min(pair), max(pair)) for pair in pairs if max(pair) < n]
 
 
+# ------------------------------------------------------------------------------------------------------------- tiles
+
+
 class Tiles:
     """The exponentials of ``scale x_i . y_j``, of a set with itself (``y is x``) all but those with i = j.
 
@@ -87,6 +148,10 @@ class Tiles:
 
     def _each(self, work: Any) -> None:
         """``work(i, j, *scratch)`` for every tile."""
+        with one_blas_thread() if self.n > 1 else contextlib.nullcontext():
+            self._rounds(work)
+
+    def _rounds(self, work: Any) -> None:
         for pairs in rounds(self.n, self.own):
 
             def some(start: int, stop: int, pairs: list[tuple[int, int]] = pairs) -> None:
@@ -151,7 +216,7 @@ class Tiles:
     # --------------------------------------------------------------------------------------------------- products
 
     def products(self, row_factor: np.ndarray, column_factor: np.ndarray | None) -> list[np.ndarray]:
-        """``sum_j c_ij y_j`` for every row and ``sum_i c_ij x_i`` for every column; of a set with itself their sum, once.
+        """``sum_j c_ij y_j`` for every row and ``sum_i c_ij x_i`` for every column; of a set with itself, their sum.
 
         ``c_ij`` is the exponential below the row's maximum times the row's factor, plus the same for the column.
         """
@@ -229,7 +294,7 @@ def _largest_length(x: np.ndarray) -> np.ndarray:
 
 
 class Comparison:
-    """What a loss of a whole batch comes to: for each anchor, how its positives stand out from what it is compared with.
+    """What a loss of a whole batch comes to: how the positives of each anchor stand out from what it is compared with.
 
     ``vectors`` are arrays of shape (N, D). They are one set, of which each is compared with all others, or (``cross``)
     two, whose members are compared with those of the other; then ``columns`` says whether the second's are anchors too.
@@ -252,6 +317,8 @@ class Comparison:
         self.cross = cross
         self.columns = columns
         self.counts = counts
+        self.x: np.ndarray
+        self.y: np.ndarray
         #: How many anchors share a loss, which is their mean.
         self.shared = len(vectors) if columns else 1
 

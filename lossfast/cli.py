@@ -35,6 +35,7 @@ KINDS = {
     "row_function": "function over a class axis",
     "pointwise": "pointwise loss",
     "function": "pointwise function",
+    "embedding": "loss between embeddings",
 }
 
 EVAL_EXAMPLES = """\

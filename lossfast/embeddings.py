@@ -50,16 +50,16 @@ def triplet_margin_loss(anchor, positive, negative, margin, p, eps, swap):
 
     .. math:: \ell = \max(0,\, d(a, p) - d(a, n) + m), \qquad d(x, y) = \|x - y + \varepsilon\|_p
 
-    With ``swap``, :math:`d(a, n)` is :math:`\min(d(a, n), d(p, n))`. Where :math:`\ell > 0`, the gradient in the anchor is
-    :math:`\nabla d(a, p) - \nabla d(a, n)`, in the positive :math:`-\nabla d(a, p)` and in the negative
+    With ``swap``, :math:`d(a, n)` is :math:`\min(d(a, n), d(p, n))`. Where :math:`\ell > 0`, the gradient in the anchor
+    is :math:`\nabla d(a, p) - \nabla d(a, n)`, in the positive :math:`-\nabla d(a, p)` and in the negative
     :math:`\nabla d(a, n)`, with :math:`\nabla d = \operatorname{sign}(v)\,(|v| / d)^{p-1}` and :math:`v = x - y +
     \varepsilon`; elsewhere all three are 0, also where :math:`\ell` only just becomes 0.
 
     Parameters
     ----------
     anchor : array_like of float
-        Embeddings, of shape (..., D): rows along the last axis. float64, float32, float16 and bfloat16 are taken as they
-        are, everything else as float64; the arithmetic is in float64.
+        Embeddings, of shape (..., D): rows along the last axis. float64, float32, float16 and bfloat16 are taken as
+        they are, everything else as float64; the arithmetic is in float64.
     positive : array_like of float
         What each anchor should be close to, of its shape.
     negative : array_like of float
@@ -69,11 +69,12 @@ def triplet_margin_loss(anchor, positive, negative, margin, p, eps, swap):
     p : float, default 2.0
         The norm's exponent, at least 1; it may be infinite.
     eps : float, default 1e-6
-        Added to every difference, as in torch; at least 0. With 0 distances are exact, and the gradient of a distance of
-        0 is 0. (With torch's default a distance of 0 does not occur between equal rows: it is eps in every coordinate.)
+        Added to every difference, as in torch; at least 0. With 0 distances are exact, and the gradient of a distance
+        of 0 is 0. (With torch's default a distance of 0 does not occur between equal rows: it is eps in every
+        coordinate.)
     swap : bool, default False
-        Use the negative's distance from the positive where that is smaller than its distance from the anchor. Where both
-        are equal, each has half of the gradient.
+        Use the negative's distance from the positive where that is smaller than its distance from the anchor. Where
+        both are equal, each has half of the gradient.
 
     Returns
     -------
@@ -93,8 +94,8 @@ def triplet_margin_loss(anchor, positive, negative, margin, p, eps, swap):
 
     Notes
     -----
-    ``torch.nn.functional.triplet_margin_loss``, value for value. The gradients differ only where the loss is exactly 0 at
-    the hinge: there torch has that of the other side. The largest coordinates share the gradient of ``p=inf``, as in
+    ``torch.nn.functional.triplet_margin_loss``, value for value. The gradients differ only where the loss is exactly 0
+    at the hinge: there torch has that of the other side. The largest coordinates share the gradient of ``p=inf``, as in
     torch. The error bound is in units of the largest of margin and distances.
 
     References
@@ -154,8 +155,8 @@ def cosine_embedding_loss(x1, x2, target, margin):
     Parameters
     ----------
     x1 : array_like of float
-        Embeddings, of shape (..., D): rows along the last axis. float64, float32, float16 and bfloat16 are taken as they
-        are, everything else as float64; the arithmetic is in float64.
+        Embeddings, of shape (..., D): rows along the last axis. float64, float32, float16 and bfloat16 are taken as
+        they are, everything else as float64; the arithmetic is in float64.
     x2 : array_like of float
         What each row is compared with, of x1's shape.
     target : array_like
@@ -171,8 +172,8 @@ def cosine_embedding_loss(x1, x2, target, margin):
     Raises
     ------
     ValueError
-        If the shapes differ, an option is out of its domain or a target is not -1 or 1 (with ``check=False`` the loss of
-        such a row is 0).
+        If the shapes differ, an option is out of its domain or a target is not -1 or 1 (with ``check=False`` the loss
+        of such a row is 0).
     TypeError
         If an argument is complex, object, masked or not an array.
 
@@ -183,10 +184,10 @@ def cosine_embedding_loss(x1, x2, target, margin):
     Notes
     -----
     ``torch.nn.functional.cosine_embedding_loss``, which adds 1e-12 to the squared lengths; the values differ by about
-    that, and where a row is near 0. The cosine with a row of zeros is 0 here as there, and so is its gradient here (there
-    it is about 1e6 times the other row). Where the loss is 0, so is the gradient. The error bound is in units of the
-    largest of 1, the cosine and the margin for values of unlike rows, and of the unit vectors over the length for
-    gradients.
+    that, and where a row is near 0. The cosine with a row of zeros is 0 here as there, and so is its gradient here
+    (there it is 1e6 times a unit vector). Where the loss is 0, so is the gradient. The error bound is relative to 1 for
+    values, and to a unit vector over the row's length for gradients; float32 rows that are nearly parallel have values
+    that are right to the last digits.
 
     References
     ----------
@@ -247,8 +248,8 @@ def contrastive_loss(x1, x2, target, margin):
     Parameters
     ----------
     x1 : array_like of float
-        Embeddings, of shape (..., D): rows along the last axis. float64, float32, float16 and bfloat16 are taken as they
-        are, everything else as float64; the arithmetic is in float64.
+        Embeddings, of shape (..., D): rows along the last axis. float64, float32, float16 and bfloat16 are taken as
+        they are, everything else as float64; the arithmetic is in float64.
     x2 : array_like of float
         What each row is compared with, of x1's shape.
     target : array_like
@@ -322,10 +323,10 @@ def supcon_loss(features, labels, temperature, normalize, no_positive):
     .. math:: \ell_i = \frac{-1}{|P(i)|} \sum_{p \in P(i)} \log \frac{e^{s_{ip}}}{\sum_{a \ne i} e^{s_{ia}}}, \qquad
         s_{ij} = \frac{z_i \cdot z_j}{\tau}, \qquad P(i) = \{p \ne i : y_p = y_i\}
 
-    This is :math:`L_{out}` of the paper. With the probabilities :math:`q_{ia} = e^{s_{ia}} / \sum_{b \ne i} e^{s_{ib}}` the
-    derivative of a loss in :math:`s_{ia}` is :math:`q_{ia} - [a \in P(i)] / |P(i)|`; an embedding's gradient collects it
-    from its own loss and from those of all others. With ``normalize`` it goes through the division by the length, and is
-    orthogonal to the embedding.
+    This is :math:`L_{out}` of the paper. With the probabilities :math:`q_{ia} = e^{s_{ia}} / \sum_{b \ne i} e^{s_{ib}}`
+    the derivative of a loss in :math:`s_{ia}` is :math:`q_{ia} - [a \in P(i)] / |P(i)|`; an embedding's gradient
+    collects it from its own loss and from those of all others. With ``normalize`` it goes through the division by the
+    length, and is orthogonal to the embedding.
 
     Parameters
     ----------
@@ -341,8 +342,8 @@ def supcon_loss(features, labels, temperature, normalize, no_positive):
         Divide embeddings by their length first, so that similarities are cosines. An embedding of zeros is similar to
         nothing, and has no gradient. With False they are taken as they are.
     no_positive : {"skip", "zero", "raise"}, default "skip"
-        What becomes of an embedding whose label no other has: it has no loss and does not count in the mean; or a loss of
-        0 that counts; or it is a ValueError. The others are compared with it in any case.
+        What becomes of an embedding whose label no other has: it has no loss and does not count in the mean; or a loss
+        of 0 that counts; or it is a ValueError. The others are compared with it in any case.
 
     Returns
     -------
@@ -364,17 +365,17 @@ def supcon_loss(features, labels, temperature, normalize, no_positive):
 
     Notes
     -----
-    Similarities are computed in tiles of 512 by 512, by NumPy's ``matmul``: memory is O(N D), never O(N\ :sup:`2`), and
-    the time O(N\ :sup:`2` D). The result does not depend on ``n_threads``; but it is made of products of matrices, whose
+    Similarities are computed in tiles of 512 by 512, by NumPy's ``matmul``: memory is O(N D), never O(N²), and
+    the time O(N² D). The result does not depend on ``n_threads``; but it is made of products of matrices, whose
     bits are those of the BLAS that NumPy uses: they can differ between machines, and with that library's own threads.
-    All backends give the same. With one positive the loss keeps its digits however small it is. Embeddings should be
+    All backends give the same. Similarities have to be within the dtype's range. With one positive the loss keeps its digits however small it is. Embeddings should be
     finite: a NaN in one of them reaches all losses.
 
     The reference implementation of the paper multiplies this by the temperature over a base temperature, 0.07. In
     PyTorch Metric Learning it is ``SupConLoss``, which normalises, and leaves out what has no positive.
 
-    The error bound is in units of the largest term of a result, at similarities up to 10 / temperature of 0.1; the error
-    of a float32 similarity grows in proportion to it.
+    The error bound is in units of the largest term of a result, at similarities up to 10 / temperature of 0.1; the
+    error of a float32 similarity grows in proportion to it.
 
     References
     ----------
@@ -424,14 +425,15 @@ def info_nce_loss(z1, z2, temperature, form, normalize):
     - ``"clip"``: the same mean, where A is the other view (CLIP);
     - ``"cpc"``: :math:`\ell(z_1, z_2; A)` alone, where A is the second view (contrastive predictive coding).
 
-    With probabilities q over A, the derivative in :math:`u \cdot a / \tau` is :math:`q_a - [a = v]`; an embedding's gradient
-    collects it from all losses that it occurs in. With ``normalize`` it goes through the division by the length.
+    With probabilities q over A, the derivative in :math:`u \cdot a / \tau` is :math:`q_a - [a = v]`; an embedding's
+    gradient collects it from all losses that it occurs in. With ``normalize`` it goes through the division by the
+    length.
 
     Parameters
     ----------
     z1 : array_like of float
-        Embeddings of the first view, of shape (N, D), one a row. float64 and float32 are computed in their own precision,
-        float16 and bfloat16 in float32, everything else in float64.
+        Embeddings of the first view, of shape (N, D), one a row. float64 and float32 are computed in their own
+        precision, float16 and bfloat16 in float32, everything else in float64.
     z2 : array_like of float
         Those of the second view, of z1's shape, in the same order.
     temperature : float, default 0.1
@@ -445,8 +447,8 @@ def info_nce_loss(z1, z2, temperature, form, normalize):
     Returns
     -------
     float or ndarray
-        The reduced loss as a float; with ``reduction="none"`` an array with the losses of the N pairs. The gradient with
-        ``reduction="none"`` is that of their sum.
+        The reduced loss as a float; with ``reduction="none"`` an array with the losses of the N pairs. The gradient
+        with ``reduction="none"`` is that of their sum.
 
     Raises
     ------
@@ -461,16 +463,15 @@ def info_nce_loss(z1, z2, temperature, form, normalize):
 
     Notes
     -----
-    Similarities are computed in tiles of 512 by 512, by NumPy's ``matmul``: memory is O(N D), never O(N\ :sup:`2`), and
-    the time O(N\ :sup:`2` D). The result does not depend on ``n_threads``; but it is made of products of matrices, whose
+    Similarities are computed in tiles of 512 by 512, by NumPy's ``matmul``: memory is O(N D), never O(N²), and
+    the time O(N² D). The result does not depend on ``n_threads``; but it is made of products of matrices, whose
     bits are those of the BLAS that NumPy uses: they can differ between machines, and with that library's own threads.
     All backends give the same. A loss keeps its digits however small it is: it comes from the sum over the others, not
-    from a difference. Embeddings should be finite: a NaN in one of them reaches the losses of all that are compared with
-    it.
+    from a difference. Embeddings should be finite: a NaN in one reaches the losses of all that are compared with it.
 
-    ``"nt_xent"`` is `supcon_loss` of both views together, with the pair's number as label. In PyTorch Metric Learning it is
-    ``NTXentLoss``. ``"clip"`` is the mean of ``cross_entropy`` over the rows and over the columns of
-    ``z1 @ z2.T / temperature`` with labels 0 to N - 1, ``"cpc"`` that over the rows.
+    ``"nt_xent"`` is `supcon_loss` of both views together, with the pair's number as label. In PyTorch Metric Learning
+    it is ``NTXentLoss``. ``"clip"`` is the mean of ``cross_entropy`` over the rows and over the columns of ``z1 @ z2.T
+    / temperature`` with labels 0 to N - 1, ``"cpc"`` that over the rows.
 
     The error bound is in units of the largest term of a result, at similarities up to 10; the error of a float32
     similarity grows in proportion to it.

@@ -16,7 +16,7 @@ import numpy as np
 
 import lossfast as lf
 
-from ._loss import inside
+from ._loss import inside, looped
 from .rowwise import spread
 
 #: The bound of the backends that compute in float64 and round; the compiled one's is each loss's own.
@@ -39,7 +39,7 @@ def check(backends: Sequence[str] | None = None, as_json: bool = False) -> int:
         names = [name for name, _ in variants]
         print(f"worst error in ULP, {'float32 / float64' if wide else 'float32'}; * is beyond the bound")
         print(f"{'loss':<33} {'output':<6} {'bound':>6}  " + " ".join(f"{name:>17}" for name in names))
-    for loss in map(lf.get_loss, lf.losses()):
+    for _, loss in sorted(looped().items()):
         worst: dict[tuple[str, str], list[float]] = {}
         for dtype in dtypes:
             arguments = _arguments(loss, dtype)

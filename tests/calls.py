@@ -22,7 +22,9 @@ import numpy as np
 
 from lossfast._arguments import OPTIONS, OUTPUT_DTYPES, REDUCED
 from lossfast._jobs import ENTRY_OUTPUTS
-from lossfast._loss import DOMAINS, ELEMENTS, EVALUATED, REGISTRY, RIDGE, Choice, Parameter, inside, method
+from lossfast._loss import DOMAINS, ELEMENTS, EVALUATED, RIDGE, Choice, Parameter, inside, looped, method
+
+REGISTRY = looped()
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 FLOATS = tuple(map(np.dtype, ("f8", "f4", "f2", BFLOAT16)))

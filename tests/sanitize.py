@@ -191,10 +191,10 @@ def reports(folder: Path) -> list[str]:
 
 LEAK = """
 import os, numpy as np, lossfast as lf
-from lossfast._loss import REGISTRY, inside
+from lossfast._loss import inside, looped
 for isa in lf.isas():
     lf.use_isa(isa)
-    for loss in REGISTRY.values():
+    for loss in looped().values():
         for shape in ((3, 5), (40, 70), (2, 40_000)):
             x = np.ones(shape)[:, ::-1]
             ones = inside(loss, "target", x)
@@ -264,7 +264,7 @@ def hammer(seconds: float) -> None:
     import numpy as np
 
     import lossfast as lf
-    from lossfast._loss import REGISTRY, inside
+    from lossfast._loss import inside, looped
     from lossfast.backends import compiled
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -275,12 +275,13 @@ def hammer(seconds: float) -> None:
         for shape in ((600, 3), (150, 70), (3, 40_000))
         for x in (random.normal(size=shape), np.asfortranarray(random.normal(size=shape).astype(np.float32))[:, ::-1])
     ]
+    losses = list(looped().values())
     end, calls, interrupts = time.monotonic() + seconds, [0] * 4, 0
     wrong: list[tuple[object, ...]] = []
 
     def call(worker: int, number: int) -> None:
         x, labels, target, weight = inputs[number % len(inputs)]
-        loss = list(REGISTRY.values())[number // 3 % len(REGISTRY)]
+        loss = losses[number // 3 % len(losses)]
         n_threads = 1 + (worker + number) % 7
         out = np.empty(x.shape, x.dtype)
         if loss.kind in ("function", "row_function"):

@@ -152,7 +152,7 @@ def test_the_committed_references_are_small():
     assert references.FILE.stat().st_size < 300_000
 
 
-@pytest.mark.parametrize("name", lf.losses())
+@pytest.mark.parametrize("name", common.names())
 def test_the_committed_references_are_what_is_computed_now(name):
     pytest.importorskip("mpmath")
     for dtype in ("float64", "float16"):

@@ -29,7 +29,9 @@ from variants import COMPILED, VARIANTS
 
 import lossfast as lf
 from lossfast import _threads
-from lossfast._loss import REGISTRY, inside
+from lossfast._loss import inside, looped
+
+REGISTRY = looped()
 
 INF, NAN = math.inf, math.nan
 LOSSES = [loss for loss in REGISTRY.values() if loss.kind in ("pointwise", "rowwise")]
@@ -425,7 +427,7 @@ def test_12_labels_out_of_range(loss, shape, dtype):
 
 CHANGING = """
 import threading, time, numpy as np, lossfast as lf
-from lossfast._loss import REGISTRY
+from lossfast._loss import looped
 x, labels = np.zeros((30_000, 8)), np.zeros(30_000, np.int64)
 stop = False
 def change():
@@ -436,7 +438,7 @@ thread = threading.Thread(target=change, daemon=True)
 thread.start()
 until, calls = time.monotonic() + 0.5, 0
 while time.monotonic() < until:
-    for loss in (loss for loss in REGISTRY.values() if loss.labelled):
+    for loss in (loss for loss in looped().values() if loss.labelled):
         for check in (False, True):
             try:
                 loss.value_and_grad(x, labels, check=check, class_weight=np.ones(8))
@@ -661,7 +663,7 @@ class Guarded:
 GUARDED = """
 import numpy as np, lossfast as lf
 from test_faults import Guarded
-from lossfast._loss import REGISTRY, inside
+from lossfast._loss import inside, looped
 boxes = [Guarded(4096 * 4) for _ in range(5)]
 random = np.random.default_rng(0)
 # some rows, and a tile of 16; tails of rows along the lanes
@@ -673,7 +675,7 @@ for dtype in (np.float32, np.float64, np.float16):
             put = [lambda values, box=box: box.array(values, at_end) for box in boxes]
             grad, hess = put[1](normal), put[2](normal)
             w = put[3](np.ones(rows, dtype))
-            for loss in REGISTRY.values():
+            for loss in looped().values():
                 x = inside(loss, "pred", normal)
                 gx = put[0](x)
                 if loss.kind == "function" or loss.kind == "row_function":
@@ -917,12 +919,12 @@ def test_23_fast_math_is_refused_at_compile_time(variant):
 PROCESSORS = {"Nehalem": ("baseline",), "Haswell,-xsave": ("baseline",), "Haswell": ("baseline", "avx2")}
 EMULATED = """
 import numpy as np, lossfast as lf
-from lossfast._loss import REGISTRY, inside
+from lossfast._loss import inside, looped
 print(*lf.isas())
 for dtype in (np.float32, np.float64, np.float16):
     for C in (3, 200):
         x = np.linspace(-3, 3, 40 * C).reshape(40, C).astype(dtype)
-        for loss in REGISTRY.values():
+        for loss in looped().values():
             if loss.kind in ("function", "row_function"):
                 assert np.isfinite(loss(x)).all()
             else:

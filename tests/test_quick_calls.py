@@ -31,13 +31,13 @@ from variants import COMPILED
 
 import lossfast as lf
 from lossfast import _arguments, backends
-from lossfast._loss import REGISTRY as DECLARED
-from lossfast._loss import Choice, inside
+from lossfast._loss import Choice, inside, looped
 
 if not COMPILED:
     pytest.skip("the compiled backend is not there", allow_module_level=True)
 
 RNG = np.random.default_rng(17)
+DECLARED = looped()
 #: Losses whose arguments have domains go the quick way where those are not checked.
 REGISTRY = {name: loss.bind(check=False) if loss.domains else loss for name, loss in DECLARED.items()}
 LOSSES = [name for name, loss in REGISTRY.items() if loss.kind in ("pointwise", "rowwise")]

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 import lossfast as lf
-from lossfast import _loss, selftest
+from lossfast import _embeddings, _loss, selftest
 from lossfast import cli as command_line
 
 GENERATED = Path("reference") / "generated"
@@ -28,7 +28,10 @@ METHODS = (
     *("vjp", "jvp", "with_sign", "bind"),
 )
 #: The classes whose methods ``reference/methods.md`` describes.
-DESCRIBED = (_loss.Loss, _loss.RowLoss, _loss.PointwiseFunction, _loss.RowFunction, _loss.LogSumExp)
+DESCRIBED = (
+    *(_loss.Loss, _loss.RowLoss, _loss.PointwiseFunction, _loss.RowFunction, _loss.LogSumExp),
+    _embeddings.EmbeddingLoss,
+)
 
 # ---------------------------------------------------------------------------------------------------- what there is
 
@@ -104,6 +107,11 @@ def page(loss: Any) -> str:
 
 
 def accuracy(loss: Any) -> str:
+    if loss.kind == "embedding":
+        return (
+            f"Results are within **{loss.ulp} ULP** (units in the last place) of the largest of the terms that they "
+            "are sums of, float64 inputs in float64 and float32 inputs in float32; the notes above say which terms.\n"
+        )
     others = max(loss.ulp, selftest.OTHERS_ULP)
     return (
         f"Results of the compiled backend are within **{loss.ulp} ULP** (units in the last place of the result) of "
