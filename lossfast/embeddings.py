@@ -365,11 +365,11 @@ def supcon_loss(features, labels, temperature, normalize, no_positive):
 
     Notes
     -----
-    Similarities are computed in tiles of 512 by 512, by NumPy's ``matmul``: memory is O(N D), never O(N²), and
-    the time O(N² D). The result does not depend on ``n_threads``; but it is made of products of matrices, whose
-    bits are those of the BLAS that NumPy uses: they can differ between machines, and with that library's own threads.
-    All backends give the same. Similarities have to be within the dtype's range. With one positive the loss keeps its digits however small it is. Embeddings should be
-    finite: a NaN in one of them reaches all losses.
+    Similarities are computed in tiles of 512 by 512, by NumPy's ``matmul``: memory is O(N D), never O(N²), and the time
+    O(N² D). The result does not depend on ``n_threads``; but it is made of products of matrices, whose bits are those
+    of the BLAS that NumPy uses: they can differ between machines, and with that library's own threads. All backends
+    give the same. With one positive the loss keeps its digits however small it is. Similarities have to be within the
+    dtype's range, and embeddings finite: a NaN in one of them reaches all losses.
 
     The reference implementation of the paper multiplies this by the temperature over a base temperature, 0.07. In
     PyTorch Metric Learning it is ``SupConLoss``, which normalises, and leaves out what has no positive.
@@ -387,7 +387,7 @@ def supcon_loss(features, labels, temperature, normalize, no_positive):
     >>> features = [[1.0, 0.0], [0.6, 0.8], [0.0, 1.0], [0.0, 2.0]]
     >>> loss, grad = lf.supcon_loss.value_and_grad(features, [0, 0, 1, 1], temperature=1.0)
     >>> round(loss, 6), grad.shape
-    (0.827021, (4, 2))
+    (0.885449, (4, 2))
     """
     comparison = LabelComparison(features, labels, temperature, normalize)
     alone = comparison.size == 1
@@ -463,11 +463,12 @@ def info_nce_loss(z1, z2, temperature, form, normalize):
 
     Notes
     -----
-    Similarities are computed in tiles of 512 by 512, by NumPy's ``matmul``: memory is O(N D), never O(N²), and
-    the time O(N² D). The result does not depend on ``n_threads``; but it is made of products of matrices, whose
-    bits are those of the BLAS that NumPy uses: they can differ between machines, and with that library's own threads.
-    All backends give the same. A loss keeps its digits however small it is: it comes from the sum over the others, not
-    from a difference. Embeddings should be finite: a NaN in one reaches the losses of all that are compared with it.
+    Similarities are computed in tiles of 512 by 512, by NumPy's ``matmul``: memory is O(N D), never O(N²), and the time
+    O(N² D). The result does not depend on ``n_threads``; but it is made of products of matrices, whose bits are those
+    of the BLAS that NumPy uses: they can differ between machines, and with that library's own threads. All backends
+    give the same. A loss keeps its digits however small it is: it comes from the sum over the others, not from a
+    difference. Similarities have to be within the dtype's range, and embeddings finite: a NaN in one reaches the losses
+    of all that are compared with it.
 
     ``"nt_xent"`` is `supcon_loss` of both views together, with the pair's number as label. In PyTorch Metric Learning
     it is ``NTXentLoss``. ``"clip"`` is the mean of ``cross_entropy`` over the rows and over the columns of ``z1 @ z2.T
