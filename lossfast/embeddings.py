@@ -315,7 +315,7 @@ def contrastive_loss(x1, x2, target, margin):
         "normalize": Choice(True, (False, True)),
         "no_positive": Choice("skip", ("skip", "zero", "raise")),
     },
-    ulp=64,
+    ulp=8,
 )
 def supcon_loss(features, labels, temperature, normalize, no_positive):
     r"""Supervised contrastive loss: cross-entropy of each embedding's likeness to those that have its label.
@@ -374,8 +374,8 @@ def supcon_loss(features, labels, temperature, normalize, no_positive):
     The reference implementation of the paper multiplies this by the temperature over a base temperature, 0.07. In
     PyTorch Metric Learning it is ``SupConLoss``, which normalises, and leaves out what has no positive.
 
-    The error bound is in units of the largest term of a result, at similarities up to 10 / temperature of 0.1; the
-    error of a float32 similarity grows in proportion to it.
+    The error bound is relative to 1 plus the largest similarity for a loss, and for an embedding's part of the gradient
+    of their sum to 2 / temperature over its length; it holds for similarities up to 15, and grows in proportion beyond.
 
     References
     ----------
@@ -411,7 +411,7 @@ def supcon_loss(features, labels, temperature, normalize, no_positive):
         "form": Choice("nt_xent", ("nt_xent", "clip", "cpc")),
         "normalize": Choice(True, (False, True)),
     },
-    ulp=64,
+    ulp=8,
 )
 def info_nce_loss(z1, z2, temperature, form, normalize):
     r"""Contrastive loss of two views: cross-entropy of finding an embedding's partner among the others.
@@ -474,8 +474,8 @@ def info_nce_loss(z1, z2, temperature, form, normalize):
     it is ``NTXentLoss``. ``"clip"`` is the mean of ``cross_entropy`` over the rows and over the columns of ``z1 @ z2.T
     / temperature`` with labels 0 to N - 1, ``"cpc"`` that over the rows.
 
-    The error bound is in units of the largest term of a result, at similarities up to 10; the error of a float32
-    similarity grows in proportion to it.
+    The error bound is relative to 1 plus the largest similarity for a loss, and for an embedding's part of the gradient
+    of their sum to 2 / temperature over its length; it holds for similarities up to 15, and grows in proportion beyond.
 
     References
     ----------

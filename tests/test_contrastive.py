@@ -410,6 +410,11 @@ def test_batches_of_several_tiles_against_the_whole_matrix(n, dtype):
             found, gradient = lf.supcon_loss.value_and_grad(a, labels, reduction="none", **options)
             np.testing.assert_allclose(found, weight * losses, rtol=tolerance, atol=tolerance)
             np.testing.assert_allclose(gradient, right, rtol=0, atol=tolerance * max(abs(right).max(), 1e-300))
+            if dtype is np.float32 and normalize and temperature == 0.07:
+                length = np.linalg.norm(a.astype(float), axis=1, keepdims=True)
+                bound = lf.supcon_loss.ulp * float(np.finfo(dtype).eps)
+                assert (abs(found - weight * losses) <= bound * (1 + 1 / temperature)).all()
+                assert (abs(gradient - right) * length <= bound * 2 / temperature).all()
         for form in FORMS:
             losses, *rights = dense_info_nce(a, b, temperature, form, normalize, weight)
             found, gradients = lf.info_nce_loss.value_and_grad(a, b, form=form, reduction="none", **options)
