@@ -13,6 +13,11 @@ from lossfast._loss import Choice, Parameter
 from lossfast._similarities import Comparison, LabelComparison, scaled, unit
 from lossfast._words import mul0
 
+#: What becomes of embeddings without a positive.
+POLICIES = ("skip", "zero", "raise")
+#: What an embedding is compared with: all of both views, the other view, or the second.
+FORMS = ("nt_xent", "clip", "cpc")
+
 
 def _distance(v, p):
     """The p-norm of each row, and a function that gives its gradient: 0 where the norm is."""
@@ -313,7 +318,7 @@ def contrastive_loss(x1, x2, target, margin):
     parameters={
         "temperature": Parameter(0.1, "finite and > 0"),
         "normalize": Choice(True, (False, True)),
-        "no_positive": Choice("skip", ("skip", "zero", "raise")),
+        "no_positive": Choice("skip", POLICIES),
     },
     ulp=8,
 )
@@ -391,7 +396,7 @@ def supcon_loss(features, labels, temperature, normalize, no_positive):
     """
     comparison = LabelComparison(features, labels, temperature, normalize)
     alone = comparison.size == 1
-    policy = ("skip", "zero", "raise")[int(no_positive)]
+    policy = POLICIES[int(no_positive)]
     if policy == "raise" and alone.any():
         first = int(alone.argmax())
         raise ValueError(
@@ -408,7 +413,7 @@ def supcon_loss(features, labels, temperature, normalize, no_positive):
     differentiable=2,
     parameters={
         "temperature": Parameter(0.1, "finite and > 0"),
-        "form": Choice("nt_xent", ("nt_xent", "clip", "cpc")),
+        "form": Choice("nt_xent", FORMS),
         "normalize": Choice(True, (False, True)),
     },
     ulp=8,
@@ -495,5 +500,5 @@ def info_nce_loss(z1, z2, temperature, form, normalize):
     >>> grad.z1.shape, grad.z2.shape
     ((2, 2), (2, 2))
     """
-    form = ("nt_xent", "clip", "cpc")[int(form)]
-    return Comparison([z1, z2], temperature, normalize, form != "nt_xent", form != "cpc")
+    name = FORMS[int(form)]
+    return Comparison([z1, z2], temperature, normalize, cross=name != "nt_xent", columns=name != "cpc")
