@@ -884,6 +884,20 @@ def test_threads_of_blas_are_put_back():
     assert blas() == before
 
 
+def test_without_threadpoolctl_blas_has_its_own_threads(monkeypatch):
+    given = operands(lf.supcon_loss, 1400, 6)
+    value, grad = lf.supcon_loss.value_and_grad(*given)
+    monkeypatch.setitem(sys.modules, "threadpoolctl", None)
+    _similarities._blas.cache_clear()
+    try:
+        again, slope = lf.supcon_loss.value_and_grad(*given)
+        assert _similarities._blas() is None
+    finally:
+        _similarities._blas.cache_clear()
+    assert again == pytest.approx(value, rel=1e-13)
+    np.testing.assert_allclose(slope, grad, rtol=0, atol=1e-12 * abs(grad).max())
+
+
 def peak(call):
     call()  # what is kept from now on
     tracemalloc.start()
