@@ -315,6 +315,12 @@ def row_loss(
     with np.errstate(invalid="ignore"):
         of_temperature = np.concatenate((np.where(w == 0, 0, w * s.gap), pull), 1)
     found["grad_temperature"] = Exact(f2 * _sum(of_temperature), terms=f2 * _sum(np.abs(of_temperature)), rule="A14")
+    z, slope = np.where(finite, s.gap, 0) / T, found["grad_temperature"]
+    below = s.mean(z)
+    variance, mean_z = s.mean((z - below) ** 2)[:, 0], x.astype(LD).max(1) / T - below[:, 0]
+    bends = [f2 * (W + k)[:, 0] * variance, f2 * kk * mean_z**2, -2 / T * slope.value]
+    sizes_of_bends = np.abs(bends[0]) + bends[1] + 2 / T * slope.terms
+    found["hess_temperature"] = Exact(sum(bends), terms=sizes_of_bends, rule="A14")
     found["grad_target"] = Exact(cw * (1 - eps) * s.a)
     if hard:
         raised = np.where(t == t.max(1, keepdims=True), -np.inf, x.astype(LD))

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 from . import embeddings, pointwise, rowwise  # noqa: F401 (fill the registry)
 from ._loss import REGISTRY, get_loss, losses
 from ._reduction import Reduction
+from ._sparse import TopK
 from ._threads import get_num_threads, set_num_threads
 from .backends import get_backend, get_isa, isas, use_backend, use_isa
 
 __version__ = "0.1.0"
 __all__ = [
     "Reduction",
+    "TopK",
     "__version__",
     "get_backend",
     "get_isa",

@@ -19,14 +19,15 @@ import numpy as np
 
 from ._jobs import ENTRY_OUTPUTS, PointwiseJob, RowwiseJob, Weights
 from ._reduction import EMPTY, Reduction, Sum
+from ._sparse import SparseTargets, is_sparse, of_targets
 from ._threads import check_n_threads, get_num_threads
 
 FLOAT32, FLOAT64, BOOL, INTP = (np.dtype(name) for name in ("float32", "float64", "bool", "intp"))
 
 #: Outputs that ``scale`` multiplies: they are 0 when the denominator is.
-SCALED = frozenset(("grad", "hess", "hvp", "newton_step", "grad_temperature", "grad_target"))
+SCALED = frozenset(("grad", "hess", "hvp", "newton_step", "grad_temperature", "hess_temperature", "grad_target"))
 #: Outputs that a reduction turns into one number.
-REDUCED = ("loss", "grad_temperature")
+REDUCED = ("loss", "grad_temperature", "hess_temperature")
 #: Outputs that are a product with a direction.
 DIRECTED = frozenset(("hvp", "vjp", "jvp", "row_jvp"))
 #: Row outputs whose dtype is neither the computing nor the first argument's.
@@ -385,7 +386,8 @@ class Call:
         return Reduction(totals["loss"], weights.total, weights.count, given, empty)
 
 
-def _threads(options: Mapping[str, Any]) -> int:
+def threads(options: Mapping[str, Any]) -> int:
+    """How many threads may work on the call."""
     chosen = options["n_threads"]
     return get_num_threads() if chosen is None else chosen
 
@@ -405,7 +407,7 @@ def pointwise(
     x = as_array("pred", operands[0])
     t = _pointwise_target(operands[1], x)
     shape, compute, none = x.shape, _computes[x.dtype], options["reduction"] == "none"
-    job = PointwiseJob(loss.name, compute, x, t, n_threads=_threads(options))
+    job = PointwiseJob(loss.name, compute, x, t, n_threads=threads(options))
     if loss.parameters:
         job.params = tuple([parameter.number(options[name]) for name, parameter in loss.parameters.items()])
     if options["sample_weight"] is not None:
@@ -480,7 +482,7 @@ def function(
 ) -> Call:
     """A call of a pointwise function: its value, or, with a direction, the derivative times that."""
     (name,), x = wanted, as_array("x", operands[0])
-    job = PointwiseJob(loss.name, _computes[x.dtype], x, n_threads=_threads(options))
+    job = PointwiseJob(loss.name, _computes[x.dtype], x, n_threads=threads(options))
     if options["where"] is not None:
         job.where = _mask(options["where"], x.shape, "x")
     if loss.parameters:
@@ -543,18 +545,25 @@ def rowwise(
 ) -> Call:
     """A call of a loss over a class axis."""
     name_x, name_t = loss.operands
-    given, t = as_array(name_x, operands[0]), as_array(name_t, operands[1])
+    given, t = as_array(name_x, operands[0]), operands[1]
+    sparse = loss.labelled and type(t) is not np.ndarray and is_sparse(t)
+    if not sparse:
+        t = as_array(name_t, t)
     axis = options["axis"]
     x = given if axis == -1 and given.ndim else _class_axis_last(given, axis, name_x)
     classes, rows = x.shape[-1], x.shape[:-1]
     if classes == 0:
         raise ValueError(f"{name_x} of shape {given.shape} have no classes along axis {axis}")
     compute, none = _computes[x.dtype], options["reduction"] == "none"
-    job = RowwiseJob(loss.name, compute, x, n_threads=_threads(options))
+    job = RowwiseJob(loss.name, compute, x, n_threads=threads(options))
     for name in loss.parameters:
         setattr(job, name, options[name])
-    inputs: dict[str, Any] = {name_x: given, name_t: t}
-    if loss.labelled:
+    inputs: dict[str, Any] = {name_x: given, name_t: None if sparse else t}
+    weighted = False
+    if sparse:
+        if not loss.soft:
+            raise TypeError(f"{loss.name} takes integer labels of shape {rows}, got sparse ones ({type(t).__name__})")
+    elif loss.labelled:
         weighted = _set_targets(job, loss, t, given, axis)
     else:
         weighted = _set_others(job, loss, t, given, axis)
@@ -575,6 +584,10 @@ def rowwise(
         inputs["where"] = mask
         job.where = _moved(mask, axis)
         weighted = True
+    if sparse:
+        job.target = of_targets(name_t, t, rows, classes, job.where)
+        for part in ("starts", "classes", "targets"):
+            inputs[f"{name_t} ({part})"] = getattr(job.target, part)
     if "hvp" in wanted:
         direction = _expect_shape("v", as_array("v", v), given.shape, f"the elements of {name_x}")
         inputs["v"] = direction
@@ -658,8 +671,27 @@ def _label_error(job: RowwiseJob, weights: Weights) -> str:
     )
 
 
-def _check_distribution(target: np.ndarray, where: np.ndarray | None) -> None:
+def _check_sparse_distribution(target: SparseTargets) -> None:
+    row, live = target.live()
+    total, low = target.row_sums(), np.zeros(len(target.starts) - 1)
+    np.minimum.at(low, row, np.where(live, target.targets, 0.0))
+    whole = np.zeros(len(low), bool) if target.where is None else ~target.where.any(-1).reshape(len(low))
+    bad = ~((low >= 0) & (abs(total - 1) <= 1e-6) | whole)
+    if bad.any():
+        first = int(bad.argmax())
+        _refuse_row(np.unravel_index(first, target.shape[:-1]), float(low[first]), float(total[first]))
+
+
+def _refuse_row(index: Any, low: float, total: float) -> None:
+    place = tuple(int(i) for i in index)
+    what = f"holds {low!r}" if low < 0 else f"sums to {total!r}"
+    raise ValueError(f"targets at row {place[0] if len(place) == 1 else place} are not a distribution: the row {what}")
+
+
+def _check_distribution(target: Any, where: np.ndarray | None) -> None:
     """Refuse a row of soft labels that is not a distribution over the classes that are not masked."""
+    if isinstance(target, SparseTargets):
+        return _check_sparse_distribution(target)
     tolerance = max(1e-6, 16 * _epsilon(target.dtype))
     for rows in _blocks(target.shape):
         block = target[rows]
@@ -671,12 +703,9 @@ def _check_distribution(target: np.ndarray, where: np.ndarray | None) -> None:
         bad = ~((low >= 0) & (abs(total - 1) <= tolerance) | whole)
         if bad.any():
             first = np.unravel_index(int(bad.argmax()), bad.shape)
-            low_value, total_value = float(low[first]), float(total[first])
-            what = f"holds {low_value!r}" if low_value < 0 else f"sums to {total_value!r}"
-            place = tuple(int(i) for i in (*rows[:-1], (rows[-1].start if rows else 0) + (first[0] if first else 0)))
-            raise ValueError(
-                f"targets at row {place[0] if len(place) == 1 else place} are not a distribution: the row {what}"
-            )
+            place = (*rows[:-1], (rows[-1].start if rows else 0) + (first[0] if first else 0))
+            _refuse_row(place, float(low[first]), float(total[first]))
+    return None
 
 
 def _epsilon(dtype: np.dtype) -> float:
@@ -729,7 +758,7 @@ def row_function(
         rows = tuple(x.shape[axis] for axis in rest)
         kept = tuple(1 if axis in axes else length for axis, length in enumerate(x.shape))
         join = functools.partial(_joined, rest=rest, axes=axes)
-    job = RowwiseJob(loss.name, _computes[x.dtype], join(x) if join else x, n_threads=_threads(options))
+    job = RowwiseJob(loss.name, _computes[x.dtype], join(x) if join else x, n_threads=threads(options))
     for parameter in loss.parameters:
         setattr(job, parameter, options[parameter])
     inputs: dict[str, Any] = {"x": x}
@@ -772,6 +801,17 @@ def row_function(
     elif "sign" in job.outputs:  # a negative sum has no real logarithm
         call.finish = lambda: np.copyto(result, math.nan, where=sign < 0)
     return call
+
+
+def jacobian(x: Any, options: Mapping[str, Any], out: Any) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+    """Of a call for the Jacobians of rows: the argument and the mask, class axis last, and the result's buffer."""
+    given = as_array("x", x)
+    rows = _class_axis_last(given, options["axis"], "x")
+    where = None if options["where"] is None else _mask(options["where"], given.shape, "x")
+    result = _buffer("out", out, (*rows.shape, rows.shape[-1]), own_dtype(given.dtype))
+    if out is not None:
+        _refuse_overlap({"jacobian": out}, {"x": given, "where": where})
+    return rows, None if where is None else _moved(where, options["axis"]), result
 
 
 def _normal_axes(axis: Any, x: np.ndarray) -> tuple[int, ...]:

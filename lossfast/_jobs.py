@@ -14,14 +14,17 @@ Rows are the logits' shape without the class axis, taken in C order; the class a
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ._reduction import Sum
 
 #: Outputs of a row job with one entry a row, and those with one entry a row and class.
-ROW_OUTPUTS = ("loss", "lse", "sign", "pred", "correct", "entropy", "margin", "rank", "grad_temperature", "row_jvp")
+ROW_OUTPUTS = (
+    *("loss", "lse", "sign", "pred", "correct", "entropy", "margin", "rank"),
+    *("grad_temperature", "hess_temperature", "row_jvp"),
+)
 ENTRY_OUTPUTS = ("grad", "hess", "proba", "log_proba", "grad_target", "hvp", "newton_step", "vjp", "jvp")
 
 
@@ -57,14 +60,15 @@ class RowwiseJob:
     Exactly one of ``labels``, ``target`` and ``logits_q`` is given for a loss, none for a function (``softmax``,
     ``log_softmax``, ``logsumexp``). ``outputs`` maps names from `ROW_OUTPUTS` (arrays of the rows' shape) and
     `ENTRY_OUTPUTS` (arrays of the logits' shape) to the arrays to fill. ``scale`` multiplies ``grad``, ``hess``,
-    ``hvp``, ``grad_temperature`` and ``grad_target`` (and, as part of g and H, enters ``newton_step``); never ``loss``.
+    ``hvp``, ``grad_temperature``, ``hess_temperature`` and ``grad_target`` (and, as part of g and H, enters
+    ``newton_step``); never ``loss``.
     """
 
     loss: str
     compute: np.dtype
     logits: np.ndarray
     labels: np.ndarray | None = None  #: integer or bool, of the rows' shape
-    target: np.ndarray | None = None  #: soft labels, of the logits' shape
+    target: Any = None  #: soft labels: an array of the logits' shape, or a `SparseTargets`
     logits_q: np.ndarray | None = (
         None  #: other logits, of their shape, whose softmax that of the logits is compared with
     )
@@ -80,7 +84,7 @@ class RowwiseJob:
     b: np.ndarray | None = None  #: ``logsumexp``'s factors, of the logits' shape
     scale: float = 1.0
     outputs: dict[str, np.ndarray] = field(default_factory=dict)
-    totals: tuple[str, ...] = ()  #: any of "loss", "grad_temperature"
+    totals: tuple[str, ...] = ()  #: any of "loss", "grad_temperature", "hess_temperature"
     n_threads: int = 1
 
 

@@ -184,6 +184,10 @@ def exact_row(job, row):
     terms = [w[c] * raw[c] if w[c] else 0 for c in range(C)] + [-W * p[c] * raw[c] for c in classes]
     terms += [-2 * zl * lse * p[c] * x[c] for c in classes]
     out["grad_temperature"] = (f2 * mp.fsum(terms), abs(f2) * mp.fsum(abs(u) for u in terms))
+    mean = mp.fsum(p[c] * x[c] for c in classes)
+    bends = [f2 / T**2 * A * mp.fsum(p[c] * (x[c] - mean) ** 2 for c in classes), f2 / T**2 * 2 * zl * mean**2]
+    bends += [-2 / T * f2 * u for u in terms]
+    out["hess_temperature"] = (mp.fsum(bends), mp.fsum(abs(u) for u in bends))
     out["grad_target"] = ([s * sw * cw[c] * (1 - eps) * a[c] for c in range(C)], [0] * C)
     if v:
         A2, z2 = f2 * A, f2 * 2 * zl

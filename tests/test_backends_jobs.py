@@ -71,7 +71,8 @@ def families(C, dtype, rng):
 
 
 LOSS_ROWS = ("loss", "lse", "pred", "correct", "entropy", "margin", "rank")
-CE_OUTPUTS = (*LOSS_ROWS, "grad", "hess", "proba", "log_proba", "grad_temperature", "grad_target", "hvp", "newton_step")
+OF_TEMPERATURE = ("grad_temperature", "hess_temperature")
+CE_OUTPUTS = (*LOSS_ROWS, "grad", "hess", "proba", "log_proba", *OF_TEMPERATURE, "grad_target", "hvp", "newton_step")
 QUADRATIC_OUTPUTS = (*LOSS_ROWS, "grad", "hess", "hvp", "proba")
 KL_OUTPUTS = ("loss", "lse", "entropy", "grad", "hess", "proba", "log_proba", "grad_temperature", "grad_target", "hvp")
 TASKS = {
@@ -162,7 +163,7 @@ def test_each_output_alone(backend, task):
     whole = make(task, 5, np.float64, np.random.default_rng(8))
     backend.rowwise(whole)
     for name, out in whole.outputs.items():
-        totals = (name,) if name in ("loss", "grad_temperature") else ()
+        totals = (name,) if name in ("loss", *OF_TEMPERATURE) else ()
         job = dataclasses.replace(whole, outputs={name: np.full_like(out, 7)}, totals=totals)
         sums = backend.rowwise(job)
         np.testing.assert_array_equal(job.outputs[name], out, name)

@@ -25,11 +25,11 @@ GENERATED = Path("reference") / "generated"
 #: The methods that losses and functions may have, in the order in which pages list them.
 METHODS = (
     *("value_and_grad", "grad", "grad_and_hess", "hvp", "newton_step", "evaluate", "reduce", "weigh"),
-    *("vjp", "jvp", "with_sign", "bind"),
+    *("vjp", "jvp", "jacobian", "with_sign", "bind"),
 )
 #: The classes whose methods ``reference/methods.md`` describes.
 DESCRIBED = (
-    *(_loss.Loss, _loss.RowLoss, _loss.PointwiseFunction, _loss.RowFunction, _loss.LogSumExp),
+    *(_loss.Loss, _loss.RowLoss, _loss.PointwiseFunction, _loss.RowFunction, _loss.Softmax, _loss.LogSumExp),
     _embeddings.EmbeddingLoss,
 )
 

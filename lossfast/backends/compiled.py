@@ -58,7 +58,7 @@ def _run(
 
 
 #: Where `Rowwise` has the total of an output.
-_TOTALS = {"loss": 0, "grad_temperature": 1}
+_TOTALS = {"loss": 0, "grad_temperature": 1, "hess_temperature": 2}
 
 
 def quick(loss: Any) -> Any:

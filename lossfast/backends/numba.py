@@ -630,6 +630,25 @@ def _temperature_slope(p, up, x, t, s, w, factor, temperature, z_loss, dead, gap
 
 
 @_compile
+def _temperature_bend(p, up, t, s, total, slope, factor, temperature, z_loss, dead, gap, work, out):
+    """The second derivative, from the first: of z = x / T the variance and the squared mean."""
+    kk = 2.0 * z_loss
+    for i in range(p.shape[0]):
+        for c in range(p.shape[1]):
+            gap[i, c] = -t[i, c]
+        mean = _mean(p, up, gap, 0.0, i, work)
+        for c in range(p.shape[1]):
+            gap[i, c] = (gap[i, c] - mean) * (gap[i, c] - mean)
+        variance = _mean(p, up, gap, 0.0, i, work)
+        k = kk * s[i, LSE] if kk != 0.0 else 0.0
+        bend = _times(total[i] + k, variance)
+        if kk != 0.0:
+            bend += kk * (s[i, SHIFT] / temperature - mean) * (s[i, SHIFT] / temperature - mean)
+        bend = factor[i] / temperature * bend - 2.0 / temperature * slope[i]
+        out[i] = 0.0 if dead[i] else bend if s[i, NAN] == 0.0 else np.nan
+
+
+@_compile
 def _ranking(x, s, true, ignored, margin, rank):
     for i in range(x.shape[0]):
         y = true[i]
@@ -764,7 +783,8 @@ def _losses(job: RowwiseJob, rows: Rows, wanted: set[str], give: Callable[[str, 
     hard = label is not None and not quadratic and job.label_smoothing == 0
     every = np.arange(n)
     soft = w = None
-    if not hard or "grad_temperature" in wanted:
+    tempered = not {"grad_temperature", "hess_temperature"}.isdisjoint(wanted)
+    if not hard or tempered:
         if label is None:
             soft = load(given(job.target), rows.at, np.empty(shape))
             if job.where is not None:
@@ -853,10 +873,14 @@ def _losses(job: RowwiseJob, rows: Rows, wanted: set[str], give: Callable[[str, 
         result = np.empty(shape)
         _newton(p, s, total, factor, T, job.z_loss, job.ridge, grad, dead, work, result)
         give("newton_step", result)
-    if "grad_temperature" in wanted:
-        slope = np.empty(n)
-        _temperature_slope(p, up, x, t, s, w, factor, T, job.z_loss, dead, np.empty(shape), work, slope)
+    if tempered:
+        slope, gap = np.empty(n), np.empty(shape)
+        _temperature_slope(p, up, x, t, s, w, factor, T, job.z_loss, dead, gap, work, slope)
         give("grad_temperature", slope)
+        if "hess_temperature" in wanted:
+            bend = np.empty(n)
+            _temperature_bend(p, up, t, s, total, slope, factor, T, job.z_loss, dead, gap, work, bend)
+            give("hess_temperature", bend)
 
 
 def _mul0(a: Any, b: Any) -> np.ndarray:

@@ -21,9 +21,19 @@ from lossfast import rowwise as _rowwise
 from lossfast._jobs import PointwiseJob, RowwiseJob, Weights
 from lossfast._loss import get_loss
 from lossfast._reduction import AWAY, Sum
+from lossfast._sparse import SparseTargets
 from lossfast.rowwise import ALONG, spread
 
-__all__ = ["enter_arithmetic", "leave_arithmetic", "pointwise", "quick", "rowwise", "weigh_pointwise", "weigh_rows"]
+__all__ = [
+    "enter_arithmetic",
+    "jacobian",
+    "leave_arithmetic",
+    "pointwise",
+    "quick",
+    "rowwise",
+    "weigh_pointwise",
+    "weigh_rows",
+]
 
 assert _pointwise and _rowwise  # imported for what they register
 
@@ -79,8 +89,10 @@ def given(array: np.ndarray | None) -> np.ndarray:
     return array
 
 
-def load(array: np.ndarray, where: Spots, out: np.ndarray, columns: slice | None = None) -> np.ndarray:
+def load(array: Any, where: Spots, out: np.ndarray, columns: slice | None = None) -> np.ndarray:
     """Fill ``out`` (first axis: the elements or rows at the spots) from the array, converting."""
+    if isinstance(array, SparseTargets):
+        return array.load(where, out, columns)
     for index, offset, count in where:
         part = array[index] if columns is None else array[index + (columns,)]
         np.copyto(out[offset : offset + count].reshape(part.shape), part, casting="unsafe")
@@ -1038,7 +1050,7 @@ def do_softmax(job: RowwiseJob, rows: Rows, state: _Softmax | None = None) -> di
     if "rank" in out:
         rank = s.sum_of(lambda c: (c.x > s.true_x).astype(np.float64))
         give("rank", np.where(rows.ignored, 0.0, rank))
-    if "grad_temperature" in out or "grad_temperature" in job.totals:
+    if not {*out, *job.totals}.isdisjoint(("grad_temperature", "hess_temperature")):
 
         def cooling(below: Callable[[_Chunk], np.ndarray], at_true: np.ndarray, scale: float) -> np.ndarray:
             mean = s.weighted(below)
@@ -1055,6 +1067,15 @@ def do_softmax(job: RowwiseJob, rows: Rows, state: _Softmax | None = None) -> di
             far = cooling(lambda c: s.far(c) * T, s.far_true() * T, FAR)
             change = np.where(np.isfinite(change), change, far)
         give("grad_temperature", finish(np.where(s.nan, np.nan, change)))
+        if not {*out, *job.totals}.isdisjoint(("hess_temperature",)):
+            # of z = x / T the variance and the squared mean, and twice the first derivative over T
+            below = s.weighted(lambda c: -c.t)
+            variance = s.weighted(lambda c: np.square(-c.t - below))
+            bend = _mul0(s.total + k, variance)
+            if kk:
+                bend = bend + kk * np.square(s.shift_by / T - below)
+            bend = factor / T * bend - 2.0 / T * change
+            give("hess_temperature", finish(np.where(s.nan, np.nan, bend)))
     if "row_jvp" in out:
         give("row_jvp", np.where(s.empty, 0.0, s.weighted(lambda c: c.v)))
 
@@ -1129,6 +1150,50 @@ def do_softmax(job: RowwiseJob, rows: Rows, state: _Softmax | None = None) -> di
         for name, values in made.items():
             store(out[name], rows.at, values.T, chunk.columns)
     return totals
+
+
+def jacobian(logits: np.ndarray, where: np.ndarray | None, temperature: float, n_threads: int, out: np.ndarray) -> None:
+    """The softmax Jacobians of all rows, for every backend: a row's takes far longer to write than its softmax."""
+    job = RowwiseJob("quadratic_softmax_loss", np.dtype(np.float64), logits, where=where, temperature=temperature)
+    classes = logits.shape[-1]
+    down = 1.0 / temperature
+
+    def do(start: int, stop: int) -> dict[str, Sum]:
+        rows = Rows(job, start, stop)
+        s = _Softmax(job, rows)
+        p, low = np.empty((rows.n, classes)), np.empty((rows.n, classes))  # in two parts, UP times as large
+        own = np.empty((rows.n, classes))  # p (1 - p), likewise
+        for chunk in s.chunks():
+            high, lost = two_product(chunk.e, s.inverse)
+            lost += chunk.el * s.inverse + chunk.e * s.inverse_low
+            q, q_low = two_sum(np.float64(1.0), high * (-1.0 / UP))
+            q_low -= lost * (1.0 / UP)
+            s.put(q, chunk, s.leader, s.others)
+            s.put(q_low, chunk, s.leader, np.zeros(rows.n))
+            p[:, chunk.columns], low[:, chunk.columns] = high.T, lost.T
+            own[:, chunk.columns] = _scaled_product(high, lost, q, q_low).T
+        lead, each = np.arange(rows.n), np.arange(classes)
+        own[lead, s.leader] = _scaled_product(p[lead, s.leader], low[lead, s.leader], s.others_up, 0.0) / UP
+        many = max(1, BLOCK // classes // rows.n)
+        for first in range(0, classes, many):
+            some = slice(first, min(first + many, classes))
+            block = 0.0 - _scaled_product(p[:, some, None], low[:, some, None], p[:, None, :], low[:, None, :]) / UP
+            block[:, each[some] - first, each[some]] = own[:, some]
+            block *= down / UP
+            for index, offset, count in rows.at:
+                at: Any = (*index[:-1], ..., some, slice(None))
+                part = out[at]
+                np.copyto(part, block[offset : offset + count].reshape(part.shape), casting="unsafe")
+        return {}
+
+    if classes:
+        run_blocks(math.prod(logits.shape[:-1]), block_of(classes, BLOCK), n_threads, do)
+
+
+def _scaled_product(a: Any, a_low: Any, b: Any, b_low: Any) -> np.ndarray:
+    """Of two numbers in two parts, rounded."""
+    product, lost = two_product(a, b)
+    return product + (lost + (a * b_low + a_low * b))
 
 
 def _mul0(a: Any, b: Any) -> np.ndarray:

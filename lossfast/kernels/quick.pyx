@@ -21,6 +21,7 @@ cimport numpy as cnp
 from lossfast._arguments import DIRECTED, OUTPUT_DTYPES, REDUCED
 from lossfast._jobs import ENTRY_OUTPUTS
 from lossfast._reduction import Sum
+from lossfast.kernels.rowwise import OF_TEMPERATURE
 from lossfast.kernels.buffers cimport *
 from lossfast.kernels.pointwise cimport find, run_pointwise, weigh_pointwise
 from lossfast.kernels.rowwise cimport plan_rows, run_rows, weigh_rows
@@ -324,6 +325,7 @@ cdef class Wanted:
     cdef int number[MOST_OUTPUTS]     # NumPy's for the dtype; -1: the first argument's; -2: that of the arithmetic
     cdef int is_grad[MOST_OUTPUTS]
     cdef int is_loss[MOST_OUTPUTS]
+    cdef int total[MOST_OUTPUTS]      # its place among a task's totals
     cdef int order[MOST_OUTPUTS]      # of the derivative, where elements stand alone
     cdef bint directed                # there is a direction
     cdef bint direction_a_row
@@ -342,6 +344,7 @@ cdef class Wanted:
             self.reduced[i] = name in REDUCED
             self.is_grad[i] = name == "grad"
             self.is_loss[i] = name == "loss"
+            self.total[i] = OF_TEMPERATURE.get(name, 0)
             self.order[i] = 0 if name in ("loss", "value") else 1 if name in ("grad", "vjp", "jvp") else 2
         self.directed = not DIRECTED.isdisjoint(names)
         self.direction_a_row = loss.name == "logsumexp" and "vjp" in names
@@ -537,7 +540,7 @@ cdef tuple results_of(Wanted wanted, dict buffers, list arrays, const lf_total *
             if wanted.is_loss[i]:
                 results[i] = over(totals, denominator)
             else:  # a derivative, scaled already, entry by entry
-                results[i] = rounded(totals[1].hi, totals[1].exponent)
+                results[i] = rounded(totals[wanted.total[i]].hi, totals[wanted.total[i]].exponent)
         elif cnp.PyArray_NDIM(<cnp.ndarray>array) == 0 and (buffers is None or buffers.get(wanted.names[i]) is None):
             results[i] = array[()]
     return tuple(results)

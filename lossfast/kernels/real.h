@@ -628,6 +628,24 @@ INLINE void sum_add_gap(sum *a, real w, real m, real x) {
 #endif
 }
 
+/* a += w * (((m - x) - mean) / T)^2, likewise */
+INLINE void sum_add_square(sum *a, real w, real m, real x, pair mean, const double *it) {
+    const real seen = where(eq(w, K(0)), m, x);
+#if LF_DTYPE == 64
+    const real g = m - seen, b = g - m, error = (m - (g - b)) - (seen + b), d = g - mean.hi, back = d - g;
+    const real low = ((g - (d - back)) - (mean.hi + back)) + (error - mean.lo);
+    const real q = d * K(it[0]), q_lo = r_fma(low, K(it[0]), r_fma(d, K(it[1]), r_product_error(d, K(it[0]), q)));
+    const real y = q * q, y_lo = r_fma(K(2) * q, q_lo, r_product_error(q, q, y)), p = r_mul0(w, y);
+    sum_add_double(a, 0, p, where(lt(p, K(INFINITY)), r_mul0(w, y_lo) + r_product_error(w, y, p), K(0)));
+#else
+    UNROLL for (int part = 0; part < DPARTS; part++) {
+        const dreal d = (r_double(m, part) - r_double(seen, part)) - (r_double(mean.hi, part) + r_double(mean.lo, part));
+        const dreal q = d * it[0];
+        a->s[part] += r_double(w, part) * q * q;
+    }
+#endif
+}
+
 /* A sum as sum_store left it */
 INLINE sum sum_load(const double *hi, const double *lo) {
     sum a = sum_zero();

@@ -287,6 +287,22 @@ STAGE(spread) {
     }
 }
 
+/* 1: sum e ((max - x - mean) / T)^2, the mean in b */
+STAGE(variance) {
+    const scalar *x = k->x, *e = k->e, *lo = k->lo;
+    CLASSES;
+    const double it[2] = {k->inverse_temperature, k->inverse_temperature_lo};
+    EACH_GROUP {
+        const real m = ROW(max);
+        const pair mean = ROW_SPLIT(b);
+        SUM(square);
+        EACH_CLASS(const real y = IN(x, -INFINITY); sum_add_square(&square[part], IN(e, 0), m, y, mean, it);
+                   sum_add_square(&square[part], IN(lo, 0), m, y, mean, it);)
+        ;
+        PUT(r->terms[1], square);
+    }
+}
+
 /* 0: sum e v, 1: sum v, over the classes that are not masked */
 STAGE(along_v) {
     const scalar *v = k->v, *live = k->live, *e = k->e, *lo = k->lo;

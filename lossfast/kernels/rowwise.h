@@ -493,12 +493,34 @@ STEP(loss_grad_target) {
         SET(c, down);
     }
 }
+/* T^2 times the derivative in the temperature; and sum p (max - x), p x */
+INLINE pair cooling(const lf_rows *r, int i, real *spread, real *mean_x, const lf_options *o) {
+    *spread = MEAN(0), *mean_x = where(eq(V(lse), K(INFINITY)), V(lse), V(max) - *spread);
+    const pair g = plus(times(TAU(), exactly(*spread)), minus(TAU_GAP()));
+    return o->z_loss == 0 ? g : plus(g, minus(times(times(Z2(), exactly(V(lse))), exactly(*mean_x))));
+}
 STEP(loss_grad_temperature) {
     EACH_ROW {
-        const real spread = MEAN(0), mean_x = where(eq(V(lse), K(INFINITY)), V(lse), V(max) - spread); /* sum p (max - x), p x */
-        pair g = plus(times(TAU(), exactly(spread)), minus(TAU_GAP()));
-        if (o->z_loss != 0) g = plus(g, minus(times(times(Z2(), exactly(V(lse))), exactly(mean_x))));
-        SET(result, rounded(times(UNIT_2(), g)));
+        real spread, mean_x;
+        SET(result, rounded(times(UNIT_2(), cooling(r, i, &spread, &mean_x, o))));
+    }
+}
+STEP(temperature_mean) {
+    (void)o;
+    EACH_ROW SET(b, MEAN(0));
+    zero(r->b_lo);
+}
+/* (A var z + 2 zeta (E z)^2) / T^2 - (2/T) of the first derivative, z = x / T */
+STEP(loss_hess_temperature) {
+    EACH_ROW {
+        real spread, mean_x;
+        const pair g = cooling(r, i, &spread, &mean_x, o), down = times(INVERSE_T(), exactly(K(-2)));
+        pair h = plus(times(PULL(), exactly(MEAN(1))), o->temperature == 1 ? times(g, exactly(K(-2))) : times(g, down));
+        if (o->z_loss != 0) {
+            const pair mean_z = times(exactly(mean_x), INVERSE_T());
+            h = plus(h, times(Z2(), times(mean_z, mean_z)));
+        }
+        SET(result, rounded(times(UNIT_2(), h)));
     }
 }
 
@@ -700,6 +722,8 @@ static const lf_program lf_programs[] = {
     {"cross_entropy", "newton_step", {{newton_prepare, LF_STAGE_newton_sums}, {newton_finish, LF_STAGE_newton}, NONE}},
     {"cross_entropy", "grad_target", {{loss_grad_target, LF_STAGE_weighted_gap}, NONE}},
     {"cross_entropy", "grad_temperature", {{NULL, LF_STAGE_spread}, {loss_grad_temperature, -1}, NONE}},
+    {"cross_entropy", "hess_temperature",
+     {{NULL, LF_STAGE_spread}, {temperature_mean, LF_STAGE_variance}, {loss_hess_temperature, -1}, NONE}},
 
     {"nll_loss", "loss", {{nll_value, -1}, NONE}},
     {"nll_loss", "grad", {{nll_grad, LF_STAGE_indicator}, NONE}},

@@ -15,7 +15,8 @@ from libc.string cimport memcpy, memset, strcmp
 cimport numpy as cnp
 
 from lossfast.kernels.buffers cimport *
-from lossfast.kernels.tasks cimport RowTask
+from lossfast._sparse import SparseTargets
+from lossfast.kernels.tasks cimport RowTask, Sparse
 
 cnp.import_array()
 
@@ -48,7 +49,8 @@ cdef struct Output:
     int per_class
     int weighted           # 0 where the row counts for nothing
     double when_masked     # in a row without classes
-    int is_loss, is_temperature
+    int is_loss
+    int is_temperature     # 0, or the order of its derivative in the temperature
     const lf_program *program
 
 cdef struct Job:
@@ -59,6 +61,8 @@ cdef struct Job:
     Geometry geometry
     Operand ops[9]
     int has[9]
+    int is_sparse          # the targets are these, and have no operand
+    Sparse sparse
     const Job *other       # where two softmaxes are compared: that of the other logits, as a job of its own
     ptrdiff_t classes, chunk
     int group              # rows in a group: 16 or 1
@@ -92,7 +96,7 @@ cdef struct Bench:
     int plain              # the batch is one of plain rows: their losses are kept
     lf_batch batch
     ptrdiff_t base         # the batch's first row
-    double sums[2][128]    # the batch's losses, and its derivatives with respect to the temperature
+    double sums[3][128]    # the batch's losses, and its derivatives with respect to the temperature, by order
     ptrdiff_t loaded       # the first class of the chunk in memory; -1: none
     int has_exponentials   # of that chunk
 
@@ -188,6 +192,45 @@ cdef void point(const Job *j, const Operand *op, ptrdiff_t row, int n, char **at
             at[lane] = op.data + offset(&j.geometry, op, row + lane)
 
 
+cdef ptrdiff_t first_entry(const Sparse *s, ptrdiff_t row, ptrdiff_t c, ptrdiff_t *end) noexcept nogil:
+    """The row's first entry of a class not below c, and the end of its entries; never outside of all entries."""
+    cdef ptrdiff_t low = s.starts[row], high = s.starts[row + 1], middle
+    if not 0 <= low <= high <= s.entries:
+        low = high = 0
+    end[0] = high
+    while low < high:
+        middle = low + (high - low) // 2
+        if s.classes[middle] < c:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+cdef void spread_out(const Sparse *s, ptrdiff_t row, ptrdiff_t first, ptrdiff_t n, number *t, ptrdiff_t step, const number *live) noexcept nogil:
+    """The targets of classes [first, first + n) of a row; the rest goes to classes that are not masked."""
+    cdef number rest = <number>s.rest[row] if s.rest != NULL else 0
+    cdef ptrdiff_t end = 0, at = first_entry(s, row, first, &end), i
+    for i in range(n):
+        t[i * step] = rest
+    if live != NULL and rest != 0:
+        for i in range(n):
+            t[i * step] = rest if live[i * step] != 0 else 0
+    while at < end:
+        i = s.classes[at] - first
+        if not 0 <= i < n:
+            return
+        t[i * step] = <number>s.targets[at]
+        at += 1
+
+
+cdef double sparse_target(const Sparse *s, ptrdiff_t row, ptrdiff_t c, int live) noexcept nogil:
+    """One of them."""
+    cdef double t = 0, mask = live
+    spread_out(s, row, c, 1, &t, 1, &mask)
+    return t
+
+
 cdef int lies_along(const Job *j, const Operand *op) noexcept nogil:
     """The group is one row, and its numbers lie as the kernels want them."""
     return j.group == 1 and op.stride == j.width and is_native(op, j.dtype)
@@ -209,6 +252,7 @@ cdef void load(const Job *j, Bench *w, ptrdiff_t first) noexcept nogil:
     """Bring the chunk of classes that begins with `first`."""
     cdef ptrdiff_t n = j.classes - first if j.classes - first < j.chunk else j.chunk, step = j.group, width = j.width
     cdef int lane, limited = 0
+    cdef ptrdiff_t row
     cdef char *x
     cdef char *y = NULL
     cdef char *t = NULL
@@ -226,7 +270,7 @@ cdef void load(const Job *j, Bench *w, ptrdiff_t first) noexcept nogil:
     x = <char *>fetch(j, w, LOGITS, X_, first, n, j.has[WHERE] or j.has[FACTORS] or limited)
     w.k.x = x
     if j.has[TARGET]:
-        t = <char *>fetch(j, w, TARGET, T_, first, n, j.has[WHERE])
+        t = w.buffers[T_] if j.is_sparse else <char *>fetch(j, w, TARGET, T_, first, n, j.has[WHERE])
         w.k.t = t
     if j.has[OTHER]:
         y = <char *>fetch(j, w, OTHER, Y_, first, n, j.has[WHERE] or limited)
@@ -238,6 +282,13 @@ cdef void load(const Job *j, Bench *w, ptrdiff_t first) noexcept nogil:
     if j.has[WHERE]:
         live = <char *>fetch(j, w, WHERE, LIVE_, first, n, 1)
         w.k.live = live
+    if j.is_sparse:
+        for lane in range(j.group):
+            row = w.row + (lane if lane < w.n else w.n - 1)
+            if j.dtype == 32:
+                spread_out(&j.sparse, row, first, n, <float *>t + lane, step, <float *>live + lane if live != NULL else NULL)
+            else:
+                spread_out(&j.sparse, row, first, n, <double *>t + lane, step, <double *>live + lane if live != NULL else NULL)
     if live != NULL or b != NULL:
         if j.dtype == 32:
             mask_out(<float *>x, <float *>t, <float *>live, <float *>b, n * step)
@@ -412,7 +463,7 @@ cdef void deliver_rows(const Job *j, Bench *w, const Output *out) noexcept nogil
                 y = 0 if out.weighted else out.when_masked
         w.rows.result[lane] = y if y == y else NAN  # of one sign, whichever the processor made
     if out.is_loss or out.is_temperature or w.plain:
-        memcpy(&w.sums[1 if out.is_temperature else 0][w.row - w.base], w.rows.result, w.n * sizeof(double))
+        memcpy(&w.sums[out.is_temperature][w.row - w.base], w.rows.result, w.n * sizeof(double))
     if out.wanted:
         write_rows(j, out, w.row, w.rows.result, w.n)
 
@@ -596,7 +647,10 @@ cdef void do_group(const Job *j, Bench *w, Bench *o, ptrdiff_t row, int n) noexc
             r.pivot[lane], r.x_pivot[lane] = r.label[lane], logit(j, w, lane, <ptrdiff_t>r.label[lane])
         else:
             r.pivot[lane], r.x_pivot[lane] = r.argmax[lane], r.max[lane]
-        if j.has[TARGET] and r.argmax[lane] >= 0:
+        if j.is_sparse and r.argmax[lane] >= 0:
+            r.lead_target[lane] = sparse_target(
+                &j.sparse, row + (lane if lane < n else n - 1), <ptrdiff_t>r.argmax[lane], is_live(j, w, lane, <ptrdiff_t>r.argmax[lane]))
+        elif j.has[TARGET] and r.argmax[lane] >= 0:
             read(&r.lead_target[lane], 64, 1, &j.ops[TARGET], w.at[TARGET][lane] + <ptrdiff_t>r.argmax[lane] * j.ops[TARGET].stride, 0, 1)
         if j.has[OTHER] and r.argmax[lane] >= 0:
             r.lead_other[lane] = other_logit(j, w, lane, <ptrdiff_t>r.argmax[lane])
@@ -912,7 +966,7 @@ cdef int do_rows(const Job *j, ptrdiff_t start, ptrdiff_t stop, lf_total *totals
     cdef ptrdiff_t size = (j.chunk * j.group * j.width + 127) // 64 * 64, memory = BUFFERS * size, at = start, n, i
     cdef uint64_t state
     cdef int k, done, plain = is_plain(j)
-    cdef lf_running sums[2]
+    cdef lf_running sums[3]
     memset(sums, 0, sizeof(sums))
     w.batch.even = 0
     if plain:
@@ -945,9 +999,9 @@ cdef int do_rows(const Job *j, ptrdiff_t start, ptrdiff_t stop, lf_total *totals
             if j.outputs[k].is_loss:
                 j.rows.add_batch(&sums[0], w.sums[0], <int>n)
             if j.outputs[k].is_temperature:
-                j.rows.add_batch(&sums[1], w.sums[1], <int>n)
+                j.rows.add_batch(&sums[j.outputs[k].is_temperature], w.sums[j.outputs[k].is_temperature], <int>n)
         at += n
-    for k in range(2):
+    for k in range(3):
         j.rows.end_sum(&sums[k])
         totals[k] = sums[k].total
     lf_fp_restore(state)
@@ -987,7 +1041,9 @@ cdef void set_up(Job *j, int dtype, ptrdiff_t classes) noexcept nogil:
 # ---- from what is wanted and where it lies to a job ----
 
 PER_CLASS = frozenset(("grad", "hess", "proba", "log_proba", "grad_target", "hvp", "newton_step", "vjp", "jvp"))
-WEIGHTED = frozenset(("loss", "grad", "hess", "grad_target", "hvp", "newton_step", "grad_temperature"))
+WEIGHTED = frozenset(("loss", "grad", "hess", "grad_target", "hvp", "newton_step", "grad_temperature", "hess_temperature"))
+# By order of the derivative.
+OF_TEMPERATURE = {"grad_temperature": 1, "hess_temperature": 2}
 
 # One output as it is in every job that wants it.
 cdef struct PlannedOutput:
@@ -1026,7 +1082,7 @@ cdef class RowPlan:
             out.per_class = name in PER_CLASS
             out.weighted = name in WEIGHTED
             out.is_loss = name == "loss"
-            out.is_temperature = name == "grad_temperature"
+            out.is_temperature = OF_TEMPERATURE.get(name, 0)
             out.when_masked = {"log_proba": -INFINITY, "lse": -INFINITY, "margin": NAN}.get(name, 0)
             out.kind = {"pred": PREDICTION, "correct": CORRECT}.get(name, PROGRAM)
             if out.kind == PROGRAM:
@@ -1081,6 +1137,10 @@ cdef void make_job(Job *j, Job *other, RowPlan plan, const RowTask *task) noexce
     inputs[ROW_FACTOR if plan.direction_a_row else DIRECTION] = task.direction
     for i in range(INPUTS):
         j.has[i] = enlist(&j.ops[i], inputs[i], axes, used, &count)
+    if task.is_sparse:
+        j.has[TARGET] = j.is_sparse = 1
+        j.sparse = task.sparse
+        memset(&j.ops[TARGET], 0, sizeof(Operand))
     j.options.scale = task.scale
     j.options.label_smoothing = task.label_smoothing
     j.options.temperature = t
@@ -1107,7 +1167,7 @@ cdef void make_job(Job *j, Job *other, RowPlan plan, const RowTask *task) noexce
         memset(<char *>out + sizeof(Operand), 0, sizeof(Output) - sizeof(Operand))
         out.kind, out.per_class, out.weighted, out.when_masked = planned.kind, planned.per_class, planned.weighted, planned.when_masked
         out.is_loss = planned.is_loss and task.total[planned.given]
-        out.is_temperature = planned.is_temperature and task.total[planned.given]
+        out.is_temperature = planned.is_temperature if task.total[planned.given] else 0
         if out.kind == PROGRAM:
             out.program = &j.rows.programs[planned.program]
         out.wanted = enlist(&out.op, task.outputs[planned.given], axes, used, &count)
@@ -1143,6 +1203,20 @@ cdef int run_rows(object plan, void *task, bint release) except -1:
     return 0
 
 
+cdef int put_sparse(Sparse *s, object targets) except -1:
+    cdef cnp.ndarray array = targets.starts
+    s.starts = <const int64_t *>cnp.PyArray_DATA(array)
+    array = targets.classes
+    s.classes, s.entries = <const int64_t *>cnp.PyArray_DATA(array), cnp.PyArray_SIZE(array)
+    array = targets.targets
+    s.targets = <const double *>cnp.PyArray_DATA(array)
+    s.rest = NULL
+    if targets.rest is not None:
+        array = targets.rest
+        s.rest = <const double *>cnp.PyArray_DATA(array)
+    return 0
+
+
 cdef int read_job(RowTask *task, Operand **free, object job) except -1:
     """Everything in a `RowwiseJob` but its outputs."""
     cdef cnp.ndarray array = job.logits
@@ -1155,7 +1229,11 @@ cdef int read_job(RowTask *task, Operand **free, object job) except -1:
     task.dtype = 32 if job.compute.itemsize == 4 else 64
     task.logits = described(free, array, True)
     task.labels = described(free, job.labels, False)
-    task.target = described(free, job.target, True)
+    if isinstance(job.target, SparseTargets):
+        task.is_sparse = 1
+        put_sparse(&task.sparse, job.target)
+    else:
+        task.target = described(free, job.target, True)
     task.other = described(free, job.logits_q, True)
     task.sample_weight = described(free, job.sample_weight, False)
     task.where = described(free, job.where, True)
@@ -1170,7 +1248,7 @@ cdef int read_job(RowTask *task, Operand **free, object job) except -1:
 
 cdef class Rowwise:
     """A job made ready. Called with (start, stop) it does those rows and returns the totals of their losses and of their
-    derivatives with respect to the temperature, each as (hi, lo, exponent)."""
+    first and second derivatives with respect to the temperature, each as (hi, lo, exponent)."""
 
     cdef readonly ptrdiff_t size
     cdef readonly int group
@@ -1202,13 +1280,13 @@ cdef class Rowwise:
         self.group = self.job.group
 
     def __call__(self, ptrdiff_t start, ptrdiff_t stop):
-        cdef lf_total totals[2]
+        cdef lf_total totals[3]
         cdef int failed
         with nogil:
             failed = do_rows(&self.job, start, stop, totals)
         if failed:
             raise MemoryError("no memory for a block of work")
-        return ((totals[0].hi, totals[0].lo, totals[0].exponent), (totals[1].hi, totals[1].lo, totals[1].exponent))
+        return tuple([(totals[i].hi, totals[i].lo, totals[i].exponent) for i in range(3)])
 
 
 # What the sum of a job's weights is made of.
@@ -1216,6 +1294,8 @@ cdef struct Weighing:
     Geometry geometry
     Operand labels, target, weight, where
     int has_labels, has_target, has_weight, has_where
+    int is_sparse              # the targets are these, and have no operand
+    Sparse sparse
     ptrdiff_t classes
     const double *class_weight
     int has_ignore
@@ -1242,11 +1322,13 @@ cdef double weigh_targets(const Weighing *g, const lf_table *table, ptrdiff_t ro
     """The sum of class weight times target, and what is left of it; a NaN at a masked class is left out."""
     cdef double t[256]
     cdef double live[256]
-    cdef const char *at = g.target.data + offset(&g.geometry, &g.target, row)
+    cdef const char *at = NULL
     cdef const char *mask = NULL
     cdef lf_running sum
     cdef double total = 0
     cdef ptrdiff_t first = 0, n, i
+    if not g.is_sparse:
+        at = g.target.data + offset(&g.geometry, &g.target, row)
     if g.has_where:
         mask = g.where.data + offset(&g.geometry, &g.where, row)
     if g.classes > LF_ROWS:
@@ -1254,9 +1336,12 @@ cdef double weigh_targets(const Weighing *g, const lf_table *table, ptrdiff_t ro
     rest[0] = 0
     while first < g.classes:
         n = g.classes - first if g.classes - first < 256 else 256
-        read(t, 64, 1, &g.target, at + first * g.target.stride, g.target.stride, n)
         if mask != NULL:
             read(live, 64, 1, &g.where, mask + first * g.where.stride, g.where.stride, n)
+        if g.is_sparse:
+            spread_out(&g.sparse, row, first, n, t, 1, live if mask != NULL else NULL)
+        else:
+            read(t, 64, 1, &g.target, at + first * g.target.stride, g.target.stride, n)
         for i in range(n):
             t[i] = t[i] * g.class_weight[first + i] if mask == NULL or live[i] != 0 or t[i] == t[i] else 0
         if g.classes > LF_ROWS:
@@ -1363,6 +1448,9 @@ cdef void make_weighing(Weighing *g, const RowTask *task) noexcept nogil:
     g.has_labels = enlist(&g.labels, task.labels, axes, used, &count)
     # without class weights the targets do not enter
     g.has_target = enlist(&g.target, task.target if task.class_weight != NULL else NULL, axes, used, &count)
+    g.is_sparse = task.is_sparse and task.class_weight != NULL
+    if g.is_sparse:
+        g.has_target, g.sparse = 1, task.sparse
     g.has_weight = enlist(&g.weight, task.sample_weight, axes, used, &count)
     g.has_where = enlist(&g.where, task.where, axes, used, &count)
     g.classes, g.class_weight, g.has_ignore, g.ignore = task.classes, task.class_weight, task.has_ignore, task.ignore
@@ -1428,7 +1516,7 @@ cdef Output *add_native(Job *j, const char *loss, const char *name, void *data, 
 
 cdef double logsumexp_of(int dtype, const void *x, ptrdiff_t classes) noexcept nogil:
     cdef Job j
-    cdef lf_total totals[2]
+    cdef lf_total totals[3]
     cdef double y = NAN
     memset(&j, 0, sizeof(Job))
     set_up(&j, dtype, classes)
@@ -1449,7 +1537,7 @@ cdef api double logsumexp_float32(const float *x, ptrdiff_t classes) noexcept no
 cdef double cross_entropy_of(int dtype, const void *logits, const int64_t *labels, ptrdiff_t rows, ptrdiff_t classes,
                              double scale, void *loss, void *grad) noexcept nogil:
     cdef Job j
-    cdef lf_total totals[2]
+    cdef lf_total totals[3]
     memset(&j, 0, sizeof(Job))
     set_up(&j, dtype, classes)
     contiguous(&j, logits, labels, rows)

@@ -27,6 +27,14 @@ cdef struct PointwiseTask:
     # found by `run_pointwise`
     lf_total sum                # of the losses
 
+# Soft targets of which most classes of a row are alike: `lossfast._sparse.SparseTargets` in C.
+cdef struct Sparse:
+    const int64_t *starts       # where each row's entries begin, and where the last row's end
+    const int64_t *classes      # of each entry; ascending in a row
+    const double *targets       # and its target
+    const double *rest          # of each row, what every other class has; NULL: 0
+    ptrdiff_t entries
+
 # A `RowwiseJob` in C, whose arrays the caller keeps alive. Operands that are not there are NULL.
 cdef struct RowTask:
     Geometry rows               # the logits' shape without the class axis
@@ -35,6 +43,8 @@ cdef struct RowTask:
     const Operand *logits
     const Operand *labels
     const Operand *target
+    int is_sparse               # the targets are these
+    Sparse sparse
     const Operand *other        # the other logits
     const Operand *sample_weight
     const Operand *where
@@ -52,4 +62,4 @@ cdef struct RowTask:
     ptrdiff_t bad_count         # how many labels are out of range
     ptrdiff_t bad_row           # the first such row; -1: there is none
     # found by `run_rows`
-    lf_total totals[2]          # of the losses, and of their derivatives in the temperature
+    lf_total totals[3]          # of the losses, and of their first and second derivatives in the temperature
