@@ -278,6 +278,8 @@ def function(
         yield "value", loss(x, out=np.zeros(result.shape, dtype), **options)
     yield "vjp", loss.vjp(x, np.resize(v, result.shape), **options)
     yield "jvp", loss.jvp(x, np.resize(v, x.shape), **options)
+    if hasattr(loss, "jacobian") and x.shape[-1] <= 100:
+        yield "jacobian", loss.jacobian(x, **options)
     if "sign" in loss.outputs:
         yield from zip(("value", "sign"), loss.with_sign(x, **options), strict=True)
         yield "grad", loss.grad(x, **options)
@@ -289,7 +291,7 @@ METHODS = {
         *("evaluate", "grad", "value_and_grad", "grad_and_hess"),
         *("hvp", "newton_step", "reduce", "weigh"),
     },
-    False: {"vjp", "jvp", "with_sign", "grad"},
+    False: {"vjp", "jvp", "jacobian", "with_sign", "grad"},
 }
 
 # ------------------------------------------------------------------------------------------------------ digests
