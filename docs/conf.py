@@ -14,7 +14,7 @@ copyright = "the lossfast developers"
 version = release = lossfast.__version__
 
 extensions = [
-    *("accuracy_page", "performance_page", "lossfast_reference", "mathml"),
+    *("accuracy_page", "equivalents_page", "performance_page", "lossfast_reference", "mathml"),
     *("myst_parser", "numpydoc", "sphinx.ext.autodoc"),
 ]
 exclude_patterns = ["_build", "reference/generated/command-line.md"]
@@ -41,7 +41,7 @@ html_show_sphinx = False
 html_sidebars = {
     page: []
     for page in (
-        *("index", "guide", "command-line", "accuracy", "performance", "adding-a-loss", "design"),
+        *("index", "guide", "command-line", "accuracy", "equivalents", "performance", "adding-a-loss", "design"),
         *("genindex", "search"),
     )
 }
