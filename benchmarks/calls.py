@@ -5,8 +5,8 @@ on the inputs of `names` and compares, value and gradient: what is shown is what
 installed (Keras, TensorFlow, XGBoost and LightGBM need not be) the formula that they document is evaluated in place of
 their call. Rows of losses that the registry does not have are left out.
 
-`benchmarks.equivalents` has the same libraries' functions as callables, for measurements; `benchmarks.samples` runs what
-torch tests its own losses with.
+`benchmarks.equivalents` has the same libraries' functions as callables, for measurements; `benchmarks.samples` runs
+what torch tests its own losses with.
 """
 
 from __future__ import annotations
@@ -505,7 +505,7 @@ def _calls() -> list[Call]:
             "keras.losses.Huber(delta=0.5)(target, pred)",
             "pred, target, delta=0.5",
             by(
-                "np.mean(np.where(np.abs(pred - target) <= 0.5, 0.5 * (pred - target) ** 2, 0.5 * np.abs(pred - target) - 0.125))"
+                "np.mean(np.where(abs(pred - target) <= 0.5, (pred - target) ** 2 / 2, abs(pred - target) / 2 - 0.125))"
             ),
         ),
     )

@@ -317,7 +317,7 @@ def row_loss(
     found["grad_temperature"] = Exact(f2 * _sum(of_temperature), terms=f2 * _sum(np.abs(of_temperature)), rule="A14")
     z, slope = np.where(finite, s.gap, 0) / T, found["grad_temperature"]
     below = s.mean(z)
-    variance, mean_z = s.mean((z - below) ** 2)[:, 0], x.astype(LD).max(1) / T - below[:, 0]
+    variance, mean_z = s.mean((z - below) ** 2)[:, 0], x.astype(LD).max(1) / T + below[:, 0]
     bends = [f2 * (W + k)[:, 0] * variance, f2 * kk * mean_z**2, -2 / T * slope.value]
     sizes_of_bends = np.abs(bends[0]) + bends[1] + 2 / T * slope.terms
     found["hess_temperature"] = Exact(sum(bends), terms=sizes_of_bends, rule="A14")

@@ -905,7 +905,7 @@ class Softmax(RowFunction):
 
         It is symmetric, and each of its rows sums to 0. The diagonal is ``p_i (1 - p_i)``, with 1 - p_i from the other
         classes, so that it keeps its digits where a class is nearly certain. Every entry is within 2 ULP, with the same
-        bits on every backend. Products with the Jacobian are `vjp` and `jvp`, which need no array of this size.
+        bits on every backend. Products with the Jacobian are ``vjp`` and ``jvp``, which need no array of this size.
 
         Parameters
         ----------

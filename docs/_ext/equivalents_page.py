@@ -11,9 +11,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from benchmarks import calls
-
 import lossfast as lf
+from benchmarks import calls
 from lossfast._loss import GROUPS
 
 HEAD = ("library", "there", "here", "differs")
