@@ -869,19 +869,21 @@ def test_threads_of_blas_are_put_back():
     def blas():
         return [pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
 
-    before, found = blas(), []
+    found = []
     threads = [threading.Thread(target=lambda: found.append(lf.supcon_loss(*given))) for _ in range(5)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert blas() == before and len(set(found)) == 1 and len(found) == 5
-    with _similarities.one_blas_thread():
-        assert set(blas()) <= {1}
+    with threadpoolctl.threadpool_limits(2, user_api="blas"):
+        before = blas()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert blas() == before and len(set(found)) == 1 and len(found) == 5
         with _similarities.one_blas_thread():
-            pass
-        assert set(blas()) <= {1}
-    assert blas() == before
+            assert set(blas()) <= {1}
+            with _similarities.one_blas_thread():
+                pass
+            assert set(blas()) <= {1}
+        assert blas() == before
 
 
 def test_without_threadpoolctl_blas_has_its_own_threads(monkeypatch):
