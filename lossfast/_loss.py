@@ -33,6 +33,7 @@ DOMAINS: dict[str, Callable[[float], bool]] = {
     "in [0, 1]": lambda value: 0 <= value <= 1,
     "in [-1, 1]": lambda value: -1 <= value <= 1,
     "in (0, 1)": lambda value: 0 < value < 1,
+    "in (0, 0.5)": lambda value: 0 < value < 0.5,
 }
 
 #: What a domain of an argument's elements means. NaN is not looked at: it makes its element NaN.
@@ -43,6 +44,7 @@ ELEMENTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     ">= 0": lambda a: a >= 0,
     "> 0": lambda a: a > 0,
     "not 0": lambda a: a != 0,
+    "> -1": lambda a: a > -1,
 }
 #: What brings other numbers to such a domain, for what is drawn to measure and to test.
 _BROUGHT: dict[str, Callable[[np.ndarray], np.ndarray]] = {

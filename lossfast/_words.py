@@ -68,5 +68,98 @@ def growth(t):
     return where(near, r * r * (0.5 + r * series), np.expm1(t) - t)
 
 
-#: Every word but `where`: compositions that a compiler can take as they stand.
-WORDS = (mul0, keep_nan, sign, difference, sigmoid, sigmoid_slope, softplus, growth)
+def difference_rest(a, b, d):
+    """What rounding took from ``a - b`` to make it ``d``; 0 where that is not finite."""
+    back = d - a
+    return where(np.abs(d) < np.inf, (a - (d - back)) - (b + back), 0.0)
+
+
+def log_cosh(d):
+    """``log(cosh(d))`` without overflow, with full relative accuracy near 0."""
+    a = np.abs(d)
+    s = np.sinh(where(a < 2.0, 0.5 * a, 0.0))
+    return where(a < 2.0, np.log1p(2.0 * s * s), a + np.log(0.5 + 0.5 * np.exp(-2.0 * a)))
+
+
+def exp_product(a, x):
+    """``exp(a * x)`` with the exact product: what rounding takes from it counts where it is large."""
+    p, cut_a, cut_x = a * x, 134217729.0 * a, 134217729.0 * x
+    high_a, high_x = cut_a - (cut_a - a), cut_x - (cut_x - x)
+    low_a, low_x = a - high_a, x - high_x
+    lost = ((high_a * high_x - p) + high_a * low_x + low_a * high_x) + low_a * low_x
+    return np.exp(where(x == x, where(a == 0.0, a, p), x)) * (1.0 + where(np.abs(lost) < 1.0, lost, 0.0))
+
+
+def log_ratio(x, y):
+    """``log(x / y)`` with full relative accuracy where the two are close, without overflow where they are far apart."""
+    gap, ratio = (x - y) / y, x / y
+    near = np.abs(gap) < 0.5
+    far = where(1e-300 < ratio, where(ratio < 1e300, np.log(ratio), np.log(x) - np.log(y)), np.log(x) - np.log(y))
+    return where(near, np.log1p(gap), far)
+
+
+#: The polynomials of `log_factorial`, those of the kernels in float64 (``kernels/coefficients.h``).
+LOG_FACTORIAL = (
+    float.fromhex("0x1.2788cfc6fb619p-1"),
+    float.fromhex("-0x1.f6465978d4791p-3"),
+    float.fromhex("0x1.3e5452048863cp-3"),
+    float.fromhex("-0x1.d7a3e6ac1c60fp-4"),
+    float.fromhex("0x1.79cf9cb587092p-4"),
+    float.fromhex("-0x1.3cb202337ff37p-4"),
+    float.fromhex("0x1.1155bc08e0ae5p-4"),
+    float.fromhex("-0x1.e18ae051c656cp-5"),
+    float.fromhex("0x1.aec7989053681p-5"),
+    float.fromhex("-0x1.86c02d7951c7ap-5"),
+    float.fromhex("0x1.68e5929ec48f5p-5"),
+    float.fromhex("-0x1.5832eb82e9583p-5"),
+    float.fromhex("0x1.59f155c1c6474p-5"),
+    float.fromhex("-0x1.6f3bbb75813f3p-5"),
+    float.fromhex("0x1.8ad643500355ap-5"),
+    float.fromhex("-0x1.8f6151e5fef87p-5"),
+    float.fromhex("0x1.6186acbddf39cp-5"),
+    float.fromhex("-0x1.02b0dd47c6a30p-5"),
+    float.fromhex("0x1.2a8e6bcd96c82p-6"),
+    float.fromhex("-0x1.02ab67c4ecfc6p-7"),
+    float.fromhex("0x1.3a926cc0e3d5dp-9"),
+    float.fromhex("-0x1.dd4fe788b43a9p-12"),
+    float.fromhex("0x1.5354d09f99fe3p-15"),
+)
+STIRLING = (
+    float.fromhex("0x1.5555555555555p-4"),
+    float.fromhex("-0x1.6c16c16c09cf3p-9"),
+    float.fromhex("0x1.a01a00fc4d134p-11"),
+    float.fromhex("-0x1.3812c05bdf452p-11"),
+    float.fromhex("0x1.b8e7282922c04p-11"),
+    float.fromhex("-0x1.e7c81fbbdf0f0p-10"),
+    float.fromhex("0x1.221d411b7946dp-8"),
+)
+_HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
+
+
+def stirling(t):
+    """``t log t - t + log(2 pi t)/2``, the first terms of Stirling's series for ``log(t!)``."""
+    return t * np.log(t) - t + (_HALF_LOG_2PI + 0.5 * np.log(t))
+
+
+def log_factorial(t):
+    """``log(t!)``, the logarithm of ``Gamma(t + 1)``, for t >= 0, relatively accurate at its zeros 0 and 1 too."""
+    u = where(t < 8.0, t, 0.0)
+    product = keep_nan(1.0, t)
+    for _ in range(7):
+        product, u = where(u >= 1.0, product * u, product), where(u >= 1.0, u - 1.0, u)
+    near = 0.0 * u
+    for factor in LOG_FACTORIAL[::-1]:
+        near = near * u + factor
+    inverse = 1.0 / where(t < 8.0, 8.0, t)
+    rest = 0.0 * u
+    for factor in STIRLING[::-1]:
+        rest = rest * (inverse * inverse) + factor
+    large = where(t < np.inf, stirling(where(t < 8.0, 8.0, t)) + inverse * rest, t)
+    return where(t < 8.0, where(t < 0.0, np.nan, u * (u - 1.0) * near + np.log(product)), large)
+
+
+#: Every word but `where`: compositions that a compiler can take as they stand. Some use words above them.
+WORDS = (
+    *(mul0, keep_nan, sign, difference, sigmoid, sigmoid_slope, softplus, growth),
+    *(difference_rest, log_cosh, exp_product, log_ratio, stirling, log_factorial),
+)

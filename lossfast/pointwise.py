@@ -10,8 +10,23 @@ from __future__ import annotations
 
 import numpy as np
 
-from lossfast._loss import Parameter, pointwise_function, pointwise_loss
-from lossfast._words import difference, keep_nan, mul0, sigmoid_slope, sign, softplus, where
+from lossfast._loss import Choice, Parameter, pointwise_function, pointwise_loss
+from lossfast._words import (
+    difference,
+    difference_rest,
+    exp_product,
+    growth,
+    keep_nan,
+    log_cosh,
+    log_factorial,
+    log_ratio,
+    mul0,
+    sigmoid_slope,
+    sign,
+    softplus,
+    stirling,
+    where,
+)
 from lossfast._words import sigmoid as _sigmoid
 
 
@@ -392,3 +407,604 @@ def log_sigmoid(x, t, q):
     array([-1.00000000e+03, -6.93147181e-01, -4.24835426e-18])
     """
     return 0.0 - softplus(-x), _sigmoid(-x), 0.0 - sigmoid_slope(x)
+
+
+@pointwise_loss(
+    parameters={"eps": Parameter(None, "in (0, 0.5)")},
+    domains={"pred": "in [0, 1]"},
+    ulp=2,
+    group="classification",
+)
+def binary_cross_entropy(x, t, q, eps):
+    r"""Cross-entropy of a yes-or-no answer given as a probability.
+
+    .. math:: \ell = -t \log p - (1 - t) \log(1 - p), \qquad
+        \frac{\partial\ell}{\partial p} = \frac{p - t}{p\,(1 - p)}, \qquad
+        \frac{\partial^2\ell}{\partial p^2} = \frac{t}{p^2} + \frac{1 - t}{(1 - p)^2}
+
+    Nothing is clipped unless ``eps`` is given: a sure and right answer costs 0 (and has the gradient 1 or -1, the limit),
+    a sure and wrong one infinity. A model that ends in a sigmoid should hand over its logits instead, to
+    `binary_cross_entropy_with_logits`: a probability next to 1 has lost what it is short of 1.
+
+    Parameters
+    ----------
+    pred : array_like of float
+        Probabilities in [0, 1], of any shape. float64, float32, float16 and bfloat16 are taken as they are, everything
+        else as float64.
+    target : array_like
+        The probability of "yes", usually 0 or 1, of pred's shape (or a scalar). Not checked to be one.
+    eps : float, optional
+        Bring pred into [eps, 1 - eps] first; between 0 and 0.5. It is the clipped function that is differentiated:
+        outside, the gradient and the Hessian are 0.
+
+    Returns
+    -------
+    float or ndarray
+        The reduced loss as a float; with ``reduction="none"`` an array of pred's shape.
+
+    Raises
+    ------
+    ValueError
+        If a prediction is outside [0, 1], if the shapes differ, or if an option is out of its domain.
+    TypeError
+        If an argument is complex, object, masked or not an array.
+
+    See Also
+    --------
+    binary_cross_entropy_with_logits : on logits, accurate however sure the answer.
+
+    Notes
+    -----
+    ``torch.nn.functional.binary_cross_entropy`` cuts logarithms off at -100 and divides by at least 1e-12 in its
+    gradient. ``keras.losses.binary_crossentropy`` clips pred with 1e-7, and ``sklearn.metrics.log_loss`` with the
+    machine epsilon of its dtype: ``eps=`` does the like.
+
+    References
+    ----------
+    .. [1] I. J. Good, "Rational decisions", *J. R. Stat. Soc. B* 14 (1952) 107-114.
+
+    Examples
+    --------
+    >>> import lossfast as lf
+    >>> lf.binary_cross_entropy([0.5, 0.9, 0.0], [1.0, 1.0, 0.0], reduction="none")
+    array([0.69314718, 0.10536052, 0.        ])
+    >>> lf.binary_cross_entropy([0.0], [1.0]), lf.binary_cross_entropy([0.0], [1.0], eps=1e-7)
+    (inf, 16.11809565095832)
+    """
+    p, no = x + 0.0, 1.0 - t
+    rest = 1.0 - p
+    low, high = p < eps, rest < eps
+    log_yes = where(high, np.log1p(-eps), np.log(where(low, eps, p)))
+    log_no = where(low, np.log1p(-eps), where(high, np.log(eps), np.log1p(-p)))
+    grad = where(t == 0.0, 1.0 / rest, where(t == 1.0, -1.0 / p, (p - t) / (p * rest)))
+    hess = where(t == 0.0, keep_nan(0.0, p), t / p / p) + where(no == 0.0, keep_nan(0.0, p), no / rest / rest)
+    grad, hess = where(low, 0.0 * t, grad), where(low, 0.0 * t, hess)
+    value = 0.0 - mul0(t, log_yes) - mul0(no, log_no)
+    return value, where(high, 0.0 * t, grad), where(high, 0.0 * t, hess)
+
+
+@pointwise_loss(domains={"target": "-1 or 1"}, ulp=2, group="classification")
+def logistic_loss(x, t, q):
+    r"""Cross-entropy of a yes-or-no answer given as a logit, with labels -1 and 1.
+
+    .. math:: \ell = \log(1 + e^{-t x}), \qquad \frac{\partial\ell}{\partial x} = -t\,\sigma(-t x), \qquad
+        \frac{\partial^2\ell}{\partial x^2} = t^2\,\sigma(x)\,\sigma(-x)
+
+    The smooth companion of the hinge loss: a function of the margin :math:`t x` alone.
+
+    Parameters
+    ----------
+    pred : array_like of float
+        Logits, of any shape. float64, float32, float16 and bfloat16 are taken as they are, everything else as float64.
+    target : array_like
+        Labels, -1 or 1, of pred's shape (or a scalar).
+
+    Returns
+    -------
+    float or ndarray
+        The reduced loss as a float; with ``reduction="none"`` an array of pred's shape.
+
+    Raises
+    ------
+    ValueError
+        If a label is neither -1 nor 1, if the shapes differ, or if an option is out of its domain.
+    TypeError
+        If an argument is complex, object, masked or not an array.
+
+    See Also
+    --------
+    binary_cross_entropy_with_logits : the same with labels 0 and 1 (and all between).
+    exponential_loss
+
+    Notes
+    -----
+    ``torch.nn.functional.soft_margin_loss``, ``optax.sigmoid_binary_cross_entropy`` once labels are 0 and 1, and the
+    ``log_loss`` of scikit-learn's ``SGDClassifier``.
+
+    References
+    ----------
+    .. [1] J. Friedman, T. Hastie and R. Tibshirani, "Additive logistic regression: a statistical view of boosting",
+       *Ann. Statist.* 28 (2000) 337-407.
+
+    Examples
+    --------
+    >>> import lossfast as lf
+    >>> lf.logistic_loss([0.0, 2.0, -40.0], [1, 1, -1], reduction="none")
+    array([6.93147181e-01, 1.26928011e-01, 4.24835426e-18])
+    """
+    m = t * x
+    return softplus(-m), 0.0 - t * _sigmoid(-m), t * t * sigmoid_slope(m)
+
+
+@pointwise_loss(domains={"target": "-1 or 1"}, ulp=2, group="classification")
+def exponential_loss(x, t, q):
+    r"""Exponential of the negative margin: the loss that AdaBoost minimises.
+
+    .. math:: \ell = e^{-t x}, \qquad \frac{\partial\ell}{\partial x} = -t\,e^{-t x}, \qquad
+        \frac{\partial^2\ell}{\partial x^2} = t^2\,e^{-t x}
+
+    Parameters
+    ----------
+    pred : array_like of float
+        Scores, of any shape. float64, float32, float16 and bfloat16 are taken as they are, everything else as float64.
+    target : array_like
+        Labels, -1 or 1, of pred's shape (or a scalar).
+
+    Returns
+    -------
+    float or ndarray
+        The reduced loss as a float; with ``reduction="none"`` an array of pred's shape.
+
+    Raises
+    ------
+    ValueError
+        If a label is neither -1 nor 1, if the shapes differ, or if an option is out of its domain.
+    TypeError
+        If an argument is complex, object, masked or not an array.
+
+    See Also
+    --------
+    logistic_loss : which grows like a line where this one explodes.
+
+    Notes
+    -----
+    The ``exponential`` loss of scikit-learn's ``GradientBoostingClassifier``. Its internal ``ExponentialLoss`` takes
+    labels 0 and 1 and half the logit, with the same values.
+
+    References
+    ----------
+    .. [1] Y. Freund and R. E. Schapire, "A decision-theoretic generalization of on-line learning and an application to
+       boosting", *J. Comput. Syst. Sci.* 55 (1997) 119-139.
+
+    Examples
+    --------
+    >>> import lossfast as lf
+    >>> lf.exponential_loss([0.0, 2.0, -1.0], [1, 1, 1], reduction="none")
+    array([1.        , 0.13533528, 2.71828183])
+    """
+    value = np.exp(-(t * x))
+    return value, 0.0 - t * value, t * t * value
+
+
+@pointwise_loss(ulp=3)
+def log_cosh_loss(x, t, q):
+    r"""Logarithm of the hyperbolic cosine: half the squared error near 0, the absolute error less log 2 beyond.
+
+    .. math:: \ell = \log\cosh d, \qquad \frac{\partial\ell}{\partial x} = \tanh d, \qquad
+        \frac{\partial^2\ell}{\partial x^2} = \operatorname{sech}^2 d, \qquad d = x - t
+
+    Nothing cancels near 0 and nothing overflows far from it.
+
+    Parameters
+    ----------
+    pred : array_like of float
+        Predictions, of any shape. float64, float32, float16 and bfloat16 are taken as they are, everything else as
+        float64.
+    target : array_like
+        What was to be predicted, of pred's shape (or a scalar).
+
+    Returns
+    -------
+    float or ndarray
+        The reduced loss as a float; with ``reduction="none"`` an array of pred's shape.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ or an option is out of its domain.
+    TypeError
+        If an argument is complex, object, masked or not an array.
+
+    See Also
+    --------
+    huber_loss, smooth_l1_loss : of the same shape, with a kink in the gradient.
+
+    Notes
+    -----
+    ``optax.log_cosh`` and ``keras.losses.LogCosh`` are the same without the accuracy near 0, where they subtract
+    log 2 from a rounded sum.
+
+    References
+    ----------
+    .. [1] R. A. Saleh and A. K. Md. Ehsanes Saleh, "Statistical properties of the log-cosh loss function used in
+       machine learning", arXiv:2208.04564, 2022.
+
+    Examples
+    --------
+    >>> import lossfast as lf
+    >>> lf.log_cosh_loss([1e-9, 1.0, 1000.0], [0.0, 0.0, 0.0], reduction="none")
+    array([5.00000000e-19, 4.33780830e-01, 9.99306853e+02])
+    """
+    d = difference(x, t)
+    rest, e, tanh = difference_rest(x, t, d), np.exp(-2.0 * np.abs(d)), np.tanh(d)
+    slope = 4.0 * e / ((1.0 + e) * (1.0 + e))
+    return log_cosh(d) + tanh * rest, tanh + slope * rest, slope * (1.0 - 2.0 * tanh * rest)
+
+
+@pointwise_loss(parameters={"c": Parameter(1.0, "finite and > 0")}, ulp=3)
+def cauchy_loss(x, t, q, c):
+    r"""Negative log-likelihood of a Cauchy distribution: half the squared error near 0, and a logarithm beyond.
+
+    .. math:: \ell = \frac{c^2}{2} \log(1 + z), \qquad \frac{\partial\ell}{\partial x} = \frac{d}{1 + z}, \qquad
+        \frac{\partial^2\ell}{\partial x^2} = \frac{1 - z}{(1 + z)^2}, \qquad d = x - t, \; z = (d/c)^2
+
+    The gradient returns to 0 for large differences, so that outliers are all but left out; the loss is convex only within
+    :math:`|d| \le c`.
+
+    Parameters
+    ----------
+    pred : array_like of float
+        Predictions, of any shape. float64, float32, float16 and bfloat16 are taken as they are, everything else as
+        float64.
+    target : array_like
+        What was to be predicted, of pred's shape (or a scalar).
+    c : float, default 1.0
+        The difference from which the gradient falls again; above 0, in the units of pred.
+
+    Returns
+    -------
+    float or ndarray
+        The reduced loss as a float; with ``reduction="none"`` an array of pred's shape.
+
+    Raises
+    ------
+    ValueError
+        If c is not finite and above 0, if the shapes differ, or if an option is out of its domain.
+    TypeError
+        If an argument is complex, object, masked or not an array.
+
+    See Also
+    --------
+    huber_loss : whose gradient stays at its largest.
+
+    Notes
+    -----
+    Also called the Lorentzian loss. ``scipy.optimize.least_squares(loss="cauchy", f_scale=c)`` minimises the sum of
+    these.
+
+    References
+    ----------
+    .. [1] M. J. Black and P. Anandan, "The robust estimation of multiple motions: parametric and piecewise-smooth flow
+       fields", *Comput. Vis. Image Underst.* 63 (1996) 75-104.
+
+    Examples
+    --------
+    >>> import lossfast as lf
+    >>> lf.cauchy_loss([0.001, 1.0, 100.0], [0.0, 0.0, 0.0], reduction="none")
+    array([4.99999750e-07, 3.46573590e-01, 4.60522018e+00])
+    """
+    d = difference(x, t)
+    a, rest = np.abs(d), difference_rest(x, t, d)
+    beside = where(d < 0.0, -rest, rest)
+    near = a <= c
+    less, more = where(near, a, c), where(near, c, a)
+    share = where(more < np.inf, less / more, keep_nan(0.0, a))
+    w, r = share * share, a / c
+    log = where(r < 1e100, np.log1p(r * r), 2.0 * (np.log(a) - np.log(c)))
+    part = where(w < 1e-30, 1.0, log / w)
+    value = where(near, 0.5 * a * (a * part), 0.5 * c * (c * log))
+    grad = where(near, a, c * share) / (1.0 + w)
+    gap = where(more < np.inf, ((more - less) - where(near, beside, -beside)) / more, keep_nan(1.0, a))
+    over = gap * (1.0 + share) / ((1.0 + w) * (1.0 + w))
+    hess = where(near, over, -w * over)
+    grad = grad + hess * beside
+    return value + grad * beside, where(d < 0.0, -grad, grad) + 0.0, hess
+
+
+@pointwise_loss(
+    parameters={
+        "log_input": Choice(True, (True, False)),
+        "full": Choice(False, (False, True, "stirling")),
+        "eps": Parameter(1e-8, "finite and >= 0"),
+    },
+    domains={"target": ">= 0"},
+    ulp=2,
+)
+def poisson_nll_loss(x, t, q, log_input, full, eps):
+    r"""Negative log-likelihood of counts with a Poisson distribution.
+
+    .. math:: \ell = e^x - t x \quad\text{or}\quad \ell = x - t \log(x + \varepsilon)
+
+    .. math:: \frac{\partial\ell}{\partial x} = e^x - t \quad\text{or}\quad 1 - \frac{t}{x + \varepsilon}, \qquad
+        \frac{\partial^2\ell}{\partial x^2} = e^x \quad\text{or}\quad \frac{t}{(x + \varepsilon)^2}
+
+    for predicted logarithms of rates, or for rates. With ``full=True``, :math:`\log t!` is added to the value, which then
+    is the whole of the log-likelihood; it changes no derivative.
+
+    Parameters
+    ----------
+    pred : array_like of float
+        The logarithms of the rates, or the rates, of any shape. float64, float32, float16 and bfloat16 are taken as they
+        are, everything else as float64.
+    target : array_like
+        Counts (not necessarily integers), at least 0, of pred's shape (or a scalar). What a target of 0 would be
+        multiplied with is not used.
+    log_input : bool, default True
+        Whether pred is the logarithm of the rate.
+    full : {False, True, "stirling"}, default False
+        Whether to add :math:`\log t!`. ``"stirling"`` adds the approximation
+        :math:`t \log t - t + \tfrac12 \log(2\pi t)` instead, where t is above 1, as torch does.
+    eps : float, default 1e-8
+        Added to rates before the logarithm is taken; without effect on predicted logarithms.
+
+    Returns
+    -------
+    float or ndarray
+        The reduced loss as a float; with ``reduction="none"`` an array of pred's shape.
+
+    Raises
+    ------
+    ValueError
+        If a target is negative, if the shapes differ, or if an option is out of its domain.
+    TypeError
+        If an argument is complex, object, masked or not an array.
+
+    See Also
+    --------
+    half_tweedie_deviance : with ``power=1``, this loss less what it is for a perfect prediction.
+
+    Notes
+    -----
+    ``torch.nn.functional.poisson_nll_loss``; its ``full=True`` is ``full="stirling"`` here. scikit-learn's
+    ``HalfPoissonLoss`` is the same with ``log_input=True``. ``keras.losses.Poisson`` takes rates with eps 1e-7. A negative
+    rate gives NaN, as its logarithm does.
+
+    References
+    ----------
+    .. [1] P. McCullagh and J. A. Nelder, *Generalized Linear Models*, 2nd edition, Chapman & Hall, 1989, chapter 6.
+
+    Examples
+    --------
+    >>> import lossfast as lf
+    >>> lf.poisson_nll_loss([0.0, 1.0], [0, 3], reduction="none")
+    array([ 1.        , -0.28171817])
+    >>> lf.poisson_nll_loss([0.0, 1.0], [0, 3], full=True, reduction="none")
+    array([1.        , 1.5100413 ])
+    """
+    linear, none = log_input == 1.0, t == 0.0
+    e, half = np.exp(x), np.exp(0.5 * x)
+    far = where(x < np.inf, half * (half - t / half * x), keep_nan(x, t))
+    value = where(none, e, where(e < np.inf, e - t * x, far))
+    s = x + eps
+    rate = where(x < np.inf, x - mul0(t, np.log(s)), keep_nan(x, t))
+    ratio = where(none, keep_nan(0.0, x), t / s)
+    bend = where(none, keep_nan(0.0, x), t / s / s)
+    more = where(full == 1.0, log_factorial(t), where(full == 2.0, where(t > 1.0, stirling(t), 0.0), 0.0))
+    return where(linear, rate, value) + more, where(linear, 1.0 - ratio, e - t), where(linear, bend, e)
+
+
+@pointwise_loss(parameters={"link": Choice("log", ("log", "identity"))}, domains={"target": "> 0"}, ulp=2)
+def half_gamma_deviance(x, t, q, link):
+    r"""Half the deviance of a gamma distribution, of positive targets whose spread grows like their mean.
+
+    .. math:: \ell = \frac{t}{\mu} - 1 - \log\frac{t}{\mu} = e^r - 1 - r, \qquad r = \log t - \log \mu
+
+    It is 0 for a perfect prediction, and keeps its digits near one. With :math:`\mu = e^x` the gradient is
+    :math:`1 - e^r` and the Hessian :math:`e^r`; with :math:`\mu = x` they are :math:`(x - t) / x^2` and
+    :math:`(2 t - x) / x^3`.
+
+    Parameters
+    ----------
+    pred : array_like of float
+        The logarithms of the means, or the means, of any shape. float64, float32, float16 and bfloat16 are taken as they
+        are, everything else as float64.
+    target : array_like
+        What was to be predicted, above 0, of pred's shape (or a scalar).
+    link : {"log", "identity"}, default "log"
+        Whether pred is the logarithm of the mean, or the mean itself. A negative mean gives NaN.
+
+    Returns
+    -------
+    float or ndarray
+        The reduced loss as a float; with ``reduction="none"`` an array of pred's shape.
+
+    Raises
+    ------
+    ValueError
+        If a target is not above 0, if the shapes differ, or if an option is out of its domain.
+    TypeError
+        If an argument is complex, object, masked or not an array.
+
+    See Also
+    --------
+    half_tweedie_deviance : with ``power=2`` the same.
+    poisson_nll_loss
+
+    Notes
+    -----
+    Half of ``sklearn.metrics.mean_gamma_deviance`` (with ``link="identity"``). scikit-learn's internal
+    ``HalfGammaLoss``, :math:`x + t e^{-x}`, leaves out the terms :math:`-\log t - 1`, in which pred does not occur: its
+    gradients are those of ``link="log"``. ``torch`` and ``optax`` have no equal.
+
+    References
+    ----------
+    .. [1] P. McCullagh and J. A. Nelder, *Generalized Linear Models*, 2nd edition, Chapman & Hall, 1989, chapter 8.
+
+    Examples
+    --------
+    >>> import lossfast as lf
+    >>> lf.half_gamma_deviance([0.0, 1.0], [1.0, 1.0], reduction="none")
+    array([0.        , 0.36787944])
+    >>> lf.half_gamma_deviance([2.0], [1.0], link="identity")
+    0.1931471805599453
+    """
+    e = np.exp(-0.5 * x)
+    ratio, r = t * e * e, np.log(t) - x
+    near = np.abs(r) < 1.0
+    s, quotient = log_ratio(t, x), t / x
+    close = np.abs(s) < 1.0
+    log_value = where(near, growth(r), where(r < -700.0, -1.0 - r, (ratio - 1.0) - r))
+    value = where(close, growth(s), where(quotient < np.inf, (quotient - 1.0) - s, quotient))
+    grad = where(x < 0.0, np.nan, (x - t) / x / x)
+    hess = where(x < 0.0, np.nan, (t - (x - t)) / x / x / x)
+    linear = link == 1.0
+    log_grad = where(near, -np.expm1(r), 1.0 - ratio)
+    return where(linear, value, log_value), where(linear, grad, log_grad), where(linear, hess, ratio)
+
+
+@pointwise_loss(
+    parameters={"power": Parameter(1.5), "link": Choice("log", ("log", "identity"))}, domains={"target": ">= 0"}, ulp=2
+)
+def half_tweedie_deviance(x, t, q, power, link):
+    r"""Half the deviance of a Tweedie distribution, whose variance is a power of its mean.
+
+    .. math:: \ell = \frac{t^b}{a\,b} - \frac{t\,\mu^a}{a} + \frac{\mu^b}{b}, \qquad a = 1 - \text{power}, \;
+        b = 2 - \text{power}
+
+    with the limits :math:`t \log(t/\mu) - t + \mu` (Poisson) for power 1 and :math:`t/\mu - 1 - \log(t/\mu)` (gamma) for
+    power 2; power 0 gives :math:`(\mu - t)^2 / 2` and power 3 the inverse Gaussian's. It is 0 for a perfect prediction,
+    and a continuous function of the power. With :math:`\mu = e^x` the gradient is :math:`\mu^b - t \mu^a` and the Hessian
+    :math:`b\,\mu^b - a\,t\,\mu^a`; with :math:`\mu = x` they are :math:`\mu^{-\text{power}} (\mu - t)` and
+    :math:`\mu^{-\text{power} - 1} (a\,\mu + \text{power}\;t)`.
+
+    Parameters
+    ----------
+    pred : array_like of float
+        The logarithms of the means, or the means, of any shape. float64, float32, float16 and bfloat16 are taken as they
+        are, everything else as float64.
+    target : array_like
+        What was to be predicted, at least 0, of pred's shape (or a scalar). A target of 0 costs infinity where the power
+        is 2 or more.
+    power : float, default 1.5
+        The exponent of the mean in the variance. Between 1 and 2, targets may be 0 with a probability above 0.
+    link : {"log", "identity"}, default "log"
+        Whether pred is the logarithm of the mean, or the mean itself. A negative mean gives NaN, unless the power is 0.
+
+    Returns
+    -------
+    float or ndarray
+        The reduced loss as a float; with ``reduction="none"`` an array of pred's shape.
+
+    Raises
+    ------
+    ValueError
+        If a target is negative, if the shapes differ, or if an option is out of its domain.
+    TypeError
+        If an argument is complex, object, masked or not an array.
+
+    See Also
+    --------
+    half_gamma_deviance, poisson_nll_loss, mse_loss
+
+    Notes
+    -----
+    Half of ``sklearn.metrics.mean_tweedie_deviance`` (with ``link="identity"``). scikit-learn's internal
+    ``HalfTweedieLoss`` and ``HalfTweedieLossIdentity`` leave out terms in which pred does not occur for powers 1 and 2 (and
+    all :math:`t^b` of the former), so that they are not continuous there; gradients and Hessians are the same. Negative
+    targets, of which powers up to 0 can make sense, take ``check=False``, and give NaN unless the power is 0.
+
+    References
+    ----------
+    .. [1] B. Jørgensen, *The Theory of Dispersion Models*, Chapman & Hall, 1997.
+
+    Examples
+    --------
+    >>> import lossfast as lf
+    >>> lf.half_tweedie_deviance([0.0, 0.0, 0.0], [0.0, 1.0, 4.0], reduction="none")
+    array([2., 0., 2.])
+    """
+    linear = link == 1.0
+    a, b = 1.0 - power, 2.0 - power
+    mean, log_t = np.exp(x), np.log(t)
+    most = where(linear, np.power(x, b), exp_product(b, x))
+    half = where(linear, np.power(x, 0.5 * a), exp_product(0.5 * a, x))
+    rest = where(t == 0.0, mul0(t, half), t * half * half)
+    own = where(t == 0.0, where(b > 0.0, 0.0, where(b < 0.0, np.inf, 1.0)), np.power(t, b))
+    r = where(linear, log_ratio(t, x), log_t - x)
+    ar, br = mul0(a, r), mul0(b, r)
+    near_a, near_b = np.abs(ar) <= 1.0, np.abs(br) <= 1.0
+    some_a, some_b = growth(where(near_a, -ar, 0.0)) / a, growth(where(near_b, -br, 0.0)) / b
+    line = where(near_a, mul0(own, r), where(near_b, mul0(own, r), keep_nan(0.0, r)))
+    part_a = where(a == 0.0, keep_nan(0.0, r), where(near_a, own * some_a, (rest - own) / a + line))
+    part_b = where(b == 0.0, keep_nan(0.0, r), where(near_b, own * some_b, (most - own) / b + line))
+    value = where(most == np.inf, most, where(rest == np.inf, rest, where(own == np.inf, own, part_b - part_a)))
+    value = keep_nan(keep_nan(value, x), t)
+    slope = where(np.abs(r) < 1.0, -most * np.expm1(r), most - rest)
+    bend = mul0(b, most) - mul0(a, rest)
+    both = where(most == np.inf, where(rest == np.inf, 1.0, 0.0), 0.0)
+    slope, bend = where(both == 1.0, where(x > 0.0, np.inf, -np.inf), slope), where(both == 1.0, np.inf, bend)
+    factor = np.power(x, -power)
+    straight = where(t == 0.0, np.power(x, a), factor * (x - t))
+    curve = where(t == 0.0, a * factor, factor * ((a * x + power * t) / x))
+    gap = where(linear, difference(x, t), mean - t)
+    flat = power == 0.0
+    grad = where(flat, where(linear, gap, mean * gap), where(linear, straight, slope))
+    hess = where(flat, where(linear, keep_nan(1.0, gap), mean * (mean + gap)), where(linear, curve, bend))
+    return where(flat, 0.5 * gap * gap, value), grad, hess
+
+
+@pointwise_loss(domains={"pred": "> -1", "target": "> -1"}, ulp=3)
+def msle(x, t, q):
+    r"""Squared difference of logarithms, for targets that are judged by ratios.
+
+    .. math:: \ell = d^2, \qquad \frac{\partial\ell}{\partial x} = \frac{2 d}{1 + x}, \qquad
+        \frac{\partial^2\ell}{\partial x^2} = \frac{2 (1 - d)}{(1 + x)^2}, \qquad d = \log\frac{1 + x}{1 + t}
+
+    The loss is not convex beyond :math:`d = 1`. It keeps its digits where pred and target are close.
+
+    Parameters
+    ----------
+    pred : array_like of float
+        Predictions above -1, of any shape. float64, float32, float16 and bfloat16 are taken as they are, everything else
+        as float64.
+    target : array_like
+        What was to be predicted, above -1, of pred's shape (or a scalar).
+
+    Returns
+    -------
+    float or ndarray
+        The reduced loss as a float; with ``reduction="none"`` an array of pred's shape.
+
+    Raises
+    ------
+    ValueError
+        If a prediction or a target is not above -1, if the shapes differ, or if an option is out of its domain.
+    TypeError
+        If an argument is complex, object, masked or not an array.
+
+    See Also
+    --------
+    mse_loss
+
+    Notes
+    -----
+    ``sklearn.metrics.mean_squared_log_error`` and ``keras.losses.mean_squared_logarithmic_error`` (mean over the last axis
+    only, and with pred and target raised to 1e-7 where they are below). torch has none.
+
+    References
+    ----------
+    .. [1] C. Tofallis, "A better measure of relative prediction accuracy for model selection and model estimation",
+       *J. Oper. Res. Soc.* 66 (2015) 1352-1362.
+
+    Examples
+    --------
+    >>> import lossfast as lf
+    >>> lf.msle([1.0, 3.0], [1.0, 1.0], reduction="none")
+    array([0.        , 0.48045301])
+    """
+    gap, ratio = (x - t) / (1.0 + t), (1.0 + x) / (1.0 + t)
+    near, apart = np.abs(gap) <= 0.5, np.log1p(x) - np.log1p(t)
+    d = where(near, np.log1p(gap), where(1e-300 < ratio, np.log(ratio), apart))
+    d = where(ratio < 1e300, d, apart)
+    far, s = x == np.inf, 1.0 + x
+    return d * d, where(far, keep_nan(0.0, d), 2.0 * (d / s)), where(far, keep_nan(0.0, d), 2.0 * ((1.0 - d) / s / s))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from types import FunctionType
 
 import mpmath
 import numpy as np
@@ -250,6 +252,8 @@ def _number(value):
     """An exact number as mpmath has it."""
     if isinstance(value, np.ndarray):  # np.where gives arrays
         value = value.item()
+    if isinstance(value, mp.mpc):  # what real arithmetic has no answer to
+        return mp.nan
     return value.m if isinstance(value, Number) else value if isinstance(value, mp.mpf) else mp.mpf(value)
 
 
@@ -284,7 +288,8 @@ class Number:
         return Number(_number(other)) / self
 
     def __pow__(self, other):
-        return Number(self.m ** _number(other))
+        other = _number(other)
+        return Number(mp.inf if self.m == 0 and other < 0 else self.m**other)
 
     def __neg__(self):
         return Number(-self.m)
@@ -318,9 +323,33 @@ class Number:
         return lambda: Number(function(self.m))
 
 
+@functools.cache
+def _log_factorial(t):
+    return mp.loggamma(t + 1)
+
+
+def _stirling(t):
+    t = _number(t)
+    return Number(t * mp.log(t) - t + mp.log(2 * mp.pi * t) / 2 if t > 0 else mp.nan)
+
+
+#: What words mean that are approximations for floats.
+EXACT_WORDS = {
+    "growth": lambda t: Number(mp.expm1(_number(t)) - _number(t)),
+    "log_cosh": lambda d: Number(mp.log(mp.cosh(_number(d)))),
+    "log_factorial": lambda t: Number(_log_factorial(_number(t))),
+    "stirling": _stirling,
+}
+
+
+@functools.cache
+def _exact_twin(twin):
+    return FunctionType(twin.__code__, {**twin.__globals__, **EXACT_WORDS})
+
+
 def twin_pointwise(loss, x, t, q, parameters):
     """The twin's (value, gradient, Hessian) of one element."""
-    return tuple(_number(y) for y in loss.twin(*map(Number, (x, t, q, *parameters))))
+    return tuple(_number(y) for y in _exact_twin(loss.twin)(*map(Number, (x, t, q, *parameters))))
 
 
 def terms_pointwise(loss, x, t, q, parameters):

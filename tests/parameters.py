@@ -20,6 +20,7 @@ OTHER_VALUES = {
     "finite and >= 0": (1e-3, 0.5),
     "in [0, 1]": (0.1, 1.0),
     "in (0, 1)": (0.25, 0.9),
+    "in (0, 0.5)": (1e-3, 0.375),
 }
 #: values outside each domain
 OUTSIDE = {
@@ -30,6 +31,7 @@ OUTSIDE = {
     "finite and >= 0": (-1, INF, NAN),
     "in [0, 1]": (-0.1, 1.5, NAN),
     "in (0, 1)": (0, 1, NAN),
+    "in (0, 0.5)": (0, 0.5, -0.1, NAN),
 }
 
 

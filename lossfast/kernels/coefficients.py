@@ -98,6 +98,34 @@ def atanh_tail(z: mpf) -> mpf:
     return (2 * mp.atanh(s) - 2 * s) / s**3
 
 
+def log_cosh_tail(z: mpf) -> mpf:
+    """(log cosh a - a^2/2) / a^4 with z = a^2"""
+    if z < mpf(10) ** -20:
+        return -mpf(1) / 12 + z / 45
+    return (mp.log(mp.cosh(mp.sqrt(z))) - z / 2) / z**2
+
+
+def log_cosh_weight(z: mpf) -> mpf:
+    """1 / log cosh a, times a^4"""
+    return z / mpf("0.5") if z < mpf(10) ** -20 else z**2 / mp.log(mp.cosh(mp.sqrt(z)))
+
+
+def log_factorial_quotient(t: mpf) -> mpf:
+    """log(t!) / (t (t - 1))"""
+    for end, limit in ((0, mp.euler), (1, 1 - mp.euler)):
+        if abs(t - end) < mpf(10) ** -30:
+            return +limit
+    return mp.loggamma(1 + t) / (t * (t - 1))
+
+
+def stirling_rest(y: mpf) -> mpf:
+    """t (log(t!) - ((t + 1/2) log t - t + log(2 pi)/2)) with y = 1/t^2"""
+    if y < mpf(10) ** -10:
+        return mpf(1) / 12 - y / 360 + y**2 / 1260 - y**3 / 1680
+    t = 1 / mp.sqrt(y)
+    return t * (mp.loggamma(1 + t) - ((t + mpf(1) / 2) * mp.log(t) - t + mp.log(2 * mp.pi) / 2))
+
+
 def literal(c: mpf, dtype: int) -> str:
     return float(c).hex() + ("f" if dtype == 32 else "")
 
@@ -114,9 +142,9 @@ def main() -> None:
     half_ln2 = mp.log(2) / 2 * (1 + mpf(2) ** -20)
     top = ((mp.sqrt(2) - 1) / (mp.sqrt(2) + 1)) ** 2
     print("/* Made by coefficients.py: do not edit. */")
-    degrees = {32: (4, 7, 3, 2), 64: (10, 14, 7, 7)}
+    degrees = {32: (4, 7, 3, 2, 4, 9, 1), 64: (10, 14, 7, 7, 11, 22, 6)}
     for dtype, bits, head_bits in ((32, 24, 13), (64, 53, 40)):
-        exp_degree, phi_degree, log_degree, log1p_degree = degrees[dtype]
+        exp_degree, phi_degree, log_degree, log1p_degree, cosh_degree, factorial_degree, stirling_degree = degrees[dtype]
         print(f"#if LF_DTYPE == {dtype}")
         found = fit(expm1_tail, lambda r: r**2 / mp.exp(r), -half_ln2, half_ln2, exp_degree, bits)
         print(table("LF_EXPM1", "e^r - 1 = r + r^2 P(r), |r| <= ln(2)/2; error relative to e^r", dtype, *found))
@@ -134,6 +162,21 @@ def main() -> None:
         )
         found = fit(atanh_tail, lambda z: z, mpf(0), mpf(1) / 25, log1p_degree, bits)
         print(table("LF_LOG1P", "The same for 3/4 <= (1+s)/(1-s) <= 3/2", dtype, *found))
+        found = fit(log_cosh_tail, log_cosh_weight, mpf(0), mpf(9) / 16, cosh_degree, bits)
+        print(table("LF_LOG_COSH", "log cosh a = z/2 + z^2 P(z), z = a^2, a <= 3/4; relative error", dtype, *found))
+        found = fit(
+            log_factorial_quotient, lambda t: 1 / log_factorial_quotient(t), mpf(0), mpf(1), factorial_degree, bits
+        )
+        print(table("LF_LOG_FACTORIAL", "log(t!) = t (t - 1) P(t), 0 <= t <= 1; relative error", dtype, *found))
+        found = fit(stirling_rest, lambda y: mpf(1), mpf(0), mpf(1) / 64, stirling_degree, bits)
+        print(
+            table(
+                "LF_STIRLING",
+                "log(t!) = (t + 1/2) log t - t + log(2 pi)/2 + P(1/t^2) / t, t >= 8; absolute error of P",
+                dtype,
+                *found,
+            )
+        )
         head = rounded(mp.log(2), head_bits)
         print(
             f"/* ln 2 in two parts: the first has {head_bits} bits, so that k times it is exact for every exponent k */"

@@ -69,22 +69,27 @@ INLINE pair r_exp_pair(real t) {
     return (pair){e, r_fma(w, s, s - e)};
 }
 
+/* r_exp_parts of a t in two parts, the first brought between low and high; a second part that is NaN counts for nothing */
+INLINE exponential r_exp_parts_of(pair t, real low, real high) {
+    return r_exp_parts(r_min(high, r_max(low, t.hi)), where(lt(r_abs(t.lo), K(1)), t.lo, K(0)));
+}
+
 /* e^t for any t: subnormals kept, 0 far below, infinity far above. 1.02 ULP, at -5.8571; float64 0.98, at -4.4629. */
-INLINE real r_exp(real t) {
-    const real low = K(LF_DTYPE == 32 ? -104.0 : -746.0), high = K(LF_DTYPE == 32 ? 89.0 : 710.0);
-    const exponential x = r_exp_parts(r_min(high, r_max(low, t)), K(0));
+INLINE real r_exp_pair_of(pair t) {
+    const exponential x = r_exp_parts_of(t, K(LF_DTYPE == 32 ? -104.0 : -746.0), K(LF_DTYPE == 32 ? 89.0 : 710.0));
     const real half = r_round(K(0.5) * x.k), s = r_pow2(half);
     return r_fma(x.w, s, s) * r_pow2(x.k - half);
 }
+INLINE real r_exp(real t) { return r_exp_pair_of(r_single(t)); }
 
 /* e^t - 1 with full relative accuracy, for any t: 1.47 ULP, at 0.38437; float64 1.83, at 0.36937 (without fma 1.59, 1.96). */
-INLINE real r_expm1(real t) {
-    const real low = K(-60), high = K(LF_DTYPE == 32 ? 89.0 : 710.0);
-    const exponential x = r_exp_parts(r_min(high, r_max(low, t)), K(0));
+INLINE real r_expm1_pair_of(pair t) {
+    const exponential x = r_exp_parts_of(t, K(-60), K(LF_DTYPE == 32 ? 89.0 : 710.0));
     const real s = r_pow2(x.k - K(1)); /* half of 2^k, which itself may be beyond the range */
     const real y = K(2) * r_fma(x.w, s, s - K(0.5));
     return where(eq(x.k, K(0)), x.w, y);
 }
+INLINE real r_expm1(real t) { return r_expm1_pair_of(r_single(t)); }
 
 /* e^t - 1 - t >= 0 with full relative accuracy, for any t: t^2 P(t) for |t| <= 1, whose P(0) is 1/2 exactly, and beyond from
    e^t in two parts. 1.95 ULP, at 16.983; float64 1.78, at -0.79833 (without fma 2.00, 2.07). */
@@ -116,19 +121,26 @@ INLINE decay r_exp_negative(real a, const int moderate) {
     return (decay){hi, lo, where(eq(k, K(0)), -w, (K(1) - hi) - lo)};
 }
 
-/* log((h + rest) * 2^n) + add for normal h > 0, |rest| below a unit in the last place of h, n integral.
-   h = 2^k (1 + f), 1/sqrt(2) < 1 + f <= sqrt(2); log(1 + f) = f - (f^2/2 - s (f^2/2 + s^2 P(s^2))), s = f / (2 + f);
-   (k + n) ln 2 and `add` are summed first, without error. In two parts, the second of which has few digits. */
-INLINE pair r_log_parts(real h, real rest, real n, real add) {
-    static const scalar c[] = LF_ATANH;
+/* A normal h > 0 as 2^k (1 + f), 1/sqrt(2) < 1 + f <= sqrt(2) */
+typedef struct { real f, k; } reduced;
+INLINE reduced r_reduced(real h) {
     const ireal bits = r_bits(h);
     const ireal exponent = (bits - r_bits(K(0.70710678118654752))) >> MANTISSA_BITS;
     const real f = r_from_bits(bits - (exponent << MANTISSA_BITS)) - K(1);
 #if LF_LANES == 1
-    const real k = (real)exponent + n;
+    return (reduced){f, (real)exponent};
 #else
-    const real k = (r_from_bits(exponent + r_bits(K(MAGIC))) - K(MAGIC)) + n;
+    return (reduced){f, r_from_bits(exponent + r_bits(K(MAGIC))) - K(MAGIC)};
 #endif
+}
+
+/* log((h + rest) * 2^n) + add for normal h > 0, |rest| below a unit in the last place of h, n integral.
+   h = 2^k (1 + f); log(1 + f) = f - (f^2/2 - s (f^2/2 + s^2 P(s^2))), s = f / (2 + f);
+   (k + n) ln 2 and `add` are summed first, without error. In two parts, the second of which has few digits. */
+INLINE pair r_log_parts(real h, real rest, real n, real add) {
+    static const scalar c[] = LF_ATANH;
+    const reduced x = r_reduced(h);
+    const real f = x.f, k = x.k + n;
     const real s = f / (K(2) + f), z = s * s, half = K(0.5) * f * f;
     const real low = r_fma(s, half + z * r_horner(z, c, LF_ATANH_TERMS), r_fma(k, K(LF_LN2_TAIL), rest / h));
     const real head = k * K(LF_LN2_HEAD), whole = head + add, back = whole - head;
@@ -165,14 +177,77 @@ INLINE real r_log1p_unit(real e, real rest) {
     return where(up, K(LF_LN2_HEAD), K(0)) + y;
 }
 
-/* log x for any x: of 0 -infinity, of what is below 0 NaN. 0.85 ULP, at 1.41332; float64 0.85, at 1.41389. */
-INLINE real r_log(real x) {
-    const mask tiny = lt(x, K(LF_DTYPE == 32 ? FLT_MIN : DBL_MIN));
-    const real up = K(LF_DTYPE == 32 ? 0x1p24 : 0x1p53), h = where(tiny, x * up, x);
-    const real fair = where(both(lt(K(0), h), lt(h, K(INFINITY))), h, K(1));
-    const real y = r_log_parts(fair, K(0), where(tiny, K(-(MANTISSA_BITS + 1)), K(0)), K(0)).hi;
-    const real odd = where(eq(x, K(0)), K(-INFINITY), where(lt(x, K(0)), K(NAN), x));
-    return where(both(lt(K(0), x), lt(x, K(INFINITY))), y, odd);
+/* log x for any x: of 0 -infinity, of what is below 0 NaN. In two parts, the first of which is within 0.85 ULP, at 1.41332;
+   float64 0.85, at 1.41389. r_log_pair is for x.lo below a unit in the last place of x.hi, r_log_exact too. */
+typedef struct { pair x; mask fair, zero, below; real n; } argument;
+INLINE argument r_log_argument(pair x) { /* as a normal number times 2^n; 1 where there is no logarithm */
+    const mask tiny = lt(x.hi, K(LF_DTYPE == 32 ? FLT_MIN : DBL_MIN)), fair = both(lt(K(0), x.hi), lt(x.hi, K(INFINITY)));
+    const real up = where(tiny, K(LF_DTYPE == 32 ? 0x1p24 : 0x1p53), K(1));
+    return (argument){{where(fair, x.hi * up, K(1)), where(fair, x.lo * up, K(0))}, fair, eq(x.hi, K(0)), lt(x.hi, K(0)),
+                      where(tiny, K(-(MANTISSA_BITS + 1)), K(0))};
+}
+INLINE pair r_log_result(argument a, pair x, pair y) {
+    const real odd = where(a.zero, K(-INFINITY), where(a.below, K(NAN), x.hi));
+    return (pair){where(a.fair, y.hi, odd), where(a.fair, y.lo, K(0))};
+}
+INLINE pair r_log_pair(pair x) {
+    const argument a = r_log_argument(x);
+    return r_log_result(a, x, r_log_parts(a.x.hi, a.x.lo, a.n, K(0)));
+}
+INLINE real r_log(real x) { return r_log_pair(r_single(x)).hi; }
+
+/* ---- words for losses that need them in several places: functions of their own, lest each loss become many times as long ---- */
+
+/* r_log_pair to at least 9 bits more than the dtype has: with s = f / (2 + f) and its cube in two parts, 2 atanh(s) =
+   2 s + s^3 (c + s^2 P(s^2)). */
+NOINLINE pair r_log_exact(pair x) {
+    static const scalar c[] = LF_ATANH;
+    const argument a = r_log_argument(x);
+    const reduced h = r_reduced(a.x.hi);
+    const real k = h.k + a.n, more = r_fma(k, K(LF_LN2_TAIL), a.x.lo / a.x.hi);
+    const pair s = r_divide(r_single(h.f), r_total(K(2), h.f)), z = r_multiply(s, s);
+    const real bend = z.hi * r_horner(z.hi, c + 1, LF_ATANH_TERMS - 1), factor = K(c[0]) + bend;
+    const pair cube = r_multiply(r_multiply(s, z), (pair){factor, (K(c[0]) - factor) + bend});
+    const pair line = r_total(k * K(LF_LN2_HEAD), K(2) * s.hi), y = r_total(line.hi, cube.hi);
+    const real lo = line.lo + y.lo + (cube.lo + r_fma(K(2), s.lo, more)), hi = y.hi + lo;
+    return r_log_result(a, x, (pair){hi, (y.hi - hi) + lo});
+}
+
+/* r_phi of a t in two parts, with an error of about 1.2 ULP */
+NOINLINE real r_phi_pair_of(pair t) {
+    static const scalar c[] = LF_PHI;
+    const real low = K(-60), high = K(LF_DTYPE == 32 ? 89.0 : 710.0), lo = where(lt(r_abs(t.lo), K(1)), t.lo, K(0));
+    const exponential x = r_exp_parts_of(t, low, high);
+    const real s = r_pow2(x.k - K(1)), e = r_fma(x.w, s, s), e_lo = r_fma(x.w, s, s - e);
+    const pair less = r_total(e, K(-0.5)), rest = r_total(less.hi, K(-0.5) * t.hi);
+    const real above = where(lt(high, t.hi), K(INFINITY), K(2) * (rest.hi + (rest.lo + (less.lo + r_fma(K(-0.5), lo, e_lo)))));
+    const real far = where(lt(t.hi, low), K(-1) - t.hi, above), square = t.hi * t.hi, bend = where(eq(x.k, K(0)), x.w, K(2) * less.hi);
+    const real line = r_fma(K(0.5) * t.hi, t.hi, bend * lo), near = r_fma(square * t.hi, r_horner(t.hi, c + 1, LF_PHI_TERMS - 1), line);
+    return where(le(r_abs(t.hi), K(1)), near, far);
+}
+
+/* x^y for x > 0, by y log x in two parts. */
+INLINE real r_pow(real x, pair y) { return r_exp_pair_of(r_multiply(y, r_log_exact(r_single(x)))); }
+
+/* log(t!) = log Gamma(t + 1) for t >= 0, with full relative accuracy at its zeros 0 and 1 too: t (t - 1) P(t) up to 1, from
+   there on by the logarithm of t (t - 1) ..., and by Stirling's series from 8 on. Below 0 it is NaN. */
+NOINLINE real r_log_factorial(real t) {
+    static const scalar c[] = LF_LOG_FACTORIAL, d[] = LF_STIRLING;
+    const mask large = le(K(8), t), endless = eq(t, K(INFINITY)), below = lt(t, K(0));
+    real u = where(large, K(0), t);
+    pair product = r_single(K(1));
+    UNROLL for (int i = 0; i < 7; i++) {
+        const mask more = le(K(1), u);
+        product = r_choose(more, r_multiply(product, r_single(u)), product);
+        u = where(more, u - K(1), u);
+    }
+    const pair log = r_log_pair(r_choose(large, r_single(t), product));
+    const real near = u * (u - K(1)) * r_horner(u, c, LF_LOG_FACTORIAL_TERMS), inverse = K(1) / t;
+    const pair most = r_multiply(r_single(t), log), line = r_total(most.hi, -t);
+    const real rest = r_fma(inverse, r_horner(inverse * inverse, d, LF_STIRLING_TERMS), K(0.91893853320467274));
+    const real far = r_settled((pair){line.hi, line.lo + (most.lo + r_fma(K(0.5), log.hi, rest))});
+    const real y = where(large, far, log.hi + (log.lo + near));
+    return where(endless, t, where(below, K(NAN), where(eq(t, t), y, t)));
 }
 
 /* ---- probes: each function of the vocabulary over an array, for the tests ---- */
@@ -186,6 +261,8 @@ INLINE real r_log(real x) {
     WORD(log, r_log(x))                                               \
     WORD(log1p, r_log1p(x, K(0)))                                     \
     WORD(log1p_unit, r_log1p_unit(x, K(0)))                           \
+    WORD(pow, r_pow(x, r_single(K(2.5))))                             \
+    WORD(log_factorial, r_log_factorial(x))                           \
     WORD(quotient, r_quotient(x, K(0), r_inverse(K(3), K(0))))
 
 #ifdef LF_LANES

@@ -2,7 +2,8 @@
 
    EDIT 1 of adding a loss is here: its name in the list, and its body. A body gives value, gradient and Hessian (with
    respect to x) of one element: x the first argument, t the target, q the element-wise parameter (1 unless the loss has
-   one), p the scalar parameters in the order that pointwise.py declares. What is not wanted of it is dead code. `plain` is
+   one), p the scalar parameters in the order that pointwise.py declares, and LF_MAX_PARAMS on from each what the dtype does
+   not hold of it. What is not wanted of it is dead code. `plain` is
    said below, at the loop.
    Bounds are in ULP of the dtype, tested against mpmath. */
 #ifndef LF_POINTWISE_H
@@ -15,18 +16,32 @@
     LOSS(smooth_l1_loss) \
     LOSS(huber_loss) \
     LOSS(mse_loss) \
-    LOSS(l1_loss)
+    LOSS(l1_loss) \
+    LOSS(binary_cross_entropy) \
+    LOSS(logistic_loss) \
+    LOSS(exponential_loss) \
+    LOSS(log_cosh_loss) \
+    LOSS(cauchy_loss) \
+    LOSS(poisson_nll_loss) \
+    LOSS(half_gamma_deviance) \
+    LOSS(half_tweedie_deviance) \
+    LOSS(msle)
 
 #ifdef LF_LANES /* the bodies and the loop; without it, this file is the list alone */
 
-enum { EVERYTHING = LF_VALUE | LF_GRAD | LF_HESS | LF_SUM, TELLS = 2 * (EVERYTHING + 1) };
-
 typedef struct { real v, g, h; ireal odd; } vgh;
 #define BODY(name) INLINE vgh name##_body(real x, real t, real q, decay e, const real *p, const int plain)
-/* What e = e^-|x| is made for, and whether `odd` tells of every value that is not finite or is -0 */
+/* What e is made for; whether `odd` tells of every value that is not finite or is -0; what e is, if not e^-|x|: e^-|t x| or
+   e^-2|x - t| */
+enum { EVERYTHING = LF_VALUE | LF_GRAD | LF_HESS | LF_SUM, TELLS = 16, OF_MARGIN = 32, OF_GAP = 64 };
 #define TRAITS(name, traits) enum { name##_traits = (traits) }; BODY(name)
 #define LOSS(name) TRAITS(name, 0)
 #define LOSS_OF_DECAY(name) TRAITS(name, EVERYTHING)
+#define LOSS_OF_MARGIN(name) TRAITS(name, EVERYTHING | OF_MARGIN)
+#define LOSS_OF_GAP(name) TRAITS(name, EVERYTHING | OF_GAP)
+INLINE real decayed(const int traits, real x, real t) {
+    return traits & OF_MARGIN ? t * x : traits & OF_GAP ? K(2) * (x - t) : x;
+}
 
 /* Of e = e^-|x|: the sigmoids of |x| and of -|x|, near = 1 / (1 + e) and far = e / (1 + e); far near; and log(1 + e), each
    with full relative accuracy */
@@ -116,6 +131,245 @@ LOSS(l1_loss) {
     return (vgh){r_abs(d), r_sign(d), where(eq(d, d), K(0), d)};
 }
 
+/* ---- losses of which a logarithm or an exponential is a term ----
+
+   What is exact on the way, or good to a second part, is kept as a pair, so that a result is rounded about once. */
+
+INLINE pair r_parameter(const real *p, int i) { return (pair){p[i], p[LF_MAX_PARAMS + i]}; }
+INLINE pair r_negative(pair x) { return (pair){-x.hi, -x.lo}; }
+INLINE pair r_plus_one(pair x) {
+    const pair y = r_total(K(1), x.hi);
+    return (pair){y.hi, y.lo + x.lo};
+}
+INLINE pair r_log1p_of(pair x) { return r_log_pair(r_plus_one(x)); } /* x > -1 */
+/* log(x / y) with full relative accuracy */
+NOINLINE pair r_log_ratio(real x, real y) {
+    const pair below = r_single(y), u = r_divide(r_difference(x, y), below), q = r_divide(r_single(x), below);
+    const pair near = r_log_exact(r_choose(le(r_abs(u.hi), K(0.5)), r_plus_one(u), q));
+    const pair log_x = r_log_exact(r_single(x)), log_y = r_log_exact(below), far = r_total(log_x.hi, -log_y.hi);
+    const mask extreme = either(lt(q.hi, K(0x1p-30)), lt(K(0x1p30), q.hi));
+    return r_choose(extreme, (pair){far.hi, far.lo + (log_x.lo - log_y.lo)}, near);
+}
+/* 0 for a weight of 0, unless x is NaN */
+INLINE pair r_weighed(pair weight, pair x) {
+    const pair y = r_multiply(weight, x);
+    return r_choose(both(eq(weight.hi, K(0)), eq(x.hi, x.hi)), r_single(K(0)), y);
+}
+/* x + y + z, rounded about once unless they cancel */
+INLINE real r_sum3(pair x, pair y, pair z) {
+    const pair s = r_total(x.hi, y.hi), u = r_total(s.hi, z.hi);
+    return r_settled((pair){u.hi, u.lo + (s.lo + ((x.lo + y.lo) + z.lo))});
+}
+INLINE real r_sum2(pair x, pair y) { return r_sum3(x, y, r_single(K(0))); }
+INLINE mask endless(real x) { return eq(r_abs(x), K(INFINITY)); }
+
+/* -(t log p + (1-t) log(1-p)), p = x or its nearest in [eps, 1-eps]; (p - t) / (p (1-p)); t / p^2 + (1-t) / (1-p)^2 */
+LOSS(binary_cross_entropy) {
+    (void)plain;
+    const real one = K(1), zero = K(0), at = x + zero;
+    const pair eps = r_parameter(p, 0), rest = r_difference(one, x), no = r_difference(one, t);
+    pair rim = r_difference(one, eps.hi);
+    rim.lo -= eps.lo;
+    const mask low = lt(at, eps.hi), high = lt(rest.hi, eps.hi), clipped = either(low, high);
+    const pair yes_p = r_choose(low, eps, r_choose(high, rim, r_single(at)));
+    const pair no_p = r_choose(low, rim, r_choose(high, eps, rest));
+    const real v = -r_sum2(r_weighed(r_single(t), r_log_pair(yes_p)), r_weighed(no, r_log_pair(no_p)));
+    const mask none = eq(t, zero), all = eq(t, one);
+    const real over = where(none, one, where(all, -one, x - t));
+    const real under = where(none, rest.hi, where(all, at, r_fma(at, rest.hi, at * rest.lo)));
+    const real bend = where(none, where(eq(x, x), zero, x), t / at / at);
+    const pair bend_no = r_divide(r_divide(no, rest), rest);
+    const real h = bend + where(all, where(eq(x, x), zero, x), r_settled(bend_no));
+    return (vgh){v, where(clipped, zero * t, over / under), where(clipped, zero * t, h)};
+}
+
+/* log(1 + e^-m), m = t x; -t s(-m); t^2 s(m) s(-m) */
+LOSS_OF_MARGIN(logistic_loss) {
+    const sides s = both_sides(e);
+    const real m = t * x;
+    (void)plain;
+    return (vgh){s.log1p - r_min(K(0), m), -(t * where(lt(K(0), m), s.far, s.near)), t * t * s.product, beyond(m, K(MODERATE))};
+}
+
+/* e^-tx */
+LOSS(exponential_loss) {
+    const real v = r_exp(-(t * x)), g = t * v;
+    (void)plain;
+    return (vgh){v, -g, t * g};
+}
+
+/* log cosh d, by its series near 0, and |d| - log 2 + log(1 + e^-2|d|) beyond; tanh d; sech^2 d. What x - t is beside d, its
+   rounded value, is put in afterwards, since sech^2 of a large d depends on every digit. */
+LOSS_OF_GAP(log_cosh_loss) {
+    static const scalar c[] = LF_LOG_COSH;
+    const sides s = both_sides(e);
+    const pair d = r_difference(x, t);
+    const real a = r_abs(d.hi), z = a * a, rest = plain ? d.lo : where(lt(a, K(INFINITY)), d.lo, K(0));
+    const mask down = lt(d.hi, K(0));
+    const real lo = where(down, -rest, rest), tanh = e.left * s.near, h = K(4) * s.product;
+    const real near = r_fma(z * z, r_horner(z, c, LF_LOG_COSH_TERMS), r_fma(K(0.5) * a, a, tanh * lo));
+    const pair one = one_plus((pair){e.hi, e.lo}), far = r_log_parts(one.hi, one.lo, K(-1), a);
+    const real v = where(lt(a, K(0.75)), near, far.hi + r_fma(tanh, lo, far.lo)), g = r_fma(e.left, s.near, h * lo);
+    return (vgh){v, where(down, -g, g), r_fma(K(-2) * (tanh * lo), h, h), beyond(K(2) * d.hi, K(MODERATE))};
+}
+
+/* c^2/2 log(1 + z), z = (d/c)^2; d / (1 + z); (1 - z) / (1 + z)^2. Within c the value is d^2/2 log(1 + z)/z; beyond, the
+   derivatives are written in w = 1/z; far beyond, log(1 + z) = 2 log d - 2 log c. So nothing overflows on the way. */
+LOSS(cauchy_loss) {
+    const real most = K(LF_DTYPE == 32 ? 0x1p30 : 0x1p60), small = K(LF_DTYPE == 32 ? 0x1p-30 : 0x1p-60);
+    const pair gap = r_difference(x, t), c = {r_max(K(LEAST), p[0]), p[LF_MAX_PARAMS]};
+    const mask down = lt(gap.hi, K(0)), fair = lt(r_abs(gap.hi), K(INFINITY));
+    const real rest = plain ? gap.lo : where(fair, gap.lo, K(0));
+    const pair d = {r_abs(gap.hi), where(down, -rest, rest)}, r = r_divide(d, c), z = r_multiply(r, r);
+    const mask near = le(d.hi, c.hi);
+    pair log = r_log1p_of(z);
+    if (!plain) {
+        const pair log_d = r_log_exact(d), log_c = r_log_exact(c), twice = r_total(K(2) * log_d.hi, K(-2) * log_c.hi);
+        const pair far = {twice.hi, where(fair, twice.lo + K(2) * (log_d.lo - log_c.lo), K(0))};
+        log = r_choose(lt(most, r.hi), far, log);
+    }
+    const pair bend = r_choose(lt(z.hi, small), r_single(K(1)), r_divide(log, z)), size = r_choose(near, d, c);
+    const pair half = {K(0.5) * size.hi, K(0.5) * size.lo}, v = r_multiply(r_multiply(size, r_choose(near, bend, log)), half);
+    const pair less = r_choose(near, d, c), more = r_choose(near, c, d), part = r_divide(less, more);
+    const pair share = {part.hi, plain ? part.lo : where(fair, part.lo, K(0))}, w = r_multiply(share, share);
+    const pair all = r_plus_one(w), sum = r_plus_one(share);
+    const pair g = r_divide(r_choose(near, d, r_multiply(c, share)), all);
+    const pair left = r_total(more.hi, -less.hi), kept = r_divide((pair){left.hi, left.lo + (more.lo - less.lo)}, more);
+    const pair fall = {kept.hi, plain ? kept.lo : where(fair, kept.lo, K(0))};
+    const pair over = r_multiply(sum, r_choose(fair, fall, r_single(where(eq(x - t, x - t), K(1), x - t))));
+    const real h = r_settled(r_divide(r_divide(r_choose(near, over, r_multiply(r_negative(w), over)), all), all));
+    const real slope = r_settled(g);
+    return (vgh){r_settled(v), where(down, -slope, slope), h, beyond(r.hi, most)};
+}
+
+/* e^x - t x, or x - t log(x + eps), and what `full` adds: log(t!), or torch's Stirling term where t > 1 */
+LOSS(poisson_nll_loss) {
+    const real zero = K(0), one = K(1);
+    const mask none = eq(t, zero);
+    const int linear = any(eq(p[0], one));
+    real v, g, h;
+    if (!linear) {
+        const real e_x = r_exp(x), product = t * x;
+        v = where(none, e_x, r_fma(-t, x, e_x)), g = e_x - t, h = e_x;
+        if (!plain) { /* both beyond the range: which is larger, a part of both tells */
+            const real down = K(LF_DTYPE == 32 ? 0x1p-64 : 0x1p-512);
+            const real apart = r_exp(x - K(LF_DTYPE == 32 ? 0x1.62e43p+5 : 0x1.62e42fefa39efp+8)) - (t * down) * x;
+            const mask both_far = both(eq(e_x, K(INFINITY)), eq(product, K(INFINITY)));
+            v = where(both_far, where(lt(zero, apart), K(INFINITY), where(lt(apart, zero), K(-INFINITY), apart)), v);
+            v = where(eq(x, K(INFINITY)), where(eq(t, t), x, t), v);
+        }
+    } else {
+        const pair eps = r_parameter(p, 2);
+        pair s = r_total(x, eps.hi);
+        s.lo += eps.lo;
+        v = r_sum2(r_single(x), r_negative(r_weighed(r_single(t), r_log_pair(s))));
+        if (!plain) v = where(eq(x, K(INFINITY)), where(eq(t, t), x, t), v);
+        const pair q = r_divide(r_single(t), s);
+        g = where(none, where(eq(x, x), one, x), r_sum2(r_single(one), r_negative(q)));
+        h = where(none, where(eq(x, x), zero, x), r_settled(r_divide(q, s)));
+        if (!plain) g = where(endless(x), where(eq(t, t), one, t), g), h = where(endless(x), where(eq(t, t), zero, t), h);
+    }
+    if (any(eq(p[1], one))) v += r_log_factorial(t);
+    if (any(eq(p[1], K(2)))) {
+        const real above = r_max(one, t);
+        const pair log = r_log_pair(r_single(above)), most = r_multiply(r_single(above), log);
+        const real term = r_sum3(most, r_single(-above), r_single(K(0.5) * (log.hi + K(1.8378770664093453))));
+        v += where(lt(one, t), term, zero);
+    }
+    return (vgh){v, g, h};
+}
+
+/* phi(r) = e^r - 1 - r with r = log(t / mu), mu = e^x or x; -(e^r - 1), or (x - t) / x^2; e^r, or (2 t - x) / x^3 */
+LOSS(half_gamma_deviance) {
+    (void)plain;
+    if (!any(eq(p[0], K(1)))) {
+        const pair log = r_log_exact(r_single(t)), s = r_total(log.hi, -x), r = {s.hi, s.lo + log.lo};
+        return (vgh){r_phi_pair_of(r), -r_expm1_pair_of(r), r_exp_pair_of(r)};
+    }
+    const pair at = r_single(x), gap = r_difference(x, t), twice = r_total(t, -gap.hi);
+    const pair top = {twice.hi, twice.lo - gap.lo};
+    const real g = r_settled(r_divide(r_divide(gap, at), at)), h = r_settled(r_divide(r_divide(r_divide(top, at), at), at));
+    const mask below = lt(x, K(0));
+    return (vgh){r_phi_pair_of(r_log_ratio(t, x)), where(below, K(NAN), g), where(below, K(NAN), h)};
+}
+
+/* (e - c) / k + c r, where e = c e^-kr: for a small kr as c phi(-kr) / k. `without`: all but c r. */
+NOINLINE pair tweedie_part(pair k, real e, real c, pair r, const mask near, const mask without) {
+    const pair kr = r_weighed(k, r), small = r_multiply(r_single(c), r_single(r_phi_pair_of(r_negative(kr))));
+    const pair slope = r_divide(r_difference(e, c), k), line = r_weighed(r_single(c), r);
+    const pair all = r_total(slope.hi, line.hi), far = {all.hi, all.lo + (slope.lo + line.lo)};
+    const pair y = r_choose(near, r_divide(small, k), r_choose(without, slope, far));
+    return r_choose(eq(k.hi, K(0)), r_single(K(0)), y);
+}
+/* mu^b / b - t mu^a / a + t^b / (a b), a = 1 - power, b = 2 - power, mu = e^x or x: the difference of two parts, of b and of
+   a, that are small where mu is near t; mu^b - t mu^a or mu^-power (mu - t), and the derivatives of these */
+LOSS(half_tweedie_deviance) {
+    const pair power = r_parameter(p, 0);
+    const int linear = any(eq(p[1], K(1)));
+    const real one = K(1), zero = K(0);
+    if (any(both(eq(power.hi, zero), eq(power.lo, zero)))) {
+        if (linear) {
+            const real d = x - t;
+            return (vgh){K(0.5) * d * d, d, where(eq(d, d), one, d)};
+        }
+        const real mu = r_exp(x), d = mu - t;
+        return (vgh){K(0.5) * d * d, mu * d, mu * (mu + d)};
+    }
+    pair a = r_difference(one, power.hi), b = r_difference(K(2), power.hi);
+    a.lo -= power.lo, b.lo -= power.lo;
+    const pair log_t = r_log_exact(r_single(t)), log_mu = linear ? r_log_exact(r_single(x)) : r_single(x);
+    pair r = r_total(log_t.hi, -log_mu.hi);
+    r.lo += log_t.lo;
+    if (linear) r = r_log_ratio(t, x);
+    const pair up = r_weighed(a, log_mu), at = r_total(log_t.hi, up.hi);
+    const real most = r_exp_pair_of(r_weighed(b, log_mu)), rest = r_exp_pair_of((pair){at.hi, at.lo + (log_t.lo + up.lo)});
+    const real own = r_exp_pair_of(r_weighed(b, log_t));
+    const mask near_a = le(r_abs(r_weighed(a, r).hi), one), near_b = le(r_abs(r_weighed(b, r).hi), one);
+    const mask without = both(not_(near_a), not_(near_b));
+    const pair part_b = tweedie_part(b, most, own, r, near_b, without), part_a = tweedie_part(a, rest, own, r, near_a, without);
+    const mask beyond_range = either(eq(own, K(INFINITY)), either(eq(most, K(INFINITY)), eq(rest, K(INFINITY))));
+    const real v = where(both(beyond_range, both(eq(x, x), eq(t, t))), K(INFINITY), r_sum2(part_b, r_negative(part_a)));
+    real g, h;
+    if (!linear) {
+        const mask two = both(eq(most, K(INFINITY)), eq(rest, K(INFINITY)));
+        g = where(lt(r_abs(r.hi), one), -most * r_expm1_pair_of(r), most - rest);
+        h = r_sum2(r_multiply(b, r_single(most)), r_negative(r_multiply(a, r_single(rest))));
+        if (!plain) g = where(two, where(lt(zero, x), K(INFINITY), K(-INFINITY)), g), h = where(two, K(INFINITY), h);
+    } else {
+        const real factor = r_exp_pair_of(r_weighed(r_negative(power), log_mu));
+        const pair gap = r_difference(x, t), ax = r_multiply(a, r_single(x)), pt = r_multiply(power, r_single(t));
+        const pair sum = r_total(ax.hi, pt.hi), q = r_divide((pair){sum.hi, sum.lo + (ax.lo + pt.lo)}, r_single(x));
+        const mask none = eq(t, zero);
+        g = r_settled(r_multiply(r_single(factor), gap));
+        h = r_settled(r_multiply(r_single(factor), q));
+        g = where(none, r_exp_pair_of(up), g), h = where(none, r_settled(r_multiply(a, r_single(factor))), h);
+    }
+    return (vgh){v, g, h};
+}
+
+/* d^2, d = log((1+x) / (1+t)): 1 + (x-t) / (1+t) where that is near 1; 2 d / (1+x); 2 (1-d) / (1+x)^2 */
+LOSS(msle) {
+    enum { UP = LF_DTYPE == 32 ? 32 : 64 };
+    const real two = K(2), away = K(LF_DTYPE == 32 ? 0x1p32 : 0x1p64), down = K(LF_DTYPE == 32 ? 0x1p-32 : 0x1p-64);
+    const pair one_x = r_total(K(1), x), one_t = r_total(K(1), t), u = r_divide(r_difference(x, t), one_t);
+    const mask near = le(r_abs(u.hi), K(0.5)), large = lt(K(1), one_x.hi);
+    const real level = where(large, down, away);
+    const pair whole = r_divide((pair){one_x.hi * level, one_x.lo * level}, one_t), ratio = r_choose(near, r_plus_one(u), whole);
+    const mask fair = both(lt(K(0), ratio.hi), lt(ratio.hi, K(INFINITY)));
+    const real n = where(near, K(0), where(large, K(UP), K(-UP)));
+    const pair log = r_log_parts(where(fair, ratio.hi, K(1)), where(fair, ratio.lo, K(0)), n, K(0));
+    const real odd = where(eq(ratio.hi, K(0)), K(-INFINITY), where(lt(ratio.hi, K(0)), K(NAN), ratio.hi));
+    const pair d = {where(fair, log.hi, odd), where(fair, log.lo, K(0))};
+    const pair left = r_total(K(1), -d.hi), slope = r_divide(d, one_x);
+    const pair bend = r_divide(r_divide((pair){left.hi, left.lo - d.lo}, one_x), one_x);
+    real g = two * r_settled(slope), h = two * r_settled(bend);
+    if (!plain) {
+        const mask far = both(eq(x, K(INFINITY)), lt(r_abs(t), K(INFINITY)));
+        g = where(far, K(0), g), h = where(far, K(0), h);
+    }
+    return (vgh){r_settled(r_multiply(d, d)), g, h};
+}
+
 /* ---- the loop ----
 
    What is special happens seldom: a NaN, whose sign must be made one, an infinity, a difference that overflows. So a block
@@ -150,6 +404,9 @@ INLINE real parameter(double x) {
 #endif
     return K(x);
 }
+INLINE real parameter_rest(double x) {
+    return K(LF_DTYPE == 32 && fabs(x) <= FLT_MAX ? x - (double)(float)x : 0);
+}
 
 /* The first n elements, a multiple of 16, of which `live` in each 16 are summed, with everything else known at compile time. Sums run
    over 16 lanes whatever the vector's width, so that they come out the same everywhere. Exponentials are made in a pass of
@@ -164,15 +421,18 @@ INLINE int lf_run(const lf_block *k, ptrdiff_t n, lanes *sums, int live, const i
     const double *w = k->w;
     const pair scale = K_split(k->scale, 0);
     ireal odd = r_bits(K(0));
-    real p[LF_MAX_PARAMS];
+    real p[2 * LF_MAX_PARAMS];
     sum total[PARTS];
-    for (int i = 0; i < LF_MAX_PARAMS; i++) p[i] = parameter(k->params[i]);
+    for (int i = 0; i < LF_MAX_PARAMS; i++) {
+        p[i] = parameter(k->params[i]);
+        p[LF_MAX_PARAMS + i] = parameter_rest(k->params[i]);
+    }
     UNROLL for (int part = 0; part < PARTS; part++)
         total[part] = plain ? sum_zero() : sum_load(sums->hi + part * LF_LANES, sums->lo + part * LF_LANES);
     for (ptrdiff_t from = 0; from < n; from += chunk) {
         const ptrdiff_t to = from + chunk < n ? from + chunk : n;
         for (ptrdiff_t i = from; decays && i < to; i += LF_LANES) {
-            const decay e = r_exp_negative(r_abs(r_load(x + i)), plain);
+            const decay e = r_exp_negative(r_abs(decayed(traits, r_load(x + i), r_load(t + i))), plain);
             r_store(e_hi + i - from, e.hi);
             r_store(e_lo + i - from, e.lo);
             if (want & LF_HESS) r_store(e_left + i - from, e.left);

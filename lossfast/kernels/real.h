@@ -492,6 +492,26 @@ INLINE real r_load_doubles(const double *p) {
 
 typedef struct { real hi, lo; } pair;
 
+/* ---- numbers in two parts ----
+   a + b, a - b (exact), x * y, x / y, each good to some units in the last place of the second part. Where the first part is
+   not finite, the second may be NaN; r_settled leaves it out. */
+INLINE pair r_total(real a, real b) {
+    const real s = a + b, back = s - a;
+    return (pair){s, (a - (s - back)) + (b - back)};
+}
+INLINE pair r_difference(real a, real b) { return r_total(a, -b); }
+INLINE pair r_multiply(pair x, pair y) {
+    const real p = x.hi * y.hi;
+    return (pair){p, r_product_error(x.hi, y.hi, p) + (x.hi * y.lo + x.lo * y.hi)};
+}
+INLINE pair r_divide(pair x, pair y) {
+    const real q = x.hi / y.hi;
+    return (pair){q, (r_residue(x.hi, q, y.hi) + (x.lo - q * y.lo)) / y.hi};
+}
+INLINE real r_settled(pair x) { return where(lt(r_abs(x.hi), K(INFINITY)), x.hi + x.lo, x.hi); }
+INLINE pair r_single(real x) { return (pair){x, K(0)}; }
+INLINE pair r_choose(mask m, pair a, pair b) { return (pair){where(m, a.hi, b.hi), where(m, a.lo, b.lo)}; }
+
 INLINE void put_doubles(double *to, real x) {
     for (int part = 0; part < DPARTS; part++) d_store(to + part * DLANES, r_double(x, part));
 }
