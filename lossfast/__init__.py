@@ -11,7 +11,7 @@ Every loss is a callable object. Called, it gives the loss; ``value_and_grad``, 
 from typing import TYPE_CHECKING, Any
 
 from . import embeddings, pointwise, rowwise  # noqa: F401 (fill the registry)
-from ._loss import REGISTRY, get_loss, losses
+from ._loss import ALIASES, REGISTRY, get_loss, losses
 from ._reduction import Reduction
 from ._sparse import TopK
 from ._threads import get_num_threads, set_num_threads
@@ -34,7 +34,7 @@ __all__ = [
     *losses(),
 ]
 
-globals().update(REGISTRY)
+globals().update({**ALIASES, **REGISTRY})
 
 #: Where doctest finds the examples of the losses, which are objects and not functions.
 __test__ = {name: loss.__doc__ for name, loss in REGISTRY.items()}

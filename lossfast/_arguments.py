@@ -25,7 +25,12 @@ from ._threads import check_n_threads, get_num_threads
 FLOAT32, FLOAT64, BOOL, INTP = (np.dtype(name) for name in ("float32", "float64", "bool", "intp"))
 
 #: Outputs that ``scale`` multiplies: they are 0 when the denominator is.
-SCALED = frozenset(("grad", "hess", "hvp", "newton_step", "grad_temperature", "hess_temperature", "grad_target"))
+SCALED = frozenset(
+    (
+        *("grad", "hess", "grad_second", "hess_second", "hvp", "newton_step"),
+        *("grad_temperature", "hess_temperature", "grad_target"),
+    )
+)
 #: Outputs that a reduction turns into one number.
 REDUCED = ("loss", "grad_temperature", "hess_temperature")
 #: Outputs that are a product with a direction.
@@ -289,7 +294,13 @@ def _address(array: np.ndarray) -> int:
 
 def buffer_name(output: str, buffers: Mapping[str, Any]) -> str:
     """The keyword that takes an output's buffer: ``out`` for the per-row value, and where a method has one result."""
-    return "out" if output == "loss" or len(buffers) == 1 else f"{output}_out"
+    if output == "loss" or len(buffers) == 1:
+        return "out"
+    first = output.removesuffix("_second")
+    if f"{first}_second" not in buffers:
+        return f"{output}_out"
+    keyword = "out" if len(buffers) == 2 else f"{first}_out"
+    return f"{keyword}[{int(first != output)}]"
 
 
 # ------------------------------------------------------------------------------------------------------- calls
@@ -403,9 +414,13 @@ def pointwise(
     buffers: Mapping[str, Any],
     v: Any = None,
 ) -> Call:
-    """A call of a pointwise loss."""
-    x = as_array("pred", operands[0])
-    t = _pointwise_target(operands[1], x)
+    """A call of a pointwise loss; where it has three arguments, the second and the third come as a tuple."""
+    x = as_array(loss.operands[0], operands[0])
+    inputs: dict[str, Any] = {loss.operands[0]: x}
+    differentiable = loss.differentiable
+    for name, operand in zip(loss.operands[1:], operands[1] if differentiable else operands[1:], strict=True):
+        inputs[name] = _pointwise_operand(name, operand, x, loss.operands[0], differentiable)
+    _, t, *third = inputs.values()
     shape, compute, none = x.shape, _computes[x.dtype], options["reduction"] == "none"
     job = PointwiseJob(loss.name, compute, x, t, n_threads=threads(options))
     if loss.parameters:
@@ -413,7 +428,9 @@ def pointwise(
     if options["sample_weight"] is not None:
         job.weight = _pointwise_weight(options["sample_weight"], shape)
     if options["where"] is not None:
-        job.where = _mask(options["where"], shape, "pred")
+        job.where = _mask(options["where"], shape, loss.operands[0])
+    if third:
+        [job.extra] = third
     if loss.extra is not None and options[loss.extra] is not None:
         job.extra = _extra(loss.extra, options[loss.extra], shape)
     _refuse_reduced_buffers(buffers, none)
@@ -423,10 +440,14 @@ def pointwise(
             job.totals = ("loss",)
             results[name] = None
         else:
-            dtype = compute if name == "loss" else own_dtype(x.dtype)
+            of = inputs[differentiable[1]] if name.endswith("_second") else x
+            dtype = compute if name == "loss" else own_dtype(of.dtype)
             results[name] = _buffer(buffer_name(name, buffers), buffers.get(name), shape, dtype)
     job.value, job.grad, job.hess = results.get("loss"), results.get("grad"), results.get("hess")
-    inputs = {"pred": x, "target": t, "sample_weight": job.weight, "where": job.where, loss.extra or "": job.extra}
+    job.grad_second, job.hess_second = results.get("grad_second"), results.get("hess_second")
+    inputs.update({"sample_weight": job.weight, "where": job.where})
+    if loss.extra is not None:
+        inputs[loss.extra] = job.extra
     weighted = job.weight is not None or job.where is not None
     call = Call(job, options, "pointwise", results, buffers, x.size, shape[0] if shape else 1, weighted)
     if "hvp" in wanted:
@@ -498,13 +519,14 @@ def function(
     return Call(job, UNREDUCED, "pointwise", {name: result}, buffers, x.size, 1)
 
 
-def _pointwise_target(target: Any, x: np.ndarray) -> np.ndarray:
-    t = as_array("target", target)
-    if t.shape == x.shape:
-        return t
-    if t.ndim == 0:
-        return np.broadcast_to(t, x.shape)
-    raise ValueError(f"target has shape {t.shape} and pred shape {x.shape}: they must agree")
+def _pointwise_operand(name: str, value: Any, x: np.ndarray, first: str, differentiable: tuple[str, ...]) -> np.ndarray:
+    """Of the first one's shape; a scalar too, unless there is a gradient in it."""
+    array = as_array(name, value)
+    if array.shape == x.shape:
+        return array
+    if array.ndim == 0 and name not in differentiable:
+        return np.broadcast_to(array, x.shape)
+    raise ValueError(f"{name} has shape {array.shape} and {first} shape {x.shape}: they must agree")
 
 
 def _pointwise_weight(weight: Any, shape: tuple[int, ...]) -> np.ndarray:

@@ -40,7 +40,9 @@ class PointwiseJob:
     compute: np.dtype  #: float32 or float64: the dtype of the arithmetic
     x: np.ndarray  #: the first argument; its shape is the job's
     target: np.ndarray | None = None
-    extra: np.ndarray | None = None  #: the loss's element-wise parameter (``pos_weight``), if it declares one
+    extra: np.ndarray | None = (
+        None  #: the loss's element-wise parameter (``pos_weight``) or third argument, if it has one
+    )
     params: tuple[float, ...] = ()  #: the scalar parameters, in the order declared
     weight: np.ndarray | None = None
     where: np.ndarray | None = None  #: bool
@@ -49,6 +51,8 @@ class PointwiseJob:
     value: np.ndarray | None = None
     grad: np.ndarray | None = None
     hess: np.ndarray | None = None
+    grad_second: np.ndarray | None = None  #: the same for the second of two differentiable arguments
+    hess_second: np.ndarray | None = None
     totals: tuple[str, ...] = ()  #: () or ("loss",)
     n_threads: int = 1
 

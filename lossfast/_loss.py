@@ -50,10 +50,11 @@ ELEMENTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 _BROUGHT: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "-1 or 1": lambda a: np.where(a > 0.5, 1, -1),
     "0 or 1": lambda a: np.where(a > 0.5, 1, 0),
-    "in [0, 1]": lambda a: np.minimum(np.abs(a), 1),
+    "in [0, 1]": lambda a: 1 - 0.5 / np.maximum(np.abs(a), 1),
     ">= 0": np.abs,
     "> 0": lambda a: np.where(a == 0, 1, np.abs(a)),
     "not 0": np.ones_like,
+    "> -1": np.abs,
 }
 
 #: What ``out`` is to a function, which reduces nothing.
@@ -244,7 +245,8 @@ class Loss:
     name : str
         Its name in `lossfast` and in `lossfast.losses`.
     kind : str
-        ``"pointwise"``, ``"function"``, ``"rowwise"``, ``"row_function"`` or ``"embedding"``.
+        ``"pointwise"``, ``"pointwise_of_two"`` (with derivatives in two arguments), ``"function"``, ``"rowwise"``,
+        ``"row_function"`` or ``"embedding"``.
     parameters : dict of str to Parameter or Choice
         Its scalar parameters, with default and domain.
     domains : dict of str to str
@@ -262,6 +264,7 @@ class Loss:
     """
 
     kind: ClassVar[str] = ""
+    differentiable: tuple[str, ...] = ()  # the arguments in which it has derivatives, where those come as a tuple
     labelled: ClassVar[bool] = False  # whether its targets may be labels, one a row
     operands: tuple[str, ...] = ()  # the names of the positional arguments
     shared: tuple[str, ...] = ()  # which of _arguments.OPTIONS it takes
@@ -717,6 +720,208 @@ class PointwiseLoss(_Reducing):
     _checked = _arguments.pointwise
 
 
+class PointwiseLossOfTwo(PointwiseLoss):
+    """A loss of each element of three arguments, with derivatives in two of them."""
+
+    kind = "pointwise_of_two"
+
+    def __init__(
+        self,
+        twin: Callable[..., Any],
+        parameters: Mapping[str, Parameter | Choice],
+        *,
+        operands: tuple[str, ...],
+        differentiable: tuple[str, ...],
+        **traits: Any,
+    ) -> None:
+        first = operands[0]
+        given = {name: (kind, text.replace("pred", first)) for name, (kind, text) in PointwiseLoss.texts.items()}
+        # What a class has, where it is the same for all.
+        self.__dict__.update(operands=operands, differentiable=differentiable, texts=given)
+        super().__init__(twin, parameters, **traits)
+
+    def _run(
+        self,
+        wanted: tuple[str, ...],
+        x: Any,
+        target: Any,
+        options: dict[str, Any],
+        buffers: dict[str, Any] | None = None,
+        v: Any = None,
+        *more: Any,
+    ) -> tuple[Any, ...]:
+        """As ever, with a named tuple for a derivative, and a pair for its buffer."""
+        settled = self._settle(options) if options else self._defaults
+        flat = [each for name in wanted for each in ((name,) if name == "loss" else (name, f"{name}_second"))]
+        given: dict[str, Any] = {}
+        for name, buffer in (buffers or _NO_BUFFERS).items():
+            if name == "loss":
+                given[name] = buffer
+            elif buffer is not None:
+                if not isinstance(buffer, (tuple, list)) or len(buffer) != 2:
+                    what = f"a pair of arrays, for {' and '.join(self.differentiable)}"
+                    raise TypeError(f"the buffer of {name!r} must be {what}, got {type(buffer).__qualname__}")
+                given[name], given[f"{name}_second"] = buffer
+        call = self._checked(tuple(flat), (x, target), settled, given)
+        found = call.run(backends.current or backends.get())
+        make = _evaluation(self.differentiable, "Derivatives", "A derivative in each argument that has one.")
+        return tuple([found[name] if name == "loss" else make(found[name], found[f"{name}_second"]) for name in wanted])
+
+    def __call__(  # type: ignore[override]
+        self, x: Any, second: Any, third: Any, /, *, out: Any = None, **options: Any
+    ) -> Any:
+        """The loss: a float, or with ``reduction="none"`` an array."""
+        return PointwiseLoss.__call__(self, x, (second, third), out=out, **options)
+
+    @method
+    def value_and_grad(
+        self, x: Any, second: Any, third: Any, /, *, out: Any = None, grad_out: Any = None, **options: Any
+    ) -> tuple[Any, Any]:
+        """The value, and its gradients with respect to both arguments that have one.
+
+        Parameters
+        ----------
+        out : ndarray, optional
+            With ``reduction="none"``, where the losses go.
+        grad_out : pair of ndarray, optional
+            Where the gradients go: of the arguments' shape, of any floating dtype. The first may be the first argument.
+
+        Returns
+        -------
+        value : float or ndarray
+        grad : named tuple of two ndarray
+            With the arguments' names, of their shape and dtypes. With ``reduction="none"``, each element's own
+            gradients.
+
+        Examples
+        --------
+        >>> import lossfast as lf
+        >>> value, grad = lf.margin_ranking_loss.value_and_grad([1.0, 3.0], [2.0, 1.0], [1, 1])
+        >>> value, grad
+        (0.5, Derivatives(input1=array([-0.5,  0. ]), input2=array([0.5, 0. ])))
+        """
+        return PointwiseLoss.value_and_grad(self, x, (second, third), out=out, grad_out=grad_out, **options)
+
+    @method
+    def grad(self, x: Any, second: Any, third: Any, /, *, out: Any = None, **options: Any) -> Any:
+        """The gradients of the value with respect to both arguments that have one.
+
+        Parameters
+        ----------
+        out : pair of ndarray, optional
+            Where they go: of the arguments' shape, of any floating dtype. The first may be the first argument.
+
+        Returns
+        -------
+        named tuple of two ndarray
+            With the arguments' names, of their shape and dtypes.
+
+        Examples
+        --------
+        >>> import lossfast as lf
+        >>> lf.gaussian_nll_loss.grad([1.0], [3.0], [2.0])
+        Derivatives(pred=array([-1.]), var=array([-0.25]))
+        """
+        return PointwiseLoss.grad(self, x, (second, third), out=out, **options)
+
+    @method(needs="hess")
+    def grad_and_hess(
+        self, x: Any, second: Any, third: Any, /, *, grad_out: Any = None, hess_out: Any = None, **options: Any
+    ) -> tuple[Any, Any]:
+        """The gradients of the value, and the diagonals of the Hessians in either argument alone.
+
+        Parameters
+        ----------
+        grad_out, hess_out : pair of ndarray, optional
+            Where they go: of the arguments' shape, of any floating dtype.
+
+        Returns
+        -------
+        grad, hess : named tuple of two ndarray
+
+        Examples
+        --------
+        >>> import lossfast as lf
+        >>> grad, hess = lf.gaussian_nll_loss.grad_and_hess([1.0], [3.0], [2.0])
+        >>> hess
+        Derivatives(pred=array([0.5]), var=array([0.375]))
+        """
+        return PointwiseLoss.grad_and_hess(self, x, (second, third), grad_out=grad_out, hess_out=hess_out, **options)
+
+    @method(without=("reduction",))
+    def reduce(self, x: Any, second: Any, third: Any, /, **options: Any) -> Reduction:
+        """The losses' sum and weight, to be merged with those of other shards, micro-batches or workers.
+
+        Returns
+        -------
+        Reduction
+            With ``sum``, ``weight``, ``count``, ``mean``, ``merge`` and ``+``.
+
+        Examples
+        --------
+        >>> import lossfast as lf
+        >>> lf.margin_ranking_loss.reduce([1.0, 3.0], [2.0, 1.0], [1, 1]).mean
+        0.5
+        """
+        return self._reducible("reduce", x, (second, third), options).reduce(backends.current or backends.get())
+
+    @method(without=("reduction",))
+    def weigh(self, x: Any, second: Any, third: Any, /, **options: Any) -> Reduction:
+        """The weight and the count that `reduce` gives, and no losses.
+
+        Returns
+        -------
+        Reduction
+            Whose ``sum`` and ``mean`` are NaN; ``merge`` and ``+`` are of use.
+
+        Examples
+        --------
+        >>> import lossfast as lf
+        >>> lf.margin_ranking_loss.weigh([1.0, 3.0], [2.0, 1.0], [1, 1], where=[True, False]).weight
+        1.0
+        """
+        return PointwiseLoss.weigh(self, x, (second, third), **options)
+
+    @method
+    def evaluate(
+        self,
+        x: Any,
+        second: Any,
+        third: Any,
+        /,
+        *,
+        want: Iterable[str] | None = None,
+        out: Any = None,
+        grad_out: Any = None,
+        hess_out: Any = None,
+        **options: Any,
+    ) -> Any:
+        """Whatever is wanted of ``"loss"``, ``"grad"`` and ``"hess"``, in one pass; only that is computed.
+
+        Parameters
+        ----------
+        want : tuple of str, optional
+            Everything, if not given.
+        out : ndarray, optional
+            With ``reduction="none"``, where the losses go.
+        grad_out, hess_out : pair of ndarray, optional
+            Where the gradients and the Hessians go.
+
+        Returns
+        -------
+        named tuple
+            With the names in ``want``, in that order.
+
+        Examples
+        --------
+        >>> import lossfast as lf
+        >>> lf.margin_ranking_loss.evaluate([1.0], [2.0], [1], want=("loss",))
+        Evaluation(loss=1.0)
+        """
+        buffers = {"out": out, "grad_out": grad_out, "hess_out": hess_out}
+        return PointwiseLoss.evaluate(self, x, (second, third), want=want, **buffers, **options)
+
+
 class RowLoss(_Reducing):
     """A loss between each row of logits and its label or soft labels."""
 
@@ -992,24 +1197,26 @@ class LogSumExp(RowFunction):
 
 
 @functools.cache
-def _evaluation(names: tuple[str, ...]) -> Any:
-    """The class of `Loss.evaluate`'s results with these names."""
-    base = namedtuple("Evaluation", names)  # type: ignore[misc]
+def _evaluation(names: tuple[str, ...], title: str = "Evaluation", doc: str = "What was wanted.") -> Any:
+    """The class of `Loss.evaluate`'s results with these names, or of another named tuple."""
+    base = namedtuple(title, names)  # type: ignore[misc]
     reduce = {
         "__slots__": (),
-        "__doc__": "What was wanted.",
-        "__reduce__": lambda self: (_evaluated, (names, tuple(self))),
+        "__doc__": doc,
+        "__reduce__": lambda self: (_evaluated, (names, tuple(self), title, doc)),
     }
-    return type("Evaluation", (base,), reduce)
+    return type(title, (base,), reduce)
 
 
-def _evaluated(names: tuple[str, ...], values: tuple[Any, ...]) -> Any:
-    return _evaluation(names)(*values)
+def _evaluated(names: tuple[str, ...], values: tuple[Any, ...], *others: str) -> Any:
+    return _evaluation(names, *others)(*values)
 
 
 # ----------------------------------------------------------------------------------------------------- registry
 
 REGISTRY: dict[str, Any] = {}
+#: Other names of losses, which `get_loss` and the package know too.
+ALIASES: dict[str, Any] = {}
 Decorator = Callable[[Callable[..., Any]], Any]
 
 
@@ -1026,8 +1233,11 @@ def losses() -> tuple[str, ...]:
 
 
 def looped() -> dict[str, Any]:
-    """What goes through the backends' loops, by name: all but the losses between embeddings."""
-    return {name: loss for name, loss in REGISTRY.items() if loss.kind != "embedding"}
+    """What goes through the backends' loops and has calls of the common forms, by name.
+
+    All but the losses between embeddings and those with derivatives in two arguments.
+    """
+    return {name: loss for name, loss in REGISTRY.items() if not loss.differentiable}
 
 
 def get_loss(name: str) -> Any:
@@ -1045,7 +1255,7 @@ def get_loss(name: str) -> Any:
     lossfast.huber_loss
     """
     try:
-        return REGISTRY[name]
+        return REGISTRY[name] if name in REGISTRY else ALIASES[name]
     except (KeyError, TypeError):
         raise ValueError(f"there is no loss {name!r}; there are {', '.join(losses())}") from None
 
@@ -1080,17 +1290,36 @@ def pointwise_loss(
     group: str = "regression",
     domains: Mapping[str, str] | None = None,
     terms: Callable[..., Any] | None = None,
+    operands: tuple[str, str, str] | None = None,
+    differentiable: tuple[str, ...] = (),
+    aliases: tuple[str, ...] = (),
 ) -> Decorator:
     """Make the decorated Python twin ``f(x, t, q, *parameters) -> (value, grad, hess)`` a public pointwise loss.
 
     ``extra`` names the element-wise parameter handed over as ``q``; ``hess=False`` says that there is no Hessian;
     ``group`` is the documentation's, one of `GROUPS`; ``domains`` has a key of `ELEMENTS` for each argument
     (``"pred"``, ``"target"`` or the extra) whose elements are to be checked; ``terms``, given what the twin is, gives
-    the sums of the sizes of the terms that value, gradient and Hessian are differences of, 0 where nothing cancels.
+    the sums of the sizes of the terms that value, gradient and Hessian are differences of, 0 where nothing cancels;
+    ``aliases`` are other names of the object.
+
+    A loss with derivatives in two arguments names its three ``operands``, handed over as ``x``, ``t`` and ``q``, and
+    the two that are ``differentiable``; the first is one of them. Its twin gives ``(value, grad, hess, grad, hess)``,
+    and so do its terms.
     """
     outputs = ("grad", "hess", "hvp") if hess else ("grad",)
     traits = {"ulp": ulp, "extra": extra, "outputs": outputs, "group": group, "domains": domains}
-    return _declare(PointwiseLoss, parameters, terms=terms, **traits)
+    kind: type = PointwiseLoss
+    if operands is not None:
+        kind, traits = PointwiseLossOfTwo, {**traits, "operands": operands, "differentiable": differentiable}
+        traits["outputs"] = ("grad", "hess")
+    declare = _declare(kind, parameters, terms=terms, **traits)
+
+    def declare_all(twin: Callable[..., Any]) -> Any:
+        loss = declare(twin)
+        ALIASES.update(dict.fromkeys(aliases, loss))
+        return loss
+
+    return declare_all
 
 
 def pointwise_function(*, parameters: Mapping[str, Parameter] | None = None, ulp: Any) -> Decorator:

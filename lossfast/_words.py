@@ -81,13 +81,29 @@ def log_cosh(d):
     return where(a < 2.0, np.log1p(2.0 * s * s), a + np.log(0.5 + 0.5 * np.exp(-2.0 * a)))
 
 
+def product_rest(a, b, p):
+    """What rounding took from ``a * b`` to make it ``p``; 0 where the factors are too large to be cut in halves."""
+    cut_a, cut_b = 134217729.0 * a, 134217729.0 * b
+    high_a, high_b = cut_a - (cut_a - a), cut_b - (cut_b - b)
+    low_a, low_b = a - high_a, b - high_b
+    rest = ((high_a * high_b - p) + high_a * low_b + low_a * high_b) + low_a * low_b
+    return where(np.abs(rest) < np.inf, rest, 0.0)
+
+
+def sigmoid_rest(x):
+    """What rounding the sum and the quotient took from `sigmoid`, as a share of it."""
+    e = np.exp(-np.abs(x))
+    part, whole = where(x < 0.0, e, 1.0 + 0.0 * e), 1.0 + e
+    q = part / whole
+    p = q * whole
+    share = ((part - p) - product_rest(q, whole, p) - q * (e - (whole - 1.0))) / part
+    return where(np.abs(share) < 1e-10, share, 0.0)
+
+
 def exp_product(a, x):
     """``exp(a * x)`` with the exact product: what rounding takes from it counts where it is large."""
-    p, cut_a, cut_x = a * x, 134217729.0 * a, 134217729.0 * x
-    high_a, high_x = cut_a - (cut_a - a), cut_x - (cut_x - x)
-    low_a, low_x = a - high_a, x - high_x
-    lost = ((high_a * high_x - p) + high_a * low_x + low_a * high_x) + low_a * low_x
-    return np.exp(where(x == x, where(a == 0.0, a, p), x)) * (1.0 + where(np.abs(lost) < 1.0, lost, 0.0))
+    p = a * x
+    return np.exp(where(x == x, where(a == 0.0, a, p), x)) * (1.0 + product_rest(a, x, p))
 
 
 def log_ratio(x, y):
@@ -161,5 +177,5 @@ def log_factorial(t):
 #: Every word but `where`: compositions that a compiler can take as they stand. Some use words above them.
 WORDS = (
     *(mul0, keep_nan, sign, difference, sigmoid, sigmoid_slope, softplus, growth),
-    *(difference_rest, log_cosh, exp_product, log_ratio, stirling, log_factorial),
+    *(difference_rest, log_cosh, product_rest, sigmoid_rest, exp_product, log_ratio, stirling, log_factorial),
 )

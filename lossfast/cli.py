@@ -34,6 +34,7 @@ KINDS = {
     "rowwise": "loss over a class axis",
     "row_function": "function over a class axis",
     "pointwise": "pointwise loss",
+    "pointwise_of_two": "pointwise loss with two gradients (not for files)",
     "function": "pointwise function",
     "embedding": "loss between embeddings",
 }

@@ -21,6 +21,8 @@ from lossfast._words import (
     log_factorial,
     log_ratio,
     mul0,
+    product_rest,
+    sigmoid_rest,
     sigmoid_slope,
     sign,
     softplus,
@@ -422,8 +424,8 @@ def binary_cross_entropy(x, t, q, eps):
         \frac{\partial\ell}{\partial p} = \frac{p - t}{p\,(1 - p)}, \qquad
         \frac{\partial^2\ell}{\partial p^2} = \frac{t}{p^2} + \frac{1 - t}{(1 - p)^2}
 
-    Nothing is clipped unless ``eps`` is given: a sure and right answer costs 0 (and has the gradient 1 or -1, the limit),
-    a sure and wrong one infinity. A model that ends in a sigmoid should hand over its logits instead, to
+    Nothing is clipped unless ``eps`` is given: a sure and right answer costs 0 (and has the gradient 1 or -1, the
+    limit), a sure and wrong one infinity. A model that ends in a sigmoid should hand over its logits instead, to
     `binary_cross_entropy_with_logits`: a probability next to 1 has lost what it is short of 1.
 
     Parameters
@@ -483,7 +485,7 @@ def binary_cross_entropy(x, t, q, eps):
     return value, where(high, 0.0 * t, grad), where(high, 0.0 * t, hess)
 
 
-@pointwise_loss(domains={"target": "-1 or 1"}, ulp=2, group="classification")
+@pointwise_loss(domains={"target": "-1 or 1"}, ulp=2, group="classification", aliases=("soft_margin_loss",))
 def logistic_loss(x, t, q):
     r"""Cross-entropy of a yes-or-no answer given as a logit, with labels -1 and 1.
 
@@ -518,8 +520,9 @@ def logistic_loss(x, t, q):
 
     Notes
     -----
-    ``torch.nn.functional.soft_margin_loss``, ``optax.sigmoid_binary_cross_entropy`` once labels are 0 and 1, and the
-    ``log_loss`` of scikit-learn's ``SGDClassifier``.
+    ``torch.nn.functional.soft_margin_loss``; this object is ``lossfast.soft_margin_loss`` too.
+    ``optax.sigmoid_binary_cross_entropy`` once labels are 0 and 1, and the ``log_loss`` of scikit-learn's
+    ``SGDClassifier``.
 
     References
     ----------
@@ -648,8 +651,8 @@ def cauchy_loss(x, t, q, c):
     .. math:: \ell = \frac{c^2}{2} \log(1 + z), \qquad \frac{\partial\ell}{\partial x} = \frac{d}{1 + z}, \qquad
         \frac{\partial^2\ell}{\partial x^2} = \frac{1 - z}{(1 + z)^2}, \qquad d = x - t, \; z = (d/c)^2
 
-    The gradient returns to 0 for large differences, so that outliers are all but left out; the loss is convex only within
-    :math:`|d| \le c`.
+    The gradient returns to 0 for large differences, so that outliers are all but left out; the loss is convex only
+    within :math:`|d| \le c`.
 
     Parameters
     ----------
@@ -698,17 +701,27 @@ def cauchy_loss(x, t, q, c):
     beside = where(d < 0.0, -rest, rest)
     near = a <= c
     less, more = where(near, a, c), where(near, c, a)
-    share = where(more < np.inf, less / more, keep_nan(0.0, a))
-    w, r = share * share, a / c
-    log = where(r < 1e100, np.log1p(r * r), 2.0 * (np.log(a) - np.log(c)))
+    half = np.abs(0.5 * x - 0.5 * t)  # finite where the difference is not
+    share = where(a < np.inf, less / more, 0.5 * c / half)
+    w, r, back = share * share, a / c, share * more
+    lost = (((less - back) - product_rest(share, more, back)) + where(near, beside, -share * beside)) / more
+    w = w + (product_rest(share, share, w) + 2.0 * share * where(np.abs(lost) < 1.0, lost, 0.0))
+    log = where(r < 1e100, np.log1p(r * r), 2.0 * (np.log(half) - np.log(0.5 * c)))
     part = where(w < 1e-30, 1.0, log / w)
     value = where(near, 0.5 * a * (a * part), 0.5 * c * (c * log))
     grad = where(near, a, c * share) / (1.0 + w)
     gap = where(more < np.inf, ((more - less) - where(near, beside, -beside)) / more, keep_nan(1.0, a))
-    over = gap * (1.0 + share) / ((1.0 + w) * (1.0 + w))
+    over = where(w < 0.25, 1.0 - w, gap * (1.0 + share)) / ((1.0 + w) * (1.0 + w))
     hess = where(near, over, -w * over)
     grad = grad + hess * beside
     return value + grad * beside, where(d < 0.0, -grad, grad) + 0.0, hess
+
+
+def _terms_of_poisson_nll_loss(x, t, q, log_input, full, eps):
+    linear, none, e = log_input == 1.0, t == 0.0, np.exp(x)
+    more = where(full == 1.0, log_factorial(t), where(full == 2.0, where(t > 1.0, stirling(t), 0.0), 0.0))
+    value = where(linear, np.abs(x) + np.abs(t * np.log(x + eps)), e + np.abs(t * x)) + np.abs(more)
+    return where(none, 0.0, value), where(none, 0.0, where(linear, 1.0 + t / np.abs(x + eps), e + t)), 0.0
 
 
 @pointwise_loss(
@@ -719,6 +732,7 @@ def cauchy_loss(x, t, q, c):
     },
     domains={"target": ">= 0"},
     ulp=2,
+    terms=_terms_of_poisson_nll_loss,
 )
 def poisson_nll_loss(x, t, q, log_input, full, eps):
     r"""Negative log-likelihood of counts with a Poisson distribution.
@@ -728,14 +742,14 @@ def poisson_nll_loss(x, t, q, log_input, full, eps):
     .. math:: \frac{\partial\ell}{\partial x} = e^x - t \quad\text{or}\quad 1 - \frac{t}{x + \varepsilon}, \qquad
         \frac{\partial^2\ell}{\partial x^2} = e^x \quad\text{or}\quad \frac{t}{(x + \varepsilon)^2}
 
-    for predicted logarithms of rates, or for rates. With ``full=True``, :math:`\log t!` is added to the value, which then
-    is the whole of the log-likelihood; it changes no derivative.
+    for predicted logarithms of rates, or for rates. With ``full=True``, :math:`\log t!` is added to the value, which
+    then is the whole of the log-likelihood; it changes no derivative.
 
     Parameters
     ----------
     pred : array_like of float
-        The logarithms of the rates, or the rates, of any shape. float64, float32, float16 and bfloat16 are taken as they
-        are, everything else as float64.
+        The logarithms of the rates, or the rates, of any shape. float64, float32, float16 and bfloat16 are taken as
+        they are, everything else as float64.
     target : array_like
         Counts (not necessarily integers), at least 0, of pred's shape (or a scalar). What a target of 0 would be
         multiplied with is not used.
@@ -766,8 +780,8 @@ def poisson_nll_loss(x, t, q, log_input, full, eps):
     Notes
     -----
     ``torch.nn.functional.poisson_nll_loss``; its ``full=True`` is ``full="stirling"`` here. scikit-learn's
-    ``HalfPoissonLoss`` is the same with ``log_input=True``. ``keras.losses.Poisson`` takes rates with eps 1e-7. A negative
-    rate gives NaN, as its logarithm does.
+    ``HalfPoissonLoss`` is the same with ``log_input=True``. ``keras.losses.Poisson`` takes rates with eps 1e-7. A
+    negative rate gives NaN, as its logarithm does.
 
     References
     ----------
@@ -779,7 +793,7 @@ def poisson_nll_loss(x, t, q, log_input, full, eps):
     >>> lf.poisson_nll_loss([0.0, 1.0], [0, 3], reduction="none")
     array([ 1.        , -0.28171817])
     >>> lf.poisson_nll_loss([0.0, 1.0], [0, 3], full=True, reduction="none")
-    array([1.        , 1.5100413 ])
+    array([1.       , 1.5100413])
     """
     linear, none = log_input == 1.0, t == 0.0
     e, half = np.exp(x), np.exp(0.5 * x)
@@ -790,10 +804,22 @@ def poisson_nll_loss(x, t, q, log_input, full, eps):
     ratio = where(none, keep_nan(0.0, x), t / s)
     bend = where(none, keep_nan(0.0, x), t / s / s)
     more = where(full == 1.0, log_factorial(t), where(full == 2.0, where(t > 1.0, stirling(t), 0.0), 0.0))
-    return where(linear, rate, value) + more, where(linear, 1.0 - ratio, e - t), where(linear, bend, e)
+    return where(linear, rate, value) + more, where(linear, 1.0 - ratio, e - t), where(linear, bend, keep_nan(e, t))
 
 
-@pointwise_loss(parameters={"link": Choice("log", ("log", "identity"))}, domains={"target": "> 0"}, ulp=2)
+def _terms_of_half_gamma_deviance(x, t, q, link):
+    linear, log, ratio = link == 1.0, np.log(t), t * np.exp(-x)
+    size = np.abs(x) + np.abs(log)
+    value = where(np.abs(log - x) < 1.0, np.abs(np.expm1(log - x)) * size, ratio + 1.0 + size)
+    return where(linear, 0.0, value), where(linear, 0.0, ratio + 1.0), 0.0
+
+
+@pointwise_loss(
+    parameters={"link": Choice("log", ("log", "identity"))},
+    domains={"target": "> 0"},
+    ulp=2,
+    terms=_terms_of_half_gamma_deviance,
+)
 def half_gamma_deviance(x, t, q, link):
     r"""Half the deviance of a gamma distribution, of positive targets whose spread grows like their mean.
 
@@ -806,8 +832,8 @@ def half_gamma_deviance(x, t, q, link):
     Parameters
     ----------
     pred : array_like of float
-        The logarithms of the means, or the means, of any shape. float64, float32, float16 and bfloat16 are taken as they
-        are, everything else as float64.
+        The logarithms of the means, or the means, of any shape. float64, float32, float16 and bfloat16 are taken as
+        they are, everything else as float64.
     target : array_like
         What was to be predicted, above 0, of pred's shape (or a scalar).
     link : {"log", "identity"}, default "log"
@@ -862,8 +888,33 @@ def half_gamma_deviance(x, t, q, link):
     return where(linear, value, log_value), where(linear, grad, log_grad), where(linear, hess, ratio)
 
 
+def _terms_of_half_tweedie_deviance(x, t, q, power, link):
+    linear, none, flat, a, b = link == 1.0, t == 0.0, power == 0.0, 1.0 - power, 2.0 - power
+    base, log_t = where(linear, x, np.exp(x)), where(none, 0.0 * t, np.log(t))
+    most, rest, own = np.power(base, b), t * np.power(base, a), where(none, 0.0 * t, np.power(t, b))
+    log = np.log(base)
+    r = log_t - log
+    few = where(linear, 1.0, np.abs(x) + np.abs(log_t) + 1.0)
+    close = own * np.abs(r) * (few + np.abs(r))
+    apart = most / np.abs(b) + rest / np.abs(a) + own / np.abs(a * b)
+    apart = where(a == 0.0, most + t * (1.0 + np.abs(r)), where(b == 0.0, rest + 1.0 + np.abs(r), apart))
+    value = where(none, 0.0, where(np.abs(r) < 1.0, close, apart))
+    bent = (a > 0.0) | (b < 0.0)
+    grad = where(linear, 0.0, most + rest)
+    bend = where(
+        linear, np.power(base, -power) * (np.abs(a) + np.abs(power * t / x)), np.abs(a) * rest + np.abs(b) * most
+    )
+    gap = np.abs(base - t)
+    value = where(flat, where(linear, 0.0, gap * (base + t)), value)
+    hess = where(flat, where(linear, 0.0, base * (2.0 * base + t)), where(linear, bend, where(bent, bend, 0.0)))
+    return value, where(none, 0.0, grad), where(none, 0.0, hess)
+
+
 @pointwise_loss(
-    parameters={"power": Parameter(1.5), "link": Choice("log", ("log", "identity"))}, domains={"target": ">= 0"}, ulp=2
+    parameters={"power": Parameter(1.5), "link": Choice("log", ("log", "identity"))},
+    domains={"target": ">= 0"},
+    ulp=2,
+    terms=_terms_of_half_tweedie_deviance,
 )
 def half_tweedie_deviance(x, t, q, power, link):
     r"""Half the deviance of a Tweedie distribution, whose variance is a power of its mean.
@@ -871,20 +922,20 @@ def half_tweedie_deviance(x, t, q, power, link):
     .. math:: \ell = \frac{t^b}{a\,b} - \frac{t\,\mu^a}{a} + \frac{\mu^b}{b}, \qquad a = 1 - \text{power}, \;
         b = 2 - \text{power}
 
-    with the limits :math:`t \log(t/\mu) - t + \mu` (Poisson) for power 1 and :math:`t/\mu - 1 - \log(t/\mu)` (gamma) for
-    power 2; power 0 gives :math:`(\mu - t)^2 / 2` and power 3 the inverse Gaussian's. It is 0 for a perfect prediction,
-    and a continuous function of the power. With :math:`\mu = e^x` the gradient is :math:`\mu^b - t \mu^a` and the Hessian
-    :math:`b\,\mu^b - a\,t\,\mu^a`; with :math:`\mu = x` they are :math:`\mu^{-\text{power}} (\mu - t)` and
-    :math:`\mu^{-\text{power} - 1} (a\,\mu + \text{power}\;t)`.
+    with the limits :math:`t \log(t/\mu) - t + \mu` (Poisson) for power 1 and :math:`t/\mu - 1 - \log(t/\mu)` (gamma)
+    for power 2; power 0 gives :math:`(\mu - t)^2 / 2` and power 3 the inverse Gaussian's. It is 0 for a perfect
+    prediction, and a continuous function of the power. With :math:`\mu = e^x` the gradient is :math:`\mu^b - t \mu^a`
+    and the Hessian :math:`b\,\mu^b - a\,t\,\mu^a`; with :math:`\mu = x` they are :math:`\mu^{-\text{power}} (\mu - t)`
+    and :math:`\mu^{-\text{power} - 1} (a\,\mu + \text{power}\;t)`.
 
     Parameters
     ----------
     pred : array_like of float
-        The logarithms of the means, or the means, of any shape. float64, float32, float16 and bfloat16 are taken as they
-        are, everything else as float64.
+        The logarithms of the means, or the means, of any shape. float64, float32, float16 and bfloat16 are taken as
+        they are, everything else as float64.
     target : array_like
-        What was to be predicted, at least 0, of pred's shape (or a scalar). A target of 0 costs infinity where the power
-        is 2 or more.
+        What was to be predicted, at least 0, of pred's shape (or a scalar). A target of 0 costs infinity where the
+        power is 2 or more.
     power : float, default 1.5
         The exponent of the mean in the variance. Between 1 and 2, targets may be 0 with a probability above 0.
     link : {"log", "identity"}, default "log"
@@ -909,9 +960,9 @@ def half_tweedie_deviance(x, t, q, power, link):
     Notes
     -----
     Half of ``sklearn.metrics.mean_tweedie_deviance`` (with ``link="identity"``). scikit-learn's internal
-    ``HalfTweedieLoss`` and ``HalfTweedieLossIdentity`` leave out terms in which pred does not occur for powers 1 and 2 (and
-    all :math:`t^b` of the former), so that they are not continuous there; gradients and Hessians are the same. Negative
-    targets, of which powers up to 0 can make sense, take ``check=False``, and give NaN unless the power is 0.
+    ``HalfTweedieLoss`` and ``HalfTweedieLossIdentity`` leave out terms in which pred does not occur for powers 1 and 2
+    (and all :math:`t^b` of the former), so that they are not continuous there; gradients and Hessians are the same.
+    Negative targets, of which powers up to 0 can make sense, take ``check=False``, and give NaN unless the power is 0.
 
     References
     ----------
@@ -925,9 +976,9 @@ def half_tweedie_deviance(x, t, q, power, link):
     """
     linear = link == 1.0
     a, b = 1.0 - power, 2.0 - power
-    mean, log_t = np.exp(x), np.log(t)
-    most = where(linear, np.power(x, b), exp_product(b, x))
-    half = where(linear, np.power(x, 0.5 * a), exp_product(0.5 * a, x))
+    mean, log_t, base = np.exp(x), np.log(t), x * where(x < 0.0, np.nan, 1.0)
+    most = where(linear, np.power(base, b), exp_product(b, x))
+    half = where(linear, np.power(base, 0.5 * a), exp_product(0.5 * a, x))
     rest = where(t == 0.0, mul0(t, half), t * half * half)
     own = where(t == 0.0, where(b > 0.0, 0.0, where(b < 0.0, np.inf, 1.0)), np.power(t, b))
     r = where(linear, log_ratio(t, x), log_t - x)
@@ -943,8 +994,8 @@ def half_tweedie_deviance(x, t, q, power, link):
     bend = mul0(b, most) - mul0(a, rest)
     both = where(most == np.inf, where(rest == np.inf, 1.0, 0.0), 0.0)
     slope, bend = where(both == 1.0, where(x > 0.0, np.inf, -np.inf), slope), where(both == 1.0, np.inf, bend)
-    factor = np.power(x, -power)
-    straight = where(t == 0.0, np.power(x, a), factor * (x - t))
+    factor = np.power(base, -power)
+    straight = where(t == 0.0, np.power(base, a), factor * (x - t))
     curve = where(t == 0.0, a * factor, factor * ((a * x + power * t) / x))
     gap = where(linear, difference(x, t), mean - t)
     flat = power == 0.0
@@ -953,7 +1004,12 @@ def half_tweedie_deviance(x, t, q, power, link):
     return where(flat, 0.5 * gap * gap, value), grad, hess
 
 
-@pointwise_loss(domains={"pred": "> -1", "target": "> -1"}, ulp=3)
+def _terms_of_msle(x, t, q):
+    d = np.log1p(x) - np.log1p(t)
+    return 0.0, 0.0, where(d > 0.0, 2.0 * (1.0 + d) / ((1.0 + x) * (1.0 + x)), 0.0)
+
+
+@pointwise_loss(domains={"pred": "> -1", "target": "> -1"}, ulp=3, terms=_terms_of_msle)
 def msle(x, t, q):
     r"""Squared difference of logarithms, for targets that are judged by ratios.
 
@@ -965,8 +1021,8 @@ def msle(x, t, q):
     Parameters
     ----------
     pred : array_like of float
-        Predictions above -1, of any shape. float64, float32, float16 and bfloat16 are taken as they are, everything else
-        as float64.
+        Predictions above -1, of any shape. float64, float32, float16 and bfloat16 are taken as they are, everything
+        else as float64.
     target : array_like
         What was to be predicted, above -1, of pred's shape (or a scalar).
 
@@ -988,8 +1044,8 @@ def msle(x, t, q):
 
     Notes
     -----
-    ``sklearn.metrics.mean_squared_log_error`` and ``keras.losses.mean_squared_logarithmic_error`` (mean over the last axis
-    only, and with pred and target raised to 1e-7 where they are below). torch has none.
+    ``sklearn.metrics.mean_squared_log_error`` and ``keras.losses.mean_squared_logarithmic_error`` (mean over the last
+    axis only, and with pred and target raised to 1e-7 where they are below). torch has none.
 
     References
     ----------
@@ -1008,3 +1064,247 @@ def msle(x, t, q):
     d = where(ratio < 1e300, d, apart)
     far, s = x == np.inf, 1.0 + x
     return d * d, where(far, keep_nan(0.0, d), 2.0 * (d / s)), where(far, keep_nan(0.0, d), 2.0 * ((1.0 - d) / s / s))
+
+
+def _terms_of_sigmoid_focal_loss(x, t, q, gamma, alpha):
+    no, s, back = 1.0 - t, _sigmoid(x), _sigmoid(-x)
+    w, c = t * back + no * s, mul0(t, softplus(-x)) + mul0(no, softplus(x))
+    u = where(no == 0.0, s, where(t == 0.0, back, np.abs(1.0 - 2.0 * t) * s * back / w))
+    factor = np.power(w, gamma) * where(alpha == alpha, alpha * t + (1.0 - alpha) * no, 1.0)
+    slope, bend = no * s + t * back, np.abs((gamma - 1.0) * u) * c + np.abs(back - s) * c
+    grad = where(t * no == 0.0, 0.0, factor * (gamma * u * c + slope))
+    return 0.0, grad, factor * (gamma * u * (bend + 2.0 * slope) + s * back)
+
+
+@pointwise_loss(
+    parameters={"gamma": Parameter(2.0, "finite and >= 0"), "alpha": Parameter(None, "in [0, 1]")},
+    domains={"target": "in [0, 1]"},
+    ulp=2,
+    group="classification",
+    terms=_terms_of_sigmoid_focal_loss,
+)
+def sigmoid_focal_loss(x, t, q, gamma, alpha):
+    r"""Cross-entropy of a yes-or-no answer given as a logit, in which answers that are right already count little.
+
+    .. math:: \ell = A\,w^\gamma c, \qquad w = t\,\sigma(-x) + (1 - t)\,\sigma(x), \qquad
+        c = t \log(1 + e^{-x}) + (1 - t) \log(1 + e^x), \qquad A = \alpha\,t + (1 - \alpha)(1 - t)
+
+    With :math:`w` what the answer is short of being sure and right. The gradient is
+    :math:`A\,w^\gamma (\gamma c\,w'/w + c')`, and the Hessian its derivative, which may be negative. With ``gamma=0``
+    and without alpha it is `binary_cross_entropy_with_logits`.
+
+    Parameters
+    ----------
+    pred : array_like of float
+        Logits, of any shape. float64, float32, float16 and bfloat16 are taken as they are, everything else as float64.
+    target : array_like
+        The probability of "yes", in [0, 1] and usually 0 or 1, of pred's shape (or a scalar).
+    gamma : float, default 2.0
+        How much right answers are played down; at least 0. Where a label is 0 or 1, an error of the logistic function
+        counts gamma times: the bound holds up to 2, and grows by a third of a unit with every further 1.
+    alpha : float, optional
+        Weight of the positive answer, in [0, 1]; that of the negative one is ``1 - alpha``. Both weigh 1 if it is not
+        given.
+
+    Returns
+    -------
+    float or ndarray
+        The reduced loss as a float; with ``reduction="none"`` an array of pred's shape.
+
+    Raises
+    ------
+    ValueError
+        If a target is outside [0, 1], if the shapes differ, or if an option is out of its domain.
+    TypeError
+        If an argument is complex, object, masked or not an array.
+
+    See Also
+    --------
+    binary_cross_entropy_with_logits
+
+    Notes
+    -----
+    ``torchvision.ops.sigmoid_focal_loss``, whose alpha is 0.25 by default (and -1 for none) and whose reduction is
+    ``"none"``. ``keras.losses.BinaryFocalCrossentropy`` (with ``from_logits=True``) and ``optax.sigmoid_focal_loss``
+    are the same, with alpha ``None`` by default.
+
+    References
+    ----------
+    .. [1] T.-Y. Lin, P. Goyal, R. Girshick, K. He and P. Dollár, "Focal loss for dense object detection", ICCV 2017.
+
+    Examples
+    --------
+    >>> import lossfast as lf
+    >>> lf.sigmoid_focal_loss([0.0, 2.0, 2.0], [1.0, 1.0, 0.0], reduction="none")
+    array([0.1732868 , 0.00180356, 1.65007818])
+    """
+    no, up, down, lost_up, lost_down = 1.0 - t, _sigmoid(x), _sigmoid(-x), sigmoid_rest(x), sigmoid_rest(-x)
+    s, back = up + up * lost_up, down + down * lost_down
+    mix = where(x > 0.0, no + (t - no) * back, t + (no - t) * s)
+    w, lost = (
+        where(no == 0.0, down, where(t == 0.0, up, mix)),
+        where(no == 0.0, lost_down, where(t == 0.0, lost_up, 0.0)),
+    )
+    c = mul0(t, softplus(-x)) + mul0(no, softplus(x))
+    slope, bent = s * back, no * s - t * back
+    u = where(no == 0.0, -s, where(t == 0.0, back, (1.0 - 2.0 * t) * slope / w))
+    share = where(alpha == alpha, alpha * t + (1.0 - alpha) * no, 1.0)
+    factor, gain = share * (np.power(w, gamma) * (1.0 + gamma * lost)), gamma * u
+    curve = mul0(gain * ((gamma - 1.0) * u + (back - s)), c) + (2.0 * gain * bent + slope)
+    return mul0(factor, c), factor * (mul0(gain, c) + bent) + 0.0, factor * curve + 0.0
+
+
+def _terms_of_gaussian_nll_loss(x, t, q, full, eps):
+    d, low = x - t, q < eps
+    v = where(low, eps, q)
+    square, log = d * d / v, np.abs(np.log(v)) + where(full == 1.0, 1.8378770664093453, 0.0)
+    first, second = 0.5 * (1.0 + square) / v, (0.5 + square) / v / v
+    return 0.5 * (log + square), 0.0, 0.0, where(low, 0.0, first), where(low, 0.0, second)
+
+
+@pointwise_loss(
+    parameters={"full": Choice(False, (False, True)), "eps": Parameter(1e-6, "finite and > 0")},
+    domains={"var": ">= 0"},
+    ulp=2,
+    operands=("pred", "target", "var"),
+    differentiable=("pred", "var"),
+    terms=_terms_of_gaussian_nll_loss,
+)
+def gaussian_nll_loss(x, t, q, full, eps):
+    r"""Negative log-likelihood of a normal distribution whose mean and variance are both predicted.
+
+    .. math:: \ell = \frac12 \left(\log V + \frac{d^2}{V}\right), \qquad d = x - t, \; V = \max(v, \varepsilon)
+
+    .. math:: \frac{\partial\ell}{\partial x} = \frac{d}{V}, \qquad \frac{\partial^2\ell}{\partial x^2} = \frac1V,
+        \qquad \frac{\partial\ell}{\partial v} = \frac{V - d^2}{2 V^2}, \qquad
+        \frac{\partial^2\ell}{\partial v^2} = \frac{d^2/V - 1/2}{V^2}
+
+    Gradient and Hessian are named tuples, ``(pred, var)``; the Hessian's are the second derivatives in either alone.
+
+    Parameters
+    ----------
+    pred : array_like of float
+        Predicted means, of any shape. float64, float32, float16 and bfloat16 are taken as they are, everything else as
+        float64.
+    target : array_like
+        What was to be predicted, of pred's shape (or a scalar).
+    var : array_like
+        Predicted variances, at least 0, of pred's shape.
+    full : bool, default False
+        Whether to add the constant :math:`\tfrac12 \log 2\pi`.
+    eps : float, default 1e-6
+        Smaller variances are raised to this. It is the raised variance's loss that is differentiated: below, the
+        derivatives in var are 0.
+
+    Returns
+    -------
+    float or ndarray
+        The reduced loss as a float; with ``reduction="none"`` an array of pred's shape.
+
+    Raises
+    ------
+    ValueError
+        If a variance is negative, if the shapes differ, or if an option is out of its domain.
+    TypeError
+        If an argument is complex, object, masked or not an array.
+
+    See Also
+    --------
+    mse_loss : what remains, but for a factor, if the variance is the same everywhere.
+
+    Notes
+    -----
+    ``torch.nn.functional.gaussian_nll_loss``, which hands the gradient in a variance below eps on as if it had not been
+    raised, and where a variance may be left out along the last axis; here, ``numpy.broadcast_to`` repeats it.
+
+    References
+    ----------
+    .. [1] D. A. Nix and A. S. Weigend, "Estimating the mean and variance of the target probability distribution",
+       ICNN 1994.
+
+    Examples
+    --------
+    >>> import lossfast as lf
+    >>> value, grad = lf.gaussian_nll_loss.value_and_grad([1.0, 2.0], [1.0, 0.0], [1.0, 2.0], reduction="sum")
+    >>> value
+    1.3465735902799727
+    >>> grad.pred, grad.var
+    (array([0., 1.]), array([ 0.5 , -0.25]))
+    """
+    low, d = q < eps, difference(x, t)
+    v, rest = where(low, eps, q), difference_rest(x, t, d)
+    share, none = where(d == 0.0, keep_nan(0.0, v), d / v), keep_nan(0.0, d)
+    value = 0.5 * np.log(v) + share * (0.5 * d + rest) + where(full == 1.0, 0.9189385332046727, 0.0)
+    square, inverse = share * (0.5 * share + rest / v), 0.5 / v  # halves, since the whole may overflow
+    first, second = inverse - square, 2.0 * ((square - 0.5 * inverse) / v)
+    wide = v == np.inf
+    grad, hess = where(wide, none, share + rest / v), where(wide, none, none + 1.0 / v)
+    first, second = where(wide, none, first), where(wide, none, second)
+    return value, grad, hess, where(low, none, first), where(low, none, second)
+
+
+@pointwise_loss(
+    parameters={"margin": Parameter(0.0)},
+    domains={"target": "-1 or 1"},
+    ulp=2,
+    group="classification",
+    operands=("input1", "input2", "target"),
+    differentiable=("input1", "input2"),
+)
+def margin_ranking_loss(x, t, q, margin):
+    r"""What is missing for the first of two scores to be above the second (or below it) by a margin.
+
+    .. math:: \ell = \max(0,\; \text{margin} - y\,(x_1 - x_2)), \qquad y = \pm 1
+
+    The gradient, a named tuple ``(input1, input2)``, is :math:`(-y, y)` where the loss is above 0, and 0 elsewhere and
+    at the kink; the Hessian is 0.
+
+    Parameters
+    ----------
+    input1 : array_like of float
+        Scores, of any shape. float64, float32, float16 and bfloat16 are taken as they are, everything else as float64.
+    input2 : array_like of float
+        The scores to compare them with, of their shape.
+    target : array_like
+        1 where the first is to be above the second, -1 where below; of their shape (or a scalar).
+    margin : float, default 0.0
+        By how much, in the units of the scores.
+
+    Returns
+    -------
+    float or ndarray
+        The reduced loss as a float; with ``reduction="none"`` an array of the scores' shape.
+
+    Raises
+    ------
+    ValueError
+        If a target is neither -1 nor 1, if the shapes differ, or if an option is out of its domain.
+    TypeError
+        If an argument is complex, object, masked or not an array.
+
+    See Also
+    --------
+    logistic_loss : of the difference of two scores, a smooth loss for the same purpose.
+
+    Notes
+    -----
+    ``torch.nn.functional.margin_ranking_loss``, whose gradient at the kink is that of the slope. Targets 0 and 1 are
+    refused.
+
+    References
+    ----------
+    .. [1] R. Herbrich, T. Graepel and K. Obermayer, "Large margin rank boundaries for ordinal regression", in *Advances
+       in Large Margin Classifiers*, MIT Press, 2000.
+
+    Examples
+    --------
+    >>> import lossfast as lf
+    >>> lf.margin_ranking_loss([1.0, 3.0], [2.0, 1.0], [1, 1], margin=0.5, reduction="none")
+    array([1.5, 0. ])
+    """
+    d = difference(x, t)
+    rest = difference_rest(x, t, d)
+    far = 2.0 * (0.5 * margin - q * (0.5 * x - 0.5 * t))
+    v = where(np.abs(d) < np.inf, (margin - q * d) - q * rest, far)
+    slope, none = where(v > 0.0, q, keep_nan(0.0, v)), keep_nan(0.0, v)
+    return where(v > 0.0, v, none), 0.0 - slope, none, slope, none

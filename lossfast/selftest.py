@@ -22,6 +22,8 @@ from .rowwise import spread
 #: The bound of the backends that compute in float64 and round; the compiled one's is each loss's own.
 OTHERS_ULP = 4
 ROWS, CLASSES = 400, 10
+#: What is measured of a loss with derivatives in two arguments, in its twin's order.
+OUTPUTS_OF_TWO = ("value", "grad", "hess", "grad_second", "hess_second")
 #: What results should be, and for those that are differences of larger terms, the sum of the terms' sizes.
 Exact = dict[str, tuple[np.ndarray, Any]]
 
@@ -130,11 +132,14 @@ def _compiled(isa: str) -> Any:
 def _arguments(loss: Any, dtype: np.dtype[Any]) -> tuple[np.ndarray, ...]:
     """Inputs of many magnitudes; of logits, rows that are unsure, sure and right, sure and wrong, and far from 0."""
     random = np.random.default_rng(1)
-    if loss.kind in ("pointwise", "function"):
+    if loss.kind in ("pointwise", "pointwise_of_two", "function"):
         size = ROWS * CLASSES
         magnitude = 10.0 ** random.uniform(-6, 2, size)
         x = (np.where(random.random(size) < 0.5, -1, 1) * magnitude).astype(dtype)
         x, target = inside(loss, "pred", x), random.integers(0, 2, size).astype(dtype)
+        if loss.differentiable:
+            others = (x[::-1] + target, 10.0 ** random.uniform(-3, 3, size).astype(dtype))
+            return (x, *(inside(loss, *pair) for pair in zip(loss.operands[1:], others, strict=True)))
         return (x,) if loss.kind == "function" else (x, inside(loss, "target", target))
     spreads = 10.0 ** random.uniform(-1, 1.5, (ROWS, 1))
     logits = random.normal(size=(ROWS, CLASSES)) * spreads
@@ -153,6 +158,9 @@ def _arguments(loss: Any, dtype: np.dtype[Any]) -> tuple[np.ndarray, ...]:
 def _results(loss: Any, arguments: tuple[np.ndarray, ...]) -> dict[str, np.ndarray]:
     if loss.kind in ("function", "row_function"):
         return {"value": loss(*arguments)}
+    if loss.differentiable:
+        value, grad, hess = loss.evaluate(*arguments, reduction="none")
+        return dict(zip(OUTPUTS_OF_TWO, (value, grad[0], hess[0], grad[1], hess[1]), strict=True))
     value, grad = loss.value_and_grad(*arguments, reduction="none")
     results = {"value": value, "grad": grad}
     if loss.kind == "pointwise" and "hess" in loss.outputs:
@@ -160,14 +168,17 @@ def _results(loss: Any, arguments: tuple[np.ndarray, ...]) -> dict[str, np.ndarr
     return results
 
 
-def _reference(loss: Any, x: np.ndarray, target: np.ndarray | None = None) -> Exact:
+def _reference(loss: Any, x: np.ndarray, target: np.ndarray | None = None, third: Any = 1) -> Exact:
     """The same in long double, the dtype of ``x``."""
     with np.errstate(all="ignore"):
-        if loss.kind in ("pointwise", "function"):
+        if loss.kind in ("pointwise", "pointwise_of_two", "function"):
             t = x.dtype.type(0) if target is None else target.astype(x.dtype)
-            given = (x, t, x.dtype.type(1), *(rule.number(rule.default) for rule in loss.parameters.values()))
-            results, terms = loss.twin(*given), loss.terms(*given) if loss.terms else (0, 0, 0)
+            numbers = (rule.number(rule.default) for rule in loss.parameters.values())
+            given = (x, t, np.asarray(third, x.dtype), *numbers)
+            results, terms = loss.twin(*given), loss.terms(*given) if loss.terms else (0,) * 5
             names = ["value"] + [name for name in ("grad", "hess") if name in loss.outputs]
+            if loss.differentiable:
+                names = list(OUTPUTS_OF_TWO)
             return dict(zip(names, zip(results, terms, strict=False), strict=False))
         return _row_reference(loss, x, target)
 

@@ -795,7 +795,7 @@ def draw_targets(build: Builder, x: Array, rows: Rows | None) -> Any:
 
 def draw_call(draw: Draw) -> Call:
     """One call."""
-    every = list(REGISTRY.values())
+    every = [loss for loss in REGISTRY.values() if not loss.differentiable]
     loss = draw.choose([*every, *2 * [loss for loss in every if loss.kind == "rowwise"]])  # those have the most options
     call = Call(loss, draw.choose(methods_of(loss)))
     build = Builder(draw, call)

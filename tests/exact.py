@@ -29,6 +29,8 @@ def ulp(value, dtype):
 def off_by(got, true, scale, dtype):
     """The error in ULP of the result, or of the terms whose difference it is (``scale``, 0 where nothing cancels)."""
     got = float(got)
+    if mp.isnan(true):
+        return 0.0 if math.isnan(got) else math.inf
     if abs(true) > np.finfo(dtype).max:
         true = mp.inf if true > 0 else -mp.inf
     if mp.isinf(true):
@@ -354,7 +356,9 @@ def twin_pointwise(loss, x, t, q, parameters):
 
 def terms_pointwise(loss, x, t, q, parameters):
     """The sizes of the terms that cancel in them; 0 where none do."""
-    return tuple(map(_number, loss.terms(*map(Number, (x, t, q, *parameters))))) if loss.terms else (0, 0, 0)
+    if loss.terms is None:
+        return (0,) * 5 if loss.differentiable else (0,) * 3
+    return tuple(map(_number, _exact_twin(loss.terms)(*map(Number, (x, t, q, *parameters)))))
 
 
 def twin_row(loss, x, targets=None, parameters=(), class_weight=None):

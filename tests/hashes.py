@@ -28,9 +28,10 @@ import ml_dtypes
 import numpy as np
 
 import lossfast as lf
-from lossfast._loss import DOMAINS, Choice, inside, looped
+from lossfast._loss import DOMAINS, REGISTRY, Choice, inside
 
-REGISTRY = looped()
+#: All that has kernels.
+KERNELS = {name: loss for name, loss in REGISTRY.items() if loss.kind != "embedding"}
 
 FILE = Path(__file__).with_suffix(".json")
 DTYPES = tuple(map(np.dtype, (np.float64, np.float32, np.float16, ml_dtypes.bfloat16)))
@@ -184,6 +185,11 @@ def calls_of(loss: Any, x: np.ndarray, family: str) -> Iterator[tuple[str, tuple
     """(name, operands, options) of every call with these numbers."""
     (rows, C), dtype = x.shape, x.dtype
     settings = list(one_by_one(loss, x.shape))
+    if loss.differentiable:
+        others = [numbers(family, (x.size, 1), dtype, name).reshape(x.shape) for name in loss.operands[1:]]
+        operands = tuple(inside(loss, *pair) for pair in zip(loss.operands, (x, *others), strict=True))
+        yield from ((name, operands, options) for name, options in settings)
+        return
     targets: dict[str, np.ndarray] = {}
     if loss.kind == "pointwise":
         x = inside(loss, "pred", x)
@@ -231,8 +237,9 @@ def cases(loss: Any, dtype: np.dtype) -> Iterator[Case]:
 
 def results(loss: Any, case: Case) -> Iterator[tuple[str, Any]]:
     """(output, result) of every method; what several methods give comes as often."""
-    of = reducing if loss.kind in ("pointwise", "rowwise") else function
-    yield from of(loss, case.operands, case.options, case.v, case.whole)
+    of = function if "function" in loss.kind else reducing
+    for name, result in of(loss, case.operands, case.options, case.v, case.whole):
+        yield from ((name, part) for part in (result if isinstance(result, tuple) else (result,)))
 
 
 def reducing(
@@ -264,7 +271,8 @@ def reducing(
     if "hess" in loss.outputs:
         yield from zip(("grad", "hess"), loss.grad_and_hess(*operands, **given), strict=True)
     for dtype in () if options else DTYPES:
-        buffers = {"out": np.zeros(rows.shape, dtype), "grad_out": np.zeros(x.shape, dtype)}
+        grad_out = [np.zeros(x.shape, dtype) for _ in loss.differentiable or "x"]
+        buffers = {"out": np.zeros(rows.shape, dtype), "grad_out": grad_out if loss.differentiable else grad_out[0]}
         yield from zip(("loss", "grad"), loss.value_and_grad(*operands, **given, **buffers), strict=True)
 
 
@@ -335,7 +343,7 @@ def digests(isa: str) -> Digests:
     """{"function.output": {dtype: digest}}"""
     found: Digests = {}
     with lf.use_backend("compiled"), lf.use_isa(isa):
-        for loss in REGISTRY.values():
+        for loss in KERNELS.values():
             for dtype in DTYPES:
                 for output, short in summary(by_case(loss, dtype)).items():
                     found.setdefault(f"{loss.name}.{output}", {})[dtype.name] = short
@@ -368,7 +376,7 @@ def differences(isa: str, expected: dict[str, Digests], found: Digests) -> list[
 def cases_that_differ(first: str, second: str, losses: Iterable[Any] | None = None) -> list[str]:
     """A line for each case in which two instruction sets differ, with the first entry that does."""
     lines = []
-    for loss in REGISTRY.values() if losses is None else losses:
+    for loss in KERNELS.values() if losses is None else losses:
         for dtype in DTYPES:
             for case in cases(loss, dtype):
                 found = []
@@ -411,7 +419,7 @@ def main() -> int:
     options = parser.parse_args()
     if options.cases:
         with lf.use_backend("compiled"):
-            for loss in REGISTRY.values():
+            for loss in KERNELS.values():
                 for dtype in DTYPES:
                     for output, all_ in by_case(loss, dtype).items():
                         for case, short in all_.items():
@@ -423,7 +431,7 @@ def main() -> int:
     if wrong:
         names = {line.partition(".")[0] for line in wrong}
         for isa in fused[1:]:
-            for line in cases_that_differ(fused[0], isa, [REGISTRY[name] for name in sorted(names)])[:40]:
+            for line in cases_that_differ(fused[0], isa, [KERNELS[name] for name in sorted(names)])[:40]:
                 print(f"{fused[0]} and {isa} differ: {line}")
     if options.write and not wrong:
         FILE.write_text(dumped({**stored(), **{family_of(isa): all_ for isa, all_ in reversed(found.items())}}))

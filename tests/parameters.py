@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from lossfast._loss import ELEMENTS, Choice, Loss, Parameter, inside
+from lossfast._loss import ELEMENTS, Choice, Loss, Parameter, inside, looped
 
 INF, NAN = math.inf, math.nan
 
@@ -53,6 +53,9 @@ def numbers_of(loss: Loss, options: dict[str, Any] | None = None) -> list[float]
     return [rule.number(given.get(name, rule.default)) for name, rule in loss.parameters.items()]
 
 
+#: Losses and functions with derivatives in one argument; `test_two_inputs` has the others.
+SINGLE = looped()
+
 # ----------------------------------------------------------------------------------------------------- elements
 
 #: Elements inside each domain: both answers and what lies between, or some of every kind.
@@ -64,6 +67,7 @@ ELEMENTS_INSIDE = {
     ">= 0": (0.0, 1.0, 0.25),
     "> 0": (1.0, 0.25, 6.0),
     "not 0": (1.0, 0.25, -6.0),
+    "> -1": (0.0, 2.0, -0.75),
 }
 #: And outside, but for NaN, which is neither.
 ELEMENTS_OUTSIDE = {
@@ -73,6 +77,7 @@ ELEMENTS_OUTSIDE = {
     ">= 0": (-1e-3, -6.0, -INF),
     "> 0": (0.0, -0.0, -1e-3, -INF),
     "not 0": (0.0, -0.0),
+    "> -1": (-1.0, -1.25, -INF),
 }
 
 

@@ -24,7 +24,7 @@ import faults
 import ml_dtypes
 import numpy as np
 import pytest
-from parameters import ELEMENTS_OUTSIDE, numbers_of, outside_of, within
+from parameters import ELEMENTS_OUTSIDE, SINGLE, numbers_of, outside_of, within
 from variants import COMPILED, VARIANTS
 
 import lossfast as lf
@@ -48,7 +48,7 @@ each_softmax = pytest.mark.parametrize(
     "loss", SOFTMAX + [loss for loss in REGISTRY.values() if loss.kind == "row_function"], ids=lambda loss: loss.name
 )
 each_soft = pytest.mark.parametrize("loss", [loss for loss in ROWWISE if loss.soft], ids=lambda loss: loss.name)
-each_object = pytest.mark.parametrize("loss", list(REGISTRY.values()), ids=lambda loss: loss.name)
+each_object = pytest.mark.parametrize("loss", list(SINGLE.values()), ids=lambda loss: loss.name)
 posix = pytest.mark.skipif(os.name != "posix", reason="POSIX alone has it")
 
 
@@ -376,7 +376,7 @@ def test_10_weight_0_silences_an_infinite_loss(loss, dtype):
 
 
 @each_dtype
-@pytest.mark.parametrize("loss", [loss for loss in REGISTRY.values() if loss not in LOSSES], ids=lambda loss: loss.name)
+@pytest.mark.parametrize("loss", [loss for loss in SINGLE.values() if loss not in LOSSES], ids=lambda loss: loss.name)
 def test_11_zeros_of_both_signs_give_functions_the_same(loss, dtype):
     zeros = np.zeros((4, 4), dtype)
     assert loss(np.where(np.eye(4), -zeros, zeros)).tobytes() == loss(zeros).tobytes()
@@ -624,7 +624,7 @@ def test_17_wrong_options_are_refused_before_anything_is_written(loss):
             assert (grad_out == 7).all()
 
 
-@pytest.mark.parametrize("loss", [loss for loss in REGISTRY.values() if loss not in LOSSES], ids=lambda loss: loss.name)
+@pytest.mark.parametrize("loss", [loss for loss in SINGLE.values() if loss not in LOSSES], ids=lambda loss: loss.name)
 def test_17_wrong_buffers_of_functions_are_refused(loss):
     x = np.ones((4, 3))
     frozen = loss(x)
@@ -1029,7 +1029,7 @@ def test_25_a_path_that_cannot_be_read(variant, tmp_path):
 # --------------------------------------------------------------------------------------------------- parameters
 
 
-@pytest.mark.parametrize("loss", list(REGISTRY.values()), ids=lambda loss: loss.name)
+@pytest.mark.parametrize("loss", list(SINGLE.values()), ids=lambda loss: loss.name)
 def test_26_parameters_outside_their_domain(loss):
     x = np.ones((3, 4))
     operands = (x, np.zeros(3, int)) if loss.labelled else (x, x)[: len(loss.operands)]

@@ -24,7 +24,7 @@ import pytest
 from calls import Draw, draw_call, methods_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from parameters import other_values_of
+from parameters import SINGLE, other_values_of
 from test_families import FloatingState, has_fenv
 from test_fuzz import LENGTH, Outcome, bits
 from variants import COMPILED
@@ -39,7 +39,7 @@ if not COMPILED:
 RNG = np.random.default_rng(17)
 DECLARED = looped()
 #: Losses whose arguments have domains go the quick way where those are not checked.
-REGISTRY = {name: loss.bind(check=False) if loss.domains else loss for name, loss in DECLARED.items()}
+REGISTRY = {name: loss.bind(check=False) if loss.domains else loss for name, loss in SINGLE.items()}
 LOSSES = [name for name, loss in REGISTRY.items() if loss.kind in ("pointwise", "rowwise")]
 FUNCTIONS = [name for name in REGISTRY if name not in LOSSES]
 

@@ -18,7 +18,7 @@ from exact import exact, exact_pointwise, exact_row, mp, off_by, slope, terms_po
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from parameters import extras_of, is_inside, numbers_of, other_values_of, predictions_of, targets_of, within
+from parameters import SINGLE, extras_of, is_inside, numbers_of, other_values_of, predictions_of, targets_of, within
 from variants import COMPILED, VARIANTS, Variant
 
 import lossfast as lf
@@ -27,7 +27,7 @@ from lossfast._loss import inside, looped
 
 REGISTRY = looped()
 
-OBJECTS = list(REGISTRY.values())
+OBJECTS = list(SINGLE.values())
 POINTWISE = [loss for loss in OBJECTS if loss.kind in ("pointwise", "function")]
 ROWS = [loss for loss in OBJECTS if loss.kind in ("rowwise", "row_function")]
 LOSSES = [loss for loss in OBJECTS if loss.kind in ("pointwise", "rowwise")]
@@ -67,7 +67,7 @@ def exactly(loss, x, t, q, parameters, dtype):
     between = is_inside(loss, "pred", x - mp.eps) and is_inside(loss, "pred", x + mp.eps)
     for order, name in enumerate(("gradient", "Hessian") if dtype == np.float64 and between else ()):  # once is enough
         found = slope(lambda u, order=order: twin(u)[order], x)
-        if found is None:
+        if found is None or mp.isnan(found[0]) or not all(map(mp.isfinite, results)):
             break
         expected = results[order + 1]
         error = abs(found[0] - expected)
@@ -848,7 +848,9 @@ def test_every_kernel_has_a_twin_and_every_twin_a_kernel():
     pytest.importorskip("lossfast.kernels.pointwise", exc_type=ImportError)
     from lossfast.kernels import pointwise
 
-    assert sorted(pointwise.names()) == sorted(loss.name for loss in POINTWISE)
+    assert sorted(pointwise.names()) == sorted(
+        [name for name in lf.losses() if lf.get_loss(name).kind.startswith(("pointwise", "function"))]
+    )
     for loss in ROWS:  # a missing program is an error of the compiled backend
         operands, _ = large(loss, (3, 4), np.float64)
         with Variant("compiled", lf.get_isa()).chosen():

@@ -38,6 +38,34 @@ def phi(t):
     return np.where(np.abs(t) < 0.75, t * t / 2 * near, far)
 
 
+#: zeta(k) - 1, of which log(1 + u)! is a power series in u
+ZETAS = [np.longdouble(mp.nstr(mp.zeta(k) - 1, 30)) for k in range(2, 46)]
+EULER, HALF_LOG_2PI = (np.longdouble(mp.nstr(c, 30)) for c in (+mp.euler, mp.log(2 * mp.pi) / 2))
+#: Stirling's series in 1/t
+STIRLING = [np.longdouble(mp.nstr(mp.bernoulli(2 * k) / (2 * k * (2 * k - 1)), 30)) for k in range(1, 15)]
+
+
+def log_factorial(t):
+    """log(t!): by its series about 1, elsewhere with factors put in or taken out, and by Stirling's from 30 on."""
+    t = np.asarray(t)
+    rising, u, product = t >= 30, np.where(t < 30, t, 1).astype(t.dtype), np.ones_like(t)
+    while (more := u >= 1.5).any():
+        product, u = np.where(more, product * u, product), np.where(more, u - 1, u)
+    low = u < 0.5
+    u = np.where(low, u, u - 1)  # of log(u + 1)!, of which log(u + 1) is taken for a low one
+    series = np.zeros_like(t)
+    for k, zeta in reversed(list(enumerate(ZETAS, 2))):
+        series = series * u + (zeta / k * (-1) ** k).astype(t.dtype)
+    near = u * ((1 - EULER).astype(t.dtype) + u * series) - np.where(low, np.log1p(u), 0)
+    r = 1 / np.where(rising & (t < np.inf), t, 30)
+    rest = np.zeros_like(t)
+    for c in STIRLING[::-1]:
+        rest = rest * (r * r) + c.astype(t.dtype)
+    log = np.log(np.where(rising, t, 30))
+    far = np.where(t == np.inf, t, t * (log - 1) + (log / 2 + HALF_LOG_2PI.astype(t.dtype)) + r * rest)
+    return np.where(t >= 0, np.where(rising, far, near + np.log(product)), np.nan)
+
+
 @dataclass(frozen=True)
 class Word:
     """What a word computes, within which limits, and of both dtypes (error, worst input), with and without fma."""
@@ -108,6 +136,18 @@ WORDS = {
         (0, 1),
         {"fma": (0.92, "0x1.fbf1d8p-2"), "plain": (0.93, "0x1.e5bde8p-2")},
         {"fma": (0.905, "0x1.fe05f0bb2d64cp-2"), "plain": (0.905, "0x1.fa2a6b0fb50a4p-2")},
+    ),
+    "pow": Word(
+        (lambda x: x ** type(x.flat[0])(2.5), lambda x: x ** mp.mpf(2.5)),
+        (0, np.inf),
+        {"fma": (9, "0x1p+0"), "plain": (9, "0x1p+0")},
+        {"fma": (9, "0x1p+0"), "plain": (9, "0x1p+0")},
+    ),
+    "log_factorial": Word(
+        (log_factorial, lambda t: mp.loggamma(t + 1)),
+        (0, np.inf),
+        {"fma": (9, "0x1p+0"), "plain": (9, "0x1p+0")},
+        {"fma": (9, "0x1p+0"), "plain": (9, "0x1p+0")},
     ),
     "quotient": Word(
         (lambda x: x / 3, lambda x: x / 3),

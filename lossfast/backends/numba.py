@@ -145,11 +145,22 @@ def _elements(x, t, q, w, scale, parameters, value, grad, hess):
         value[i], grad[i], hess[i] = v, g, h
 
 
+def _elements_of_two(x, t, q, w, scale, parameters, value, grad, hess, grad_second, hess_second):
+    for i in range(len(x)):
+        v, g, h, g2, h2 = twin(x[i], t[i], q[i], *parameters)
+        if w[i] == 0.0:
+            v = g = h = g2 = h2 = 0.0
+        else:
+            v, g, h, g2, h2 = w[i] * v, scale * w[i] * g, scale * w[i] * h, scale * w[i] * g2, scale * w[i] * h2
+        value[i], grad[i], hess[i], grad_second[i], hess_second[i] = v, g, h, g2, h2
+
+
 def _compute(job: PointwiseJob, x: np.ndarray, t: np.ndarray, q: np.ndarray, w: np.ndarray | None) -> Any:
-    value, grad, hess = np.empty_like(x), np.empty_like(x), np.empty_like(x)
-    kernel = _bind(_elements, get_loss(job.loss).twin)
-    kernel(x, t, q, np.ones_like(x) if w is None else w, job.scale, job.params, value, grad, hess)
-    return value, grad, hess
+    loss = get_loss(job.loss)
+    results = [np.empty_like(x) for _ in range(5 if loss.differentiable else 3)]
+    kernel = _bind(_elements_of_two if loss.differentiable else _elements, loss.twin)
+    kernel(x, t, q, np.ones_like(x) if w is None else w, job.scale, job.params, *results)
+    return results
 
 
 def pointwise(job: PointwiseJob) -> dict[str, Sum]:

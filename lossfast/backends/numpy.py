@@ -273,8 +273,9 @@ def run_blocks(size: int, block: int, n_threads: int, do: Callable[[int, int], d
 
 # ----------------------------------------------------------------------------------------------------- pointwise
 
-#: value, gradient and Hessian, all weighted and the latter two scaled, of x, target, extra and weight in float64
-Elementwise = Callable[..., tuple[np.ndarray, np.ndarray, np.ndarray]]
+#: value, gradient and Hessian (and both of a second argument), all weighted and the derivatives scaled, of x, target,
+#: extra and weight in float64
+Elementwise = Callable[..., tuple[np.ndarray, ...]]
 
 
 def run_pointwise(
@@ -300,24 +301,25 @@ def run_pointwise(
         if job.v is not None:
             v = load(job.v, at, np.empty(n))
             w = v if w is None else np.where(w == 0, 0.0, w * v)
-        value, grad, hess = compute(job, x, t, q, w)
-        for out, result in ((job.value, value), (job.grad, grad), (job.hess, hess)):
+        results = compute(job, x, t, q, w)
+        outs = (job.value, job.grad, job.hess, job.grad_second, job.hess_second)
+        for out, result in zip(outs, results, strict=False):
             if out is not None:
                 store(out, at, result)
-        return {name: total(value) for name in job.totals}
+        return {name: total(results[0]) for name in job.totals}
 
     totals = run_blocks(job.x.size, block, job.n_threads, do)
     return {name: totals.get(name, Sum(0.0)) for name in job.totals}
 
 
 def _elementwise(job: PointwiseJob, x: np.ndarray, t: np.ndarray, q: np.ndarray, w: np.ndarray | None) -> Any:
-    value, grad, hess = get_loss(job.loss).twin(
+    value, *derivatives = get_loss(job.loss).twin(
         x, t, q, *map(np.float64, job.params)
     )  # whose division by 0 is infinite
     if w is None:
-        return value, job.scale * grad, job.scale * hess
+        return value, *(job.scale * derivative for derivative in derivatives)
     dead, scale = w == 0, job.scale * w
-    return np.where(dead, 0.0, w * value), np.where(dead, 0.0, scale * grad), np.where(dead, 0.0, scale * hess)
+    return np.where(dead, 0.0, w * value), *(np.where(dead, 0.0, scale * derivative) for derivative in derivatives)
 
 
 def pointwise(job: PointwiseJob) -> dict[str, Sum]:

@@ -25,6 +25,8 @@ cdef extern from "tables.h" nogil:
         void *value
         void *grad
         void *hess
+        void *grad_second
+        void *hess_second
         double params[4]
         double scale
         double sum[2]

@@ -144,7 +144,8 @@ def main() -> None:
     print("/* Made by coefficients.py: do not edit. */")
     degrees = {32: (4, 7, 3, 2, 4, 9, 1), 64: (10, 14, 7, 7, 11, 22, 6)}
     for dtype, bits, head_bits in ((32, 24, 13), (64, 53, 40)):
-        exp_degree, phi_degree, log_degree, log1p_degree, cosh_degree, factorial_degree, stirling_degree = degrees[dtype]
+        exp_degree, phi_degree, log_degree, log1p_degree, *rest = degrees[dtype]
+        cosh_degree, factorial_degree, stirling_degree = rest
         print(f"#if LF_DTYPE == {dtype}")
         found = fit(expm1_tail, lambda r: r**2 / mp.exp(r), -half_ln2, half_ln2, exp_degree, bits)
         print(table("LF_EXPM1", "e^r - 1 = r + r^2 P(r), |r| <= ln(2)/2; error relative to e^r", dtype, *found))

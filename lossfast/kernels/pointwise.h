@@ -2,7 +2,7 @@
 
    EDIT 1 of adding a loss is here: its name in the list, and its body. A body gives value, gradient and Hessian (with
    respect to x) of one element: x the first argument, t the target, q the element-wise parameter (1 unless the loss has
-   one), p the scalar parameters in the order that pointwise.py declares, and LF_MAX_PARAMS on from each what the dtype does
+   one) or third argument, p the scalar parameters in the order that pointwise.py declares, and LF_MAX_PARAMS on from each what the dtype does
    not hold of it. What is not wanted of it is dead code. `plain` is
    said below, at the loop.
    Bounds are in ULP of the dtype, tested against mpmath. */
@@ -25,20 +25,24 @@
     LOSS(poisson_nll_loss) \
     LOSS(half_gamma_deviance) \
     LOSS(half_tweedie_deviance) \
-    LOSS(msle)
+    LOSS(msle) \
+    LOSS(sigmoid_focal_loss) \
+    LOSS(gaussian_nll_loss) \
+    LOSS(margin_ranking_loss)
 
 #ifdef LF_LANES /* the bodies and the loop; without it, this file is the list alone */
 
-typedef struct { real v, g, h; ireal odd; } vgh;
+typedef struct { real v, g, h; ireal odd; real g2, h2; } vgh;
 #define BODY(name) INLINE vgh name##_body(real x, real t, real q, decay e, const real *p, const int plain)
 /* What e is made for; whether `odd` tells of every value that is not finite or is -0; what e is, if not e^-|x|: e^-|t x| or
-   e^-2|x - t| */
-enum { EVERYTHING = LF_VALUE | LF_GRAD | LF_HESS | LF_SUM, TELLS = 16, OF_MARGIN = 32, OF_GAP = 64 };
+   e^-2|x - t|; whether q is a second argument with derivatives, g2 and h2 */
+enum { EVERYTHING = LF_VALUE | LF_GRAD | LF_HESS | LF_SUM, TELLS = 16, OF_MARGIN = 32, OF_GAP = 64, OF_TWO = 128 };
 #define TRAITS(name, traits) enum { name##_traits = (traits) }; BODY(name)
 #define LOSS(name) TRAITS(name, 0)
 #define LOSS_OF_DECAY(name) TRAITS(name, EVERYTHING)
 #define LOSS_OF_MARGIN(name) TRAITS(name, EVERYTHING | OF_MARGIN)
 #define LOSS_OF_GAP(name) TRAITS(name, EVERYTHING | OF_GAP)
+#define LOSS_OF_TWO(name) TRAITS(name, OF_TWO)
 INLINE real decayed(const int traits, real x, real t) {
     return traits & OF_MARGIN ? t * x : traits & OF_GAP ? K(2) * (x - t) : x;
 }
@@ -136,6 +140,7 @@ LOSS(l1_loss) {
    What is exact on the way, or good to a second part, is kept as a pair, so that a result is rounded about once. */
 
 INLINE pair r_parameter(const real *p, int i) { return (pair){p[i], p[LF_MAX_PARAMS + i]}; }
+INLINE mask r_below(real x, pair y) { return either(lt(x, y.hi), both(eq(x, y.hi), lt(K(0), y.lo))); }
 INLINE pair r_negative(pair x) { return (pair){-x.hi, -x.lo}; }
 INLINE pair r_plus_one(pair x) {
     const pair y = r_total(K(1), x.hi);
@@ -155,6 +160,10 @@ INLINE pair r_weighed(pair weight, pair x) {
     const pair y = r_multiply(weight, x);
     return r_choose(both(eq(weight.hi, K(0)), eq(x.hi, x.hi)), r_single(K(0)), y);
 }
+INLINE pair r_sum(pair x, pair y) {
+    const pair s = r_total(x.hi, y.hi);
+    return (pair){s.hi, s.lo + (x.lo + y.lo)};
+}
 /* x + y + z, rounded about once unless they cancel */
 INLINE real r_sum3(pair x, pair y, pair z) {
     const pair s = r_total(x.hi, y.hi), u = r_total(s.hi, z.hi);
@@ -170,7 +179,7 @@ LOSS(binary_cross_entropy) {
     const pair eps = r_parameter(p, 0), rest = r_difference(one, x), no = r_difference(one, t);
     pair rim = r_difference(one, eps.hi);
     rim.lo -= eps.lo;
-    const mask low = lt(at, eps.hi), high = lt(rest.hi, eps.hi), clipped = either(low, high);
+    const mask low = r_below(at, eps), high = r_below(rest.hi, eps), clipped = either(low, high);
     const pair yes_p = r_choose(low, eps, r_choose(high, rim, r_single(at)));
     const pair no_p = r_choose(low, rim, r_choose(high, eps, rest));
     const real v = -r_sum2(r_weighed(r_single(t), r_log_pair(yes_p)), r_weighed(no, r_log_pair(no_p)));
@@ -222,10 +231,13 @@ LOSS(cauchy_loss) {
     const real rest = plain ? gap.lo : where(fair, gap.lo, K(0));
     const pair d = {r_abs(gap.hi), where(down, -rest, rest)}, r = r_divide(d, c), z = r_multiply(r, r);
     const mask near = le(d.hi, c.hi);
+    const real half_d = r_abs(K(0.5) * x - K(0.5) * t), half_c = K(0.5) * c.hi; /* finite where the difference is not */
     pair log = r_log1p_of(z);
     if (!plain) {
-        const pair log_d = r_log_exact(d), log_c = r_log_exact(c), twice = r_total(K(2) * log_d.hi, K(-2) * log_c.hi);
-        const pair far = {twice.hi, where(fair, twice.lo + K(2) * (log_d.lo - log_c.lo), K(0))};
+        const pair log_d = r_log_exact(r_single(half_d)), log_c = r_log_exact(r_single(half_c));
+        const pair twice = r_total(K(2) * log_d.hi, K(-2) * log_c.hi);
+        const mask finite = lt(half_d, K(INFINITY));
+        const pair far = {twice.hi, where(finite, twice.lo + K(2) * (log_d.lo - log_c.lo), K(0))};
         log = r_choose(lt(most, r.hi), far, log);
     }
     const pair bend = r_choose(lt(z.hi, small), r_single(K(1)), r_divide(log, z)), size = r_choose(near, d, c);
@@ -238,7 +250,7 @@ LOSS(cauchy_loss) {
     const pair fall = {kept.hi, plain ? kept.lo : where(fair, kept.lo, K(0))};
     const pair over = r_multiply(sum, r_choose(fair, fall, r_single(where(eq(x - t, x - t), K(1), x - t))));
     const real h = r_settled(r_divide(r_divide(r_choose(near, over, r_multiply(r_negative(w), over)), all), all));
-    const real slope = r_settled(g);
+    const real slope = plain ? r_settled(g) : where(fair, r_settled(g), c.hi * (half_c / half_d));
     return (vgh){r_settled(v), where(down, -slope, slope), h, beyond(r.hi, most)};
 }
 
@@ -247,28 +259,32 @@ LOSS(poisson_nll_loss) {
     const real zero = K(0), one = K(1);
     const mask none = eq(t, zero);
     const int linear = any(eq(p[0], one));
-    real v, g, h;
+    real v, g, h, lead, lean; /* v = lead - t lean */
     if (!linear) {
         const real e_x = r_exp(x), product = t * x;
-        v = where(none, e_x, r_fma(-t, x, e_x)), g = e_x - t, h = e_x;
+        v = where(none, e_x, r_fma(-t, x, e_x)), g = e_x - t, h = where(eq(t, t), e_x, t), lead = e_x, lean = x;
         if (!plain) { /* both beyond the range: which is larger, a part of both tells */
             const real down = K(LF_DTYPE == 32 ? 0x1p-64 : 0x1p-512);
-            const real apart = r_exp(x - K(LF_DTYPE == 32 ? 0x1.62e43p+5 : 0x1.62e42fefa39efp+8)) - (t * down) * x;
-            const mask both_far = both(eq(e_x, K(INFINITY)), eq(product, K(INFINITY)));
-            v = where(both_far, where(lt(zero, apart), K(INFINITY), where(lt(apart, zero), K(-INFINITY), apart)), v);
-            v = where(eq(x, K(INFINITY)), where(eq(t, t), x, t), v);
+            const real part = r_exp(x - K(LF_DTYPE == 32 ? 0x1.62e43p+5 : 0x1.62e42fefa39efp+8)), apart = part - (t * down) * x;
+            const mask both_far = both(eq(e_x, K(INFINITY)), eq(product, K(INFINITY))), more = eq(t, K(INFINITY));
+            const real sign = where(either(lt(zero, apart), eq(part, K(INFINITY))), K(INFINITY), K(-INFINITY));
+            v = where(both_far, where(more, K(-INFINITY), sign), v), g = where(both(both_far, more), K(-INFINITY), g);
+            v = where(eq(x, K(INFINITY)), where(eq(t, t), x, t), v), g = where(eq(x, K(INFINITY)), v, g);
         }
     } else {
         const pair eps = r_parameter(p, 2);
         pair s = r_total(x, eps.hi);
         s.lo += eps.lo;
-        v = r_sum2(r_single(x), r_negative(r_weighed(r_single(t), r_log_pair(s))));
+        const pair log = r_log_pair(s);
+        v = r_sum2(r_single(x), r_negative(r_choose(none, r_single(zero), r_multiply(r_single(t), log)))), lead = x, lean = log.hi;
         if (!plain) v = where(eq(x, K(INFINITY)), where(eq(t, t), x, t), v);
         const pair q = r_divide(r_single(t), s);
         g = where(none, where(eq(x, x), one, x), r_sum2(r_single(one), r_negative(q)));
         h = where(none, where(eq(x, x), zero, x), r_settled(r_divide(q, s)));
-        if (!plain) g = where(endless(x), where(eq(t, t), one, t), g), h = where(endless(x), where(eq(t, t), zero, t), h);
+        const mask far = both(endless(x), lt(r_abs(t), K(INFINITY)));
+        if (!plain) g = where(far, one, g), h = where(far, zero, h);
     }
+    const real bare = v;
     if (any(eq(p[1], one))) v += r_log_factorial(t);
     if (any(eq(p[1], K(2)))) {
         const real above = r_max(one, t);
@@ -276,6 +292,8 @@ LOSS(poisson_nll_loss) {
         const real term = r_sum3(most, r_single(-above), r_single(K(0.5) * (log.hi + K(1.8378770664093453))));
         v += where(lt(one, t), term, zero);
     }
+    if (!plain && !any(eq(p[1], zero))) /* t log t - t and t lean both beyond the range */
+        v = where(both(eq(bare, K(-INFINITY)), lt(t, K(INFINITY))), lead + t * ((r_log(t) - one) - lean), v);
     return (vgh){v, g, h};
 }
 
@@ -336,13 +354,15 @@ LOSS(half_tweedie_deviance) {
         h = r_sum2(r_multiply(b, r_single(most)), r_negative(r_multiply(a, r_single(rest))));
         if (!plain) g = where(two, where(lt(zero, x), K(INFINITY), K(-INFINITY)), g), h = where(two, K(INFINITY), h);
     } else {
-        const real factor = r_exp_pair_of(r_weighed(r_negative(power), log_mu));
-        const pair gap = r_difference(x, t), ax = r_multiply(a, r_single(x)), pt = r_multiply(power, r_single(t));
-        const pair sum = r_total(ax.hi, pt.hi), q = r_divide((pair){sum.hi, sum.lo + (ax.lo + pt.lo)}, r_single(x));
-        const mask none = eq(t, zero);
-        g = r_settled(r_multiply(r_single(factor), gap));
-        h = r_settled(r_multiply(r_single(factor), q));
-        g = where(none, r_exp_pair_of(up), g), h = where(none, r_settled(r_multiply(a, r_single(factor))), h);
+        /* above 1 by mu^a and what is left over mu, below by mu^-power: neither is beyond the range where the product is not */
+        const mask above = lt(one, x), none = eq(t, zero);
+        const pair at_x = r_single(x), gap = r_difference(x, t);
+        const pair both_terms = r_sum(r_multiply(a, at_x), r_multiply(power, r_single(t))), q = r_divide(both_terms, at_x);
+        const real size = r_exp_pair_of(up), factor = r_exp_pair_of(r_weighed(r_negative(power), log_mu));
+        const pair outer = r_single(where(above, size, factor)), flat = r_choose(above, r_divide(a, at_x), a);
+        g = r_settled(r_multiply(outer, r_choose(above, r_divide(gap, at_x), gap)));
+        h = r_settled(r_multiply(outer, r_choose(above, r_divide(q, at_x), q)));
+        g = where(none, size, g), h = where(none, r_settled(r_multiply(flat, outer)), h);
     }
     return (vgh){v, g, h};
 }
@@ -368,6 +388,68 @@ LOSS(msle) {
         g = where(far, K(0), g), h = where(far, K(0), h);
     }
     return (vgh){r_settled(r_multiply(d, d)), g, h};
+}
+
+/* A w^gamma c, with w = t s(-x) + (1-t) s(x) what the answer is short of 1, c = t log(1 + e^-x) + (1-t) log(1 + e^x), and
+   A = alpha t + (1-alpha) (1-t). With u = w'/w = (1-2t) s(x) s(-x) / w (-s(x) and s(-x) for the labels 1 and 0) and c' =
+   (1-t) s(x) - t s(-x): A w^gamma (gamma u c + c'), and A w^gamma (gamma u ((gamma-1) u c + (s(-x) - s(x)) c + 2 c') +
+   s(x) s(-x)). */
+LOSS_OF_DECAY(sigmoid_focal_loss) {
+    (void)plain;
+    const real one = K(1), zero = K(0);
+    const pair gamma = r_parameter(p, 0), alpha = r_parameter(p, 1), yes = r_single(t), no = r_difference(one, t);
+    const pair near = r_inverse(one + e.hi, (e.hi - ((one + e.hi) - one)) + e.lo), far = r_multiply((pair){e.hi, e.lo}, near);
+    const mask up = lt(zero, x), all = eq(t, one), none = eq(t, zero);
+    const pair s = r_choose(up, near, far), back = r_choose(up, far, near), log = r_log1p_of((pair){e.hi, e.lo});
+    const pair cost_no = r_sum(log, r_single(where(up, x, zero))), cost_yes = r_sum(log, r_single(where(up, zero, -x)));
+    const pair c = r_sum(r_weighed(yes, cost_yes), r_weighed(no, cost_no)), slope = r_multiply(s, back);
+    const pair miss_no = r_multiply(no, s), miss_yes = r_multiply(yes, back), w = r_sum(r_multiply(yes, back), miss_no);
+    const pair bent = r_sum(miss_no, r_negative(miss_yes)), tilt = r_difference(one, t + t);
+    const pair u = r_choose(all, r_negative(s), r_choose(none, back, r_divide(r_multiply(tilt, slope), w)));
+    const pair power = r_exp_in_parts(r_weighed(gamma, r_log_exact(w)));
+    const pair rest = r_difference(one, alpha.hi);
+    const pair share = r_sum(r_multiply(alpha, yes), r_multiply((pair){rest.hi, rest.lo - alpha.lo}, no));
+    const pair factor = r_choose(eq(alpha.hi, alpha.hi), r_multiply(share, power), power), gain = r_multiply(gamma, u);
+    const pair g = r_sum(r_weighed(gain, c), bent), less = r_total(gamma.hi, -one);
+    const pair inner = r_sum(r_multiply((pair){less.hi, less.lo + gamma.lo}, u), r_sum(back, r_negative(s)));
+    const pair twice = {K(2) * bent.hi, K(2) * bent.lo};
+    const pair h = r_sum(r_weighed(r_multiply(gain, inner), c), r_sum(r_multiply(gain, twice), slope));
+    return (vgh){r_settled(r_weighed(factor, c)), r_settled(r_multiply(factor, g)), r_settled(r_multiply(factor, h)),
+                 beyond(x, K(MODERATE))};
+}
+
+/* (log V + d s) / 2, s = d / V, V = max(q, eps), and log(2 pi)/2 with `full`; s, 1 / V; (1/V - s^2) / 2 and
+   (s^2 - 1/(2 V)) / V, both 0 where q is below eps */
+LOSS_OF_TWO(gaussian_nll_loss) {
+    const real half = K(0.5), zero = K(0), one = K(1), none = where(eq(x - t, x - t), zero, x - t);
+    const pair eps = {r_max(K(LEAST), p[1]), p[LF_MAX_PARAMS + 1]}, gap = r_difference(x, t);
+    const mask low = r_below(q, eps), same = eq(gap.hi, zero);
+    const pair V = r_choose(low, eps, r_single(q)), d = {gap.hi, plain ? gap.lo : where(endless(gap.hi), zero, gap.lo)};
+    const pair share = r_choose(same, r_single(where(eq(q, q), zero, q)), r_divide(d, V)), log = r_log_pair(V);
+    const pair half_share = {half * share.hi, half * share.lo}, inverse = r_divide(r_single(half), V);
+    const pair square = r_multiply(half_share, share), more = r_choose(same, r_single(zero), r_multiply(half_share, d));
+    const real constant = any(eq(p[0], one)) ? K(0.91893853320467274) : zero;
+    const real v = r_sum3((pair){half * log.hi, half * log.lo}, more, r_single(constant));
+    const pair bend = r_sum(square, (pair){-half * inverse.hi, -half * inverse.lo});
+    real g = r_settled(share), h = none + r_settled(r_divide(r_single(one), V));
+    real g2 = r_sum2(inverse, r_negative(square)), h2 = K(2) * r_settled(r_divide(bend, V));
+    if (!plain) {
+        const mask wide = eq(V.hi, K(INFINITY));
+        g = where(wide, none, g), h = where(wide, none, h), g2 = where(wide, none, g2), h2 = where(wide, none, h2);
+    }
+    return (vgh){v, g, h, r_bits(zero), where(low, none, g2), where(low, none, h2)};
+}
+
+/* max(0, margin - q (x - t)); -q and q where that is above 0 */
+LOSS_OF_TWO(margin_ranking_loss) {
+    const real zero = K(0), half = K(0.5);
+    const pair d = r_difference(x, t), margin = r_parameter(p, 0);
+    real v = r_sum2(margin, (pair){-(q * d.hi), -(q * d.lo)});
+    if (!plain) /* the difference of two finite numbers may overflow */
+        v = where(endless(d.hi), K(2) * (half * margin.hi - q * (half * x - half * t)), v);
+    const mask some = lt(zero, v), none = le(v, zero);
+    const real g = where(some, q, where(none, zero, v)), flat = where(eq(v, v), zero, v);
+    return (vgh){where(none, zero, v), -g, flat, r_bits(zero), g, flat};
 }
 
 /* ---- the loop ----
@@ -414,10 +496,11 @@ INLINE real parameter_rest(double x) {
    those with care go on from what `sums` has. Returns whether nothing was odd. */
 INLINE int lf_run(const lf_block *k, ptrdiff_t n, lanes *sums, int live, const int want, const int weigh, const int plain, lf_body body, const int traits) {
     enum { CHUNK = 256 };
-    const int decays = want & traits, told = traits & TELLS;
+    const int decays = want & traits, told = traits & TELLS, left = want & LF_HESS || traits & OF_GAP;
     const ptrdiff_t chunk = decays ? CHUNK : n, step = want & LF_SUM ? SHAPE : LF_LANES;
     const scalar *x = k->x, *t = k->t, *q = k->q;
-    scalar *value = k->value, *grad = k->grad, *hess = k->hess, e_hi[CHUNK], e_lo[CHUNK], e_left[CHUNK];
+    scalar *value = k->value, *grad = k->grad, *hess = k->hess, *grad_second = k->grad_second, *hess_second = k->hess_second;
+    scalar e_hi[CHUNK], e_lo[CHUNK], e_left[CHUNK];
     const double *w = k->w;
     const pair scale = K_split(k->scale, 0);
     ireal odd = r_bits(K(0));
@@ -435,13 +518,13 @@ INLINE int lf_run(const lf_block *k, ptrdiff_t n, lanes *sums, int live, const i
             const decay e = r_exp_negative(r_abs(decayed(traits, r_load(x + i), r_load(t + i))), plain);
             r_store(e_hi + i - from, e.hi);
             r_store(e_lo + i - from, e.lo);
-            if (want & LF_HESS) r_store(e_left + i - from, e.left);
+            if (left) r_store(e_left + i - from, e.left);
         }
         for (ptrdiff_t at = from; at < to; at += step) {
             for (int part = 0; part < step / LF_LANES; part++) {
                 const ptrdiff_t i = at + part * LF_LANES, j = decays ? i - from : 0;
                 decay e = {K(0), K(0), K(0)};
-                if (decays) e = (decay){r_load(e_hi + j), r_load(e_lo + j), want & LF_HESS ? r_load(e_left + j) : K(0)};
+                if (decays) e = (decay){r_load(e_hi + j), r_load(e_lo + j), left ? r_load(e_left + j) : K(0)};
                 const vgh y = body(r_load(x + i), r_load(t + i), r_load(q + i), e, p, plain);
                 odd |= y.odd;
                 if (want & LF_VALUE) {
@@ -458,6 +541,16 @@ INLINE int lf_run(const lf_block *k, ptrdiff_t n, lanes *sums, int live, const i
                     const real h = weigh ? weighted(y.h, w + i, k->scale) : scaled(y.h, scale, plain);
                     r_store(hess + i, h);
                     if (!(want & LF_SUM)) odd |= beyond(h, K(INFINITY));
+                }
+                if (traits & OF_TWO && want & LF_GRAD && grad_second) {
+                    const real g = weigh ? weighted(y.g2, w + i, k->scale) : scaled(y.g2, scale, plain);
+                    r_store(grad_second + i, g);
+                    odd |= beyond(g, K(INFINITY));
+                }
+                if (traits & OF_TWO && want & LF_HESS && hess_second) {
+                    const real h = weigh ? weighted(y.h2, w + i, k->scale) : scaled(y.h2, scale, plain);
+                    r_store(hess_second + i, h);
+                    odd |= beyond(h, K(INFINITY));
                 }
                 if (want & LF_SUM) {
                     const real v = plain ? y.v : where(lt(K(part * LF_LANES) + r_iota(), K(live)), y.v, K(0));
@@ -488,7 +581,8 @@ typedef void (*lf_careful)(const lf_block *k, ptrdiff_t n, lanes *sums, int live
 /* The n < 16 elements from `at` on, in a padded copy */
 NOINLINE void lf_run_rest(const lf_block *k, ptrdiff_t at, lanes *sums, int want, lf_careful careful) {
     const scalar *from[] = {k->x, k->t, k->q};
-    scalar *to[] = {k->value, k->grad, k->hess}, in[3][SHAPE], out[3][SHAPE];
+    scalar *to[] = {k->value, k->grad, k->hess, k->grad_second, k->hess_second}, in[3][SHAPE], out[5][SHAPE];
+    const int wanted[] = {LF_VALUE, LF_GRAD, LF_HESS, LF_GRAD, LF_HESS};
     double w[SHAPE];
     const ptrdiff_t n = k->n - at;
     lf_block padded = *k;
@@ -498,9 +592,10 @@ NOINLINE void lf_run_rest(const lf_block *k, ptrdiff_t at, lanes *sums, int want
     }
     padded.x = in[0], padded.t = in[1], padded.q = in[2], padded.w = k->w ? w : NULL;
     padded.value = out[0], padded.grad = out[1], padded.hess = out[2];
+    padded.grad_second = k->grad_second ? out[3] : NULL, padded.hess_second = k->hess_second ? out[4] : NULL;
     careful(&padded, SHAPE, sums, (int)n);
-    for (int i = 0; i < 3; i++)
-        if (want & (LF_VALUE << i)) memcpy(to[i] + at, out[i], n * sizeof(scalar));
+    for (int i = 0; i < 5; i++)
+        if (want & wanted[i] && to[i]) memcpy(to[i] + at, out[i], n * sizeof(scalar));
 }
 
 /* A block. The combinations that are asked for often are compiled each on its own. */

@@ -62,7 +62,7 @@ cdef int find(str name) except -1:
 
 
 cdef enum:
-    X, TARGET, EXTRA, WEIGHT, WHERE, DIRECTION, VALUE, GRAD, HESS, OPERANDS
+    X, TARGET, EXTRA, WEIGHT, WHERE, DIRECTION, VALUE, GRAD, HESS, GRAD_SECOND, HESS_SECOND, OPERANDS
 
 
 # The element-wise parameter of a loss that is given none
@@ -92,7 +92,7 @@ cdef void run_block(lf_pointwise_function kernel, lf_block *k, int want, int dty
         return
     again = k[0]
     again.value = values
-    again.grad = again.hess = NULL
+    again.grad = again.hess = again.grad_second = again.hess_second = NULL
     kernel(&again, LF_VALUE)
     for i in range(k.n):
         total_add(total, values[i], 0)
@@ -118,8 +118,8 @@ cdef class Pointwise:
 
     cdef readonly ptrdiff_t size
     cdef Geometry geometry
-    cdef Operand ops[9]
-    cdef bint has[9]
+    cdef Operand ops[11]
+    cdef bint has[11]
     cdef int dtype, want
     cdef lf_pointwise_function kernel
     cdef double params[4]
@@ -128,7 +128,7 @@ cdef class Pointwise:
 
     def __init__(self, job):
         cdef PointwiseTask task
-        cdef Operand operands[9]
+        cdef Operand operands[11]
         cdef Operand *free = operands
         cdef int i
         read_job(&task, &free, job)
@@ -139,6 +139,8 @@ cdef class Pointwise:
         task.value = described(&free, job.value, False)
         task.grad = described(&free, job.grad, False)
         task.hess = described(&free, job.hess, False)
+        task.grad_second = described(&free, job.grad_second, False)
+        task.hess_second = described(&free, job.hess_second, False)
         task.total = len(job.totals)
         task.scale = job.scale
         for i, p in enumerate(job.params):
@@ -147,12 +149,13 @@ cdef class Pointwise:
         self.prepare(&task)
 
     cdef void prepare(self, const PointwiseTask *task) noexcept:
-        cdef const Operand *given[9]
-        cdef Operand *used[9]
+        cdef const Operand *given[11]
+        cdef Operand *used[11]
         cdef int i, count = 0
         given[X], given[TARGET], given[EXTRA], given[DIRECTION] = task.x, task.target, task.extra, task.direction
         given[WEIGHT], given[WHERE] = task.sample_weight, task.where
         given[VALUE], given[GRAD], given[HESS] = task.value, task.grad, task.hess
+        given[GRAD_SECOND], given[HESS_SECOND] = task.grad_second, task.hess_second
         self.dtype = task.dtype
         self.kernel = current_table(task.dtype).pointwise[task.which]
         self.scale = task.scale
@@ -182,7 +185,7 @@ cdef class Pointwise:
     cdef int run(self, ptrdiff_t start, ptrdiff_t stop, lf_total *total) noexcept nogil:
         cdef ptrdiff_t at, n, i, used = 0
         cdef char *scratch = NULL
-        cdef char *place_of[9]
+        cdef char *place_of[11]
         cdef double *w
         cdef const double *v
         cdef lf_block k
@@ -228,13 +231,17 @@ cdef class Pointwise:
                 for i in range(n):
                     w[i] = v[i] if k.w == NULL else v[i] * k.w[i] if k.w[i] != 0 else 0
                 k.w = w
-            k.value = k.grad = k.hess = NULL
+            k.value = k.grad = k.hess = k.grad_second = k.hess_second = NULL
             if self.has[VALUE]:
                 k.value = place(place_of[VALUE], self.dtype, &self.geometry, &self.ops[VALUE], at, n)
             if self.has[GRAD]:
                 k.grad = place(place_of[GRAD], self.dtype, &self.geometry, &self.ops[GRAD], at, n)
             if self.has[HESS]:
                 k.hess = place(place_of[HESS], self.dtype, &self.geometry, &self.ops[HESS], at, n)
+            if self.has[GRAD_SECOND]:
+                k.grad_second = place(place_of[GRAD_SECOND], self.dtype, &self.geometry, &self.ops[GRAD_SECOND], at, n)
+            if self.has[HESS_SECOND]:
+                k.hess_second = place(place_of[HESS_SECOND], self.dtype, &self.geometry, &self.ops[HESS_SECOND], at, n)
             run_block(self.kernel, &k, self.want, self.dtype, total)
             if self.has[VALUE]:
                 put(k.value, self.dtype, &self.geometry, &self.ops[VALUE], at, n)
@@ -242,6 +249,10 @@ cdef class Pointwise:
                 put(k.grad, self.dtype, &self.geometry, &self.ops[GRAD], at, n)
             if self.has[HESS]:
                 put(k.hess, self.dtype, &self.geometry, &self.ops[HESS], at, n)
+            if self.has[GRAD_SECOND]:
+                put(k.grad_second, self.dtype, &self.geometry, &self.ops[GRAD_SECOND], at, n)
+            if self.has[HESS_SECOND]:
+                put(k.hess_second, self.dtype, &self.geometry, &self.ops[HESS_SECOND], at, n)
             at += n
         lf_fp_restore(state)
         free(scratch)
@@ -386,6 +397,7 @@ cdef double contiguous(int dtype, int which, const char *x, const char *t, const
     cdef uint64_t state = lf_fp_set()
     cdef int want = LF_SUM | (LF_VALUE if value != NULL else 0) | (LF_GRAD if grad != NULL else 0) | (LF_HESS if hess != NULL else 0)
     total.hi = total.lo = total.exponent = 0
+    k.grad_second = k.hess_second = NULL
     k.scale = scale
     for i in range(LF_MAX_PARAMS):
         k.params[i] = params[i] if params != NULL else 0

@@ -21,6 +21,7 @@ typedef struct {
     const void *x, *t, *q;
     const double *w;
     void *value, *grad, *hess;
+    void *grad_second, *hess_second; /* with respect to the loss's second differentiable argument, if it has one */
     double params[LF_MAX_PARAMS];
     double scale;         /* of grad and hess */
     double sum[2];        /* out: the weighted sum, hi + lo */

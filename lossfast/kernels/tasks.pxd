@@ -19,6 +19,8 @@ cdef struct PointwiseTask:
     const Operand *value
     const Operand *grad
     const Operand *hess
+    const Operand *grad_second
+    const Operand *hess_second
     double params[4]
     double scale
     # found by `weigh_pointwise`
