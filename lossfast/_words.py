@@ -37,6 +37,36 @@ def difference(a, b):
     return a - b + 0.0
 
 
+def lost(a, b):
+    """What rounding takes from ``a - b``; 0 where that is not finite."""
+    d = a - b
+    back = d - a
+    return where(np.abs(d) < np.inf, (a - (d - back)) - (b + back), 0.0)
+
+
+def lost_in_product(a, b):
+    """What rounding takes from ``a * b``; 0 where a part of that is not finite."""
+    p, a_up, b_up = a * b, 134217729.0 * a, 134217729.0 * b
+    a_hi, b_hi = a_up - (a_up - a), b_up - (b_up - b)
+    a_lo, b_lo = a - a_hi, b - b_hi
+    rest = a_lo * b_lo - (((p - a_hi * b_hi) - a_lo * b_hi) - a_hi * b_lo)
+    return where(np.abs(rest) < np.inf, rest, 0.0)
+
+
+def lost_in_ratio(y, a, a_lo, b, b_lo):
+    """What ``y``, which is ``a / b`` rounded, lacks to ``(a + a_lo) / (b + b_lo)``; 0 where that is not finite."""
+    rest = (((a - y * b) - lost_in_product(y, b)) + (a_lo - y * b_lo)) / b
+    return where(np.abs(rest) < np.inf, rest, 0.0)
+
+
+def excess(x, t, epsilon):
+    """``|x - t| - epsilon``, with full relative accuracy however near the two are."""
+    d = x - t
+    a, rest = np.abs(d), lost(x, t)
+    near = (a - epsilon) + (lost(a, epsilon) + where(d < 0.0, -rest, rest))
+    return where(a < np.inf, near, 2.0 * (np.abs(0.5 * x - 0.5 * t) - 0.5 * epsilon))
+
+
 def sigmoid(x):
     """``1 / (1 + exp(-x))``, with full relative accuracy on both sides, down to subnormals."""
     e = np.exp(-np.abs(x))
@@ -68,26 +98,11 @@ def growth(t):
     return where(near, r * r * (0.5 + r * series), np.expm1(t) - t)
 
 
-def difference_rest(a, b, d):
-    """What rounding took from ``a - b`` to make it ``d``; 0 where that is not finite."""
-    back = d - a
-    return where(np.abs(d) < np.inf, (a - (d - back)) - (b + back), 0.0)
-
-
 def log_cosh(d):
     """``log(cosh(d))`` without overflow, with full relative accuracy near 0."""
     a = np.abs(d)
     s = np.sinh(where(a < 2.0, 0.5 * a, 0.0))
     return where(a < 2.0, np.log1p(2.0 * s * s), a + np.log(0.5 + 0.5 * np.exp(-2.0 * a)))
-
-
-def product_rest(a, b, p):
-    """What rounding took from ``a * b`` to make it ``p``; 0 where the factors are too large to be cut in halves."""
-    cut_a, cut_b = 134217729.0 * a, 134217729.0 * b
-    high_a, high_b = cut_a - (cut_a - a), cut_b - (cut_b - b)
-    low_a, low_b = a - high_a, b - high_b
-    rest = ((high_a * high_b - p) + high_a * low_b + low_a * high_b) + low_a * low_b
-    return where(np.abs(rest) < np.inf, rest, 0.0)
 
 
 def sigmoid_rest(x):
@@ -96,14 +111,14 @@ def sigmoid_rest(x):
     part, whole = where(x < 0.0, e, 1.0 + 0.0 * e), 1.0 + e
     q = part / whole
     p = q * whole
-    share = ((part - p) - product_rest(q, whole, p) - q * (e - (whole - 1.0))) / part
+    share = ((part - p) - lost_in_product(q, whole) - q * (e - (whole - 1.0))) / part
     return where(np.abs(share) < 1e-10, share, 0.0)
 
 
 def exp_product(a, x):
     """``exp(a * x)`` with the exact product: what rounding takes from it counts where it is large."""
     p = a * x
-    return np.exp(where(x == x, where(a == 0.0, a, p), x)) * (1.0 + product_rest(a, x, p))
+    return np.exp(where(x == x, where(a == 0.0, a, p), x)) * (1.0 + lost_in_product(a, x))
 
 
 def log_ratio(x, y):
@@ -176,6 +191,19 @@ def log_factorial(t):
 
 #: Every word but `where`: compositions that a compiler can take as they stand. Some use words above them.
 WORDS = (
-    *(mul0, keep_nan, sign, difference, sigmoid, sigmoid_slope, softplus, growth),
-    *(difference_rest, log_cosh, product_rest, sigmoid_rest, exp_product, log_ratio, stirling, log_factorial),
+    *(
+        mul0,
+        keep_nan,
+        sign,
+        difference,
+        lost,
+        lost_in_product,
+        lost_in_ratio,
+        excess,
+        sigmoid,
+        sigmoid_slope,
+        softplus,
+        growth,
+    ),
+    *(log_cosh, sigmoid_rest, exp_product, log_ratio, stirling, log_factorial),
 )

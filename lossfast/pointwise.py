@@ -13,15 +13,17 @@ import numpy as np
 from lossfast._loss import Choice, Parameter, pointwise_function, pointwise_loss
 from lossfast._words import (
     difference,
-    difference_rest,
+    excess,
     exp_product,
     growth,
     keep_nan,
     log_cosh,
     log_factorial,
     log_ratio,
+    lost,
+    lost_in_product,
+    lost_in_ratio,
     mul0,
-    product_rest,
     sigmoid_rest,
     sigmoid_slope,
     sign,
@@ -411,6 +413,877 @@ def log_sigmoid(x, t, q):
     return 0.0 - softplus(-x), _sigmoid(-x), 0.0 - sigmoid_slope(x)
 
 
+@pointwise_loss(ulp=2)
+def half_squared_error(x, t, q):
+    r"""Half the squared error.
+
+    .. math:: \ell = \tfrac12 (x - t)^2, \qquad \frac{\partial\ell}{\partial x} = x - t, \qquad
+        \frac{\partial^2\ell}{\partial x^2} = 1
+
+    The negative log-likelihood of Gaussian noise of variance 1, but for a constant.
+
+    Parameters
+    ----------
+    pred : array_like of float
+        Predictions, of any shape. float64, float32, float16 and bfloat16 are taken as they are, everything else as
+        float64.
+    target : array_like
+        What was to be predicted, of pred's shape (or a scalar).
+
+    Returns
+    -------
+    float or ndarray
+        The reduced loss as a float; with ``reduction="none"`` an array of pred's shape. What is beyond the type's range
+        is infinite.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ or an option is out of its domain.
+    TypeError
+        If an argument is complex, object, masked or not an array.
+
+    See Also
+    --------
+    mse_loss : twice this loss.
+    huber_loss : this loss near 0, and a line beyond.
+
+    Notes
+    -----
+    ``optax.l2_loss`` (without the mean), and ``HalfSquaredError`` among scikit-learn's private losses, which its
+    gradient boosting and linear models minimise. torch and Keras have only the whole square, `mse_loss`.
+
+    References
+    ----------
+    .. [1] C. F. Gauss, *Theoria combinationis observationum erroribus minimis obnoxiae*, 1823.
+
+    Examples
+    --------
+    >>> import lossfast as lf
+    >>> loss, grad = lf.half_squared_error.value_and_grad([1.0, 4.0], [1.0, 1.0], reduction="sum")
+    >>> loss, grad
+    (4.5, array([0., 3.]))
+    """
+    d = difference(x, t)
+    return 0.5 * d * d, d, keep_nan(1.0, d)
+
+
+@pointwise_loss(parameters={"quantile": Parameter(0.5, "in [0, 1]")}, ulp=2)
+def pinball_loss(x, t, q, quantile):
+    r"""Absolute error that weighs too low and too high differently: the loss of a quantile.
+
+    .. math:: \ell = \begin{cases} (1 - \tau)\,d & d \ge 0 \\ -\tau\,d & d < 0\end{cases}, \qquad d = x - t
+
+    The gradient is :math:`1 - \tau` where the prediction is too high and :math:`-\tau` where it is too low, with
+    :math:`\tau` the quantile; at :math:`x = t` it is 0, an element of the subdifferential. The Hessian is 0. The
+    constant that minimises the mean is the :math:`\tau`-quantile of the targets.
+
+    Parameters
+    ----------
+    pred : array_like of float
+        Predictions, of any shape. float64, float32, float16 and bfloat16 are taken as they are, everything else as
+        float64.
+    target : array_like
+        What was to be predicted, of pred's shape (or a scalar).
+    quantile : float, default 0.5
+        The quantile that is estimated, from 0 to 1. With 0.5 the loss is half of `l1_loss`, and estimates the median.
+
+    Returns
+    -------
+    float or ndarray
+        The reduced loss as a float; with ``reduction="none"`` an array of pred's shape.
+
+    Raises
+    ------
+    ValueError
+        If quantile is outside [0, 1], if the shapes differ, or if an option is out of its domain.
+    TypeError
+        If an argument is complex, object, masked or not an array.
+
+    See Also
+    --------
+    l1_loss : twice this loss, for ``quantile=0.5``.
+    expectile_loss : the same with squares.
+
+    Notes
+    -----
+    ``sklearn.metrics.mean_pinball_loss(alpha=)``, ``PinballLoss(quantile=)`` among scikit-learn's private losses, and
+    what ``QuantileRegressor`` and ``HistGradientBoostingRegressor(loss="quantile")`` minimise. At :math:`x = t` the
+    gradient of scikit-learn is minus the quantile. torch, Keras and optax have no such loss.
+
+    References
+    ----------
+    .. [1] R. Koenker and G. Bassett, "Regression quantiles", *Econometrica* 46 (1978) 33-50.
+
+    Examples
+    --------
+    >>> import lossfast as lf
+    >>> lf.pinball_loss([1.0, 3.0], [2.0, 2.0], quantile=0.75, reduction="none")
+    array([0.75, 0.25])
+    """
+    d, over = difference(x, t), 1.0 - quantile
+    slope = where(d > 0.0, over, quantile)
+    value = where(np.abs(d) < np.inf, slope * np.abs(d), 2.0 * slope * np.abs(0.5 * x - 0.5 * t))
+    return (
+        where(slope == 0.0, keep_nan(0.0, d), value),
+        where(d > 0.0, over, where(d < 0.0, 0.0 - quantile, d)),
+        keep_nan(0.0, d),
+    )
+
+
+@pointwise_loss(parameters={"expectile": Parameter(0.5, "in (0, 1)")}, ulp=2)
+def expectile_loss(x, t, q, expectile):
+    r"""Squared error that weighs too low and too high differently: the loss of an expectile.
+
+    .. math:: \ell = w\,d^2, \qquad \frac{\partial\ell}{\partial x} = 2 w\,d, \qquad
+        w = \begin{cases} 1 - \tau & d > 0 \\ \tau & d < 0\end{cases}, \qquad d = x - t
+
+    The Hessian is :math:`2 w`; at :math:`d = 0`, where it jumps, it is 1, the mean of both sides.
+
+    Parameters
+    ----------
+    pred : array_like of float
+        Predictions, of any shape. float64, float32, float16 and bfloat16 are taken as they are, everything else as
+        float64.
+    target : array_like
+        What was to be predicted, of pred's shape (or a scalar).
+    expectile : float, default 0.5
+        The expectile that is estimated, between 0 and 1. With 0.5 the loss is `half_squared_error`, and estimates the
+        mean.
+
+    Returns
+    -------
+    float or ndarray
+        The reduced loss as a float; with ``reduction="none"`` an array of pred's shape.
+
+    Raises
+    ------
+    ValueError
+        If expectile is not between 0 and 1, if the shapes differ, or if an option is out of its domain.
+    TypeError
+        If an argument is complex, object, masked or not an array.
+
+    See Also
+    --------
+    pinball_loss : the same without squares.
+    half_squared_error : this loss, for ``expectile=0.5``.
+
+    Notes
+    -----
+    Asymmetric least squares. torch, Keras, optax and scikit-learn have no such loss.
+
+    References
+    ----------
+    .. [1] W. K. Newey and J. L. Powell, "Asymmetric least squares estimation and testing", *Econometrica* 55 (1987)
+           819-847.
+
+    Examples
+    --------
+    >>> import lossfast as lf
+    >>> lf.expectile_loss([1.0, 4.0], [2.0, 2.0], expectile=0.75, reduction="none")
+    array([0.75, 1.  ])
+    """
+    d = difference(x, t)
+    w = where(d > 0.0, 1.0 - expectile, expectile)
+    grad = where(np.abs(d) < np.inf, 2.0 * w * d, 4.0 * w * (0.5 * x - 0.5 * t))
+    return w * d * d, grad, where(d == 0.0, 1.0, keep_nan(2.0 * w, d))
+
+
+@pointwise_loss(parameters={"epsilon": Parameter(0.1, "finite and >= 0")}, ulp=2)
+def epsilon_insensitive_loss(x, t, q, epsilon):
+    r"""Absolute error, less what is small enough to cost nothing: the loss of support vector regression.
+
+    .. math:: \ell = \max(0, |d| - \varepsilon), \qquad d = x - t
+
+    The gradient is :math:`\operatorname{sign} d` where :math:`|d| > \varepsilon` and 0 elsewhere, also at :math:`|d| =
+    \varepsilon`; the Hessian is 0. However near :math:`|d|` and :math:`\varepsilon` are, value and gradient are those
+    of the exact difference.
+
+    Parameters
+    ----------
+    pred : array_like of float
+        Predictions, of any shape. float64, float32, float16 and bfloat16 are taken as they are, everything else as
+        float64.
+    target : array_like
+        What was to be predicted, of pred's shape (or a scalar).
+    epsilon : float, default 0.1
+        Half the width of the tube in which differences cost nothing; at least 0, in the units of pred.
+
+    Returns
+    -------
+    float or ndarray
+        The reduced loss as a float; with ``reduction="none"`` an array of pred's shape.
+
+    Raises
+    ------
+    ValueError
+        If epsilon is negative, infinite or NaN, if the shapes differ, or if an option is out of its domain.
+    TypeError
+        If an argument is complex, object, masked or not an array.
+
+    See Also
+    --------
+    squared_epsilon_insensitive_loss
+    l1_loss : this loss, for ``epsilon=0``.
+
+    Notes
+    -----
+    What scikit-learn's ``LinearSVR(loss="epsilon_insensitive")``, ``SVR`` and ``SGDRegressor`` minimise, beside a
+    penalty. torch, Keras and optax have no such loss.
+
+    References
+    ----------
+    .. [1] V. N. Vapnik, *The Nature of Statistical Learning Theory*, Springer, 1995, chapter 6.
+
+    Examples
+    --------
+    >>> import lossfast as lf
+    >>> lf.epsilon_insensitive_loss([1.25, 4.0], [1.0, 1.0], epsilon=0.5, reduction="none")
+    array([0. , 2.5])
+    """
+    r = excess(x, t, epsilon)
+    none = keep_nan(0.0, r)
+    return where(r > 0.0, r, none), where(r > 0.0, sign(x - t), none), none
+
+
+@pointwise_loss(parameters={"epsilon": Parameter(0.1, "finite and >= 0")}, ulp=2)
+def squared_epsilon_insensitive_loss(x, t, q, epsilon):
+    r"""The square of the error's excess over what is small enough to cost nothing.
+
+    .. math:: \ell = r^2, \qquad \frac{\partial\ell}{\partial x} = 2 r \operatorname{sign} d, \qquad
+        r = \max(0, |d| - \varepsilon), \qquad d = x - t
+
+    The Hessian is 2 where :math:`|d| > \varepsilon` and 0 elsewhere, also at :math:`|d| = \varepsilon`.
+
+    Parameters
+    ----------
+    pred : array_like of float
+        Predictions, of any shape. float64, float32, float16 and bfloat16 are taken as they are, everything else as
+        float64.
+    target : array_like
+        What was to be predicted, of pred's shape (or a scalar).
+    epsilon : float, default 0.1
+        Half the width of the tube in which differences cost nothing; at least 0, in the units of pred.
+
+    Returns
+    -------
+    float or ndarray
+        The reduced loss as a float; with ``reduction="none"`` an array of pred's shape.
+
+    Raises
+    ------
+    ValueError
+        If epsilon is negative, infinite or NaN, if the shapes differ, or if an option is out of its domain.
+    TypeError
+        If an argument is complex, object, masked or not an array.
+
+    See Also
+    --------
+    epsilon_insensitive_loss
+    mse_loss : this loss, for ``epsilon=0``.
+
+    Notes
+    -----
+    What scikit-learn's ``LinearSVR(loss="squared_epsilon_insensitive")`` and ``SGDRegressor`` minimise, beside a
+    penalty; there is no ½. torch, Keras and optax have no such loss.
+
+    References
+    ----------
+    .. [1] C.-H. Ho and C.-J. Lin, "Large-scale linear support vector regression", *J. Mach. Learn. Res.* 13 (2012)
+           3323-3348.
+
+    Examples
+    --------
+    >>> import lossfast as lf
+    >>> lf.squared_epsilon_insensitive_loss([1.25, 4.0], [1.0, 1.0], epsilon=0.5, reduction="none")
+    array([0.  , 6.25])
+    """
+    above = excess(x, t, epsilon)
+    none = keep_nan(0.0, above)
+    r = where(above > 0.0, above, none)
+    return r * r, 2.0 * where(x < t, 0.0 - r, r), where(above > 0.0, 2.0, none)
+
+
+@pointwise_loss(parameters={"delta": Parameter(1.0, "finite and > 0")}, ulp=2)
+def pseudo_huber_loss(x, t, q, delta):
+    r"""A smooth curve that is half the squared error near 0 and a line far from it.
+
+    .. math:: \ell = \delta^2 \left(\sqrt{1 + u^2} - 1\right), \qquad \frac{\partial\ell}{\partial x} =
+        \frac{d}{\sqrt{1 + u^2}}, \qquad \frac{\partial^2\ell}{\partial x^2} = (1 + u^2)^{-3/2}
+
+    with :math:`d = x - t` and :math:`u = d/\delta`. It is evaluated without the difference, so that small :math:`d`
+    keep their digits, and without the square of :math:`u`, which may be beyond the type's range where the loss is not.
+
+    Parameters
+    ----------
+    pred : array_like of float
+        Predictions, of any shape. float64, float32, float16 and bfloat16 are taken as they are, everything else as
+        float64.
+    target : array_like
+        What was to be predicted, of pred's shape (or a scalar).
+    delta : float, default 1.0
+        Where the curve turns from the parabola to the line, whose slope it is; above 0, in the units of pred.
+
+    Returns
+    -------
+    float or ndarray
+        The reduced loss as a float; with ``reduction="none"`` an array of pred's shape.
+
+    Raises
+    ------
+    ValueError
+        If delta is not above 0 or infinite, if the shapes differ, or if an option is out of its domain.
+    TypeError
+        If an argument is complex, object, masked or not an array.
+
+    See Also
+    --------
+    huber_loss : with a parabola and a line proper.
+    log_cosh_loss
+
+    Notes
+    -----
+    ``scipy.special.pseudo_huber(delta, d)``. torch, Keras, optax and scikit-learn have no such loss. Divided by delta
+    it is the Charbonnier loss without its constant.
+
+    References
+    ----------
+    .. [1] P. Charbonnier, L. Blanc-Féraud, G. Aubert and M. Barlaud, "Deterministic edge-preserving regularization in
+           computed imaging", *IEEE Trans. Image Process.* 6 (1997) 298-311.
+
+    Examples
+    --------
+    >>> import lossfast as lf
+    >>> lf.pseudo_huber_loss([1e-9, 0.75, 1e300], 0.0, delta=1.0, reduction="none")
+    array([5.0e-019, 2.5e-001, 1.0e+300])
+    """
+    d, rest = difference(x, t), lost(x, t)
+    a, a_lo = np.abs(d), where(d < 0.0, -rest, rest)
+    outside = a > delta
+    least, least_lo = where(outside, delta, a), where(outside, 0.0, a_lo)
+    most, most_lo = where(outside, a, delta), where(outside, a_lo, 0.0)
+    m = least / most
+    m_lo = lost_in_ratio(m, least, least_lo, most, most_lo)
+    k, k_lo, square = where(outside, m, 1.0), where(outside, m_lo, 0.0), 1.0 + m * m
+    h = np.sqrt(square)
+    h_lo = (
+        0.5
+        * (((square - h * h) - lost_in_product(h, h)) + lost(1.0, -m * m) + lost_in_product(m, m) + 2.0 * m * m_lo)
+        / h
+    )
+    total = h + k
+    y, slope, bend = a / total, least / h, k / h
+    y_lo = lost_in_ratio(y, a, a_lo, total, lost(h, -k) + (h_lo + k_lo))
+    slope_lo, bend_lo = lost_in_ratio(slope, least, least_lo, h, h_lo), lost_in_ratio(bend, k, k_lo, h, h_lo)
+    value = where(a == np.inf, 2.0 * delta * np.abs(0.5 * x - 0.5 * t), least * y + (least * y_lo + least_lo * y))
+    grad = where(d < 0.0, -1.0, 1.0) * (slope + slope_lo)
+    return value, grad, bend * bend * bend + 3.0 * bend * bend * bend_lo
+
+
+def _terms_of_tukey(x, t, q, c):
+    v = (x - t) / c * ((x - t) / c)
+    return 0.0, 0.0, where(v < 1.0, (1.0 - v) * (1.0 + 5.0 * v), 0.0)
+
+
+@pointwise_loss(parameters={"c": Parameter(4.685, "finite and > 0")}, ulp=3, terms=_terms_of_tukey)
+def tukey_loss(x, t, q, c):
+    r"""Tukey's biweight: about half the squared error near 0, and constant where the difference is an outlier's.
+
+    .. math:: \ell = \begin{cases} \frac{c^2}{6} \left(1 - w^3\right) & |d| < c \\ \frac{c^2}{6} & \text{otherwise}
+        \end{cases}, \qquad w = 1 - (d/c)^2, \qquad d = x - t
+
+    The gradient is :math:`d\,w^2` inside and 0 outside, the Hessian :math:`w\,(5 w - 4)` and 0; it is negative where
+    :math:`|d| > c/\sqrt5`, so that the loss is not convex.
+
+    Parameters
+    ----------
+    pred : array_like of float
+        Predictions, of any shape. float64, float32, float16 and bfloat16 are taken as they are, everything else as
+        float64.
+    target : array_like
+        What was to be predicted, of pred's shape (or a scalar).
+    c : float, default 4.685
+        The difference from which on the loss is constant; above 0, in the units of pred. The default makes the location
+        of Gaussian data of standard deviation 1 95 % as efficient as the mean does.
+
+    Returns
+    -------
+    float or ndarray
+        The reduced loss as a float; with ``reduction="none"`` an array of pred's shape.
+
+    Raises
+    ------
+    ValueError
+        If c is not above 0 or infinite, if the shapes differ, or if an option is out of its domain.
+    TypeError
+        If an argument is complex, object, masked or not an array.
+
+    See Also
+    --------
+    huber_loss, pseudo_huber_loss
+    cauchy_loss : whose gradient falls off, but never to 0.
+
+    Notes
+    -----
+    Robust regression divides differences by an estimate of their scale first; here that is the caller's. torch, Keras,
+    optax and scikit-learn have no such loss.
+
+    References
+    ----------
+    .. [1] A. E. Beaton and J. W. Tukey, "The fitting of power series, meaning polynomials, illustrated on
+           band-spectroscopic data", *Technometrics* 16 (1974) 147-185.
+
+    Examples
+    --------
+    >>> import lossfast as lf
+    >>> value, grad = lf.tukey_loss.value_and_grad([1.0, 9.0], 0.0, c=2.0, reduction="none")
+    >>> value, grad
+    (array([0.38541667, 0.66666667]), array([0.5625, 0.    ]))
+    """
+    d, rest = difference(x, t), lost(x, t)
+    a, a_lo = np.abs(d), where(d < 0.0, -rest, rest)
+    none, start, rest = keep_nan(0.0, a), c - a, lost(c, a) - a_lo
+    u, gap = a / c, start + rest
+    e, u_lo, v = gap / c, lost_in_ratio(u, a, a_lo, c, 0.0), u * u
+    e_lo, v_lo = lost_in_ratio(e, gap, (start - gap) + rest, c, 0.0), lost_in_product(u, u) + 2.0 * u * u_lo
+    middle, inside = v < 0.5, gap > 0.0
+    w = where(middle, 1.0 - v, where(inside, e * (2.0 - e), none))
+    edge_lo = lost_in_product(e, 2.0 - e) + e * lost(2.0, e) + 2.0 * (1.0 - e) * e_lo
+    w_lo = where(middle, lost(1.0, v) - v_lo, where(inside, edge_lo, 0.0))
+    bend_lo = where(middle, lost(1.0, 5.0 * v) - lost_in_product(5.0, v) - 5.0 * v_lo, 5.0 * w_lo)
+    bend = where(middle, 1.0 - 5.0 * v, 5.0 * w - 4.0) + bend_lo
+    value = where(middle, a * (0.5 - v * (0.5 - v / 6.0)) * a, c / 6.0 * (1.0 - w * w * w) * c)
+    grad = where(inside, d * (w * w) + 2.0 * d * w * w_lo, none)
+    return value, grad, where(inside, w * bend + w_lo * bend, none)
+
+
+@pointwise_loss(ulp=2, domains={"target": "not 0"})
+def mape(x, t, q):
+    r"""Absolute error as a fraction of the target.
+
+    .. math:: \ell = \frac{|x - t|}{|t|}, \qquad
+        \frac{\partial\ell}{\partial x} = \frac{\operatorname{sign}(x - t)}{|t|}, \qquad
+        \frac{\partial^2\ell}{\partial x^2} = 0
+
+    At :math:`x = t` the gradient is 0, the middle of the subdifferential. An infinite target is at the distance 1 from
+    every finite prediction.
+
+    Parameters
+    ----------
+    pred : array_like of float
+        Predictions, of any shape. float64, float32, float16 and bfloat16 are taken as they are, everything else as
+        float64.
+    target : array_like
+        What was to be predicted, of pred's shape (or a scalar). Not 0.
+
+    Returns
+    -------
+    float or ndarray
+        The reduced loss as a float; with ``reduction="none"`` an array of pred's shape.
+
+    Raises
+    ------
+    ValueError
+        If an element of target is 0, if the shapes differ, or if an option is out of its domain.
+    TypeError
+        If an argument is complex, object, masked or not an array.
+
+    See Also
+    --------
+    l1_loss : the absolute error itself.
+
+    Notes
+    -----
+    The mean absolute percentage error, as a fraction: 0.5 is 50 %. ``sklearn.metrics.mean_absolute_percentage_error``
+    divides by ``max(|t|, 2.2e-16)``, so that targets near 0 give large values and none gives an error;
+    ``keras.losses.MeanAbsolutePercentageError`` is 100 times as much, and divides by ``max(|t|, 1e-7)``. torch and
+    optax have no such loss.
+
+    References
+    ----------
+    .. [1] R. J. Hyndman and A. B. Koehler, "Another look at measures of forecast accuracy", *Int. J. Forecast.* 22
+           (2006) 679-688.
+
+    Examples
+    --------
+    >>> import lossfast as lf
+    >>> lf.mape([90.0, 6.0], [100.0, 4.0], reduction="none")
+    array([0.1, 0.5])
+    >>> lf.mape([90.0, 6.0], [100.0, 0.0])
+    Traceback (most recent call last):
+        ...
+    ValueError: target must be not 0, got 0 at 1 (1 such elements)
+    """
+    d, size = difference(x, t), np.abs(t)
+    ratio = where(np.abs(d) < np.inf, np.abs(d) / size, 2.0 * (np.abs(0.5 * x - 0.5 * t) / size))
+    value = where((size == np.inf) & (np.abs(x) < np.inf), 1.0, ratio)
+    return value, sign(d) / size, keep_nan(0.0, d)
+
+
+@pointwise_loss(ulp=2, group="classification", domains={"target": "-1 or 1"})
+def hinge_loss(x, t, q):
+    r"""What a margin lacks to 1: the loss of support vector machines.
+
+    .. math:: \ell = \max(0, 1 - m), \qquad m = t\,x
+
+    The gradient is :math:`-t` where :math:`m < 1` and 0 elsewhere, also at the kink :math:`m = 1`; the Hessian is 0.
+
+    Parameters
+    ----------
+    pred : array_like of float
+        Scores, above 0 for the answer 1 and below 0 for -1, of any shape. float64, float32, float16 and bfloat16 are
+        taken as they are, everything else as float64.
+    target : array_like
+        The right answers, -1 or 1, of pred's shape (or a scalar). Labels 0 and 1 become these as ``2 * target - 1``.
+
+    Returns
+    -------
+    float or ndarray
+        The reduced loss as a float; with ``reduction="none"`` an array of pred's shape.
+
+    Raises
+    ------
+    ValueError
+        If an element of target is neither -1 nor 1, if the shapes differ, or if an option is out of its domain.
+    TypeError
+        If an argument is complex, object, masked or not an array.
+
+    See Also
+    --------
+    squared_hinge_loss, modified_huber_loss, logistic_loss, hinge_embedding_loss
+
+    Notes
+    -----
+    ``sklearn.metrics.hinge_loss`` (for two classes) and ``LinearSVC(loss="hinge")``, ``optax.hinge_loss`` (without the
+    mean), and ``keras.losses.Hinge``, which takes labels 0 for -1 where there are no others; here those are an error.
+    torch has none for two classes: ``multi_margin_loss`` is that of several.
+
+    References
+    ----------
+    .. [1] C. Cortes and V. Vapnik, "Support-vector networks", *Mach. Learn.* 20 (1995) 273-297.
+
+    Examples
+    --------
+    >>> import lossfast as lf
+    >>> lf.hinge_loss([2.0, 0.25, -3.0], [1, 1, 1], reduction="none")
+    array([0.  , 0.75, 4.  ])
+    >>> lf.hinge_loss([2.0, 0.25], [1, 0])
+    Traceback (most recent call last):
+        ...
+    ValueError: target must be -1 or 1, got 0 at 1 (1 such elements); labels 0 and 1 become -1 and 1 as 2 * target - 1
+    """
+    u = 1.0 - t * x
+    none = keep_nan(0.0, u)
+    return where(u > 0.0, u, none), where(u > 0.0, -t, none), none
+
+
+@pointwise_loss(ulp=2, group="classification", domains={"target": "-1 or 1"})
+def squared_hinge_loss(x, t, q):
+    r"""The square of what a margin lacks to 1.
+
+    .. math:: \ell = u^2, \qquad \frac{\partial\ell}{\partial x} = -2 t\,u, \qquad u = \max(0, 1 - t\,x)
+
+    The Hessian is 2 where :math:`t\,x < 1` and 0 elsewhere, also at :math:`t\,x = 1`.
+
+    Parameters
+    ----------
+    pred : array_like of float
+        Scores, above 0 for the answer 1 and below 0 for -1, of any shape. float64, float32, float16 and bfloat16 are
+        taken as they are, everything else as float64.
+    target : array_like
+        The right answers, -1 or 1, of pred's shape (or a scalar). Labels 0 and 1 become these as ``2 * target - 1``.
+
+    Returns
+    -------
+    float or ndarray
+        The reduced loss as a float; with ``reduction="none"`` an array of pred's shape.
+
+    Raises
+    ------
+    ValueError
+        If an element of target is neither -1 nor 1, if the shapes differ, or if an option is out of its domain.
+    TypeError
+        If an argument is complex, object, masked or not an array.
+
+    See Also
+    --------
+    hinge_loss, modified_huber_loss
+
+    Notes
+    -----
+    ``LinearSVC(loss="squared_hinge")`` and ``SGDClassifier(loss="squared_hinge")`` of scikit-learn, and
+    ``keras.losses.SquaredHinge``, which takes labels 0 for -1. There is no ½. torch and optax have no such loss.
+
+    References
+    ----------
+    .. [1] Y. Lee and O. L. Mangasarian, "SSVM: a smooth support vector machine for classification", *Comput. Optim.
+           Appl.* 20 (2001) 5-22.
+
+    Examples
+    --------
+    >>> import lossfast as lf
+    >>> lf.squared_hinge_loss([2.0, 0.5, -3.0], [1, 1, 1], reduction="none")
+    array([ 0.  ,  0.25, 16.  ])
+    """
+    u = 1.0 - t * x
+    none = keep_nan(0.0, u)
+    r = where(u > 0.0, u, none)
+    return r * r, -2.0 * t * r + 0.0, where(u > 0.0, 2.0, none)
+
+
+@pointwise_loss(ulp=2, group="classification", domains={"target": "-1 or 1"})
+def modified_huber_loss(x, t, q):
+    r"""The squared hinge loss, with a line for answers that are wrong by far.
+
+    .. math:: \ell = \begin{cases} \max(0, 1 - m)^2 & m \ge -1 \\ -4 m & m < -1\end{cases}, \qquad m = t\,x
+
+    The gradient is :math:`-2 t \max(0, 1 - m)` for :math:`m \ge -1` and :math:`-4 t` below, the Hessian 2 for :math:`-1
+    \le m < 1` and 0 elsewhere.
+
+    Parameters
+    ----------
+    pred : array_like of float
+        Scores, above 0 for the answer 1 and below 0 for -1, of any shape. float64, float32, float16 and bfloat16 are
+        taken as they are, everything else as float64.
+    target : array_like
+        The right answers, -1 or 1, of pred's shape (or a scalar). Labels 0 and 1 become these as ``2 * target - 1``.
+
+    Returns
+    -------
+    float or ndarray
+        The reduced loss as a float; with ``reduction="none"`` an array of pred's shape.
+
+    Raises
+    ------
+    ValueError
+        If an element of target is neither -1 nor 1, if the shapes differ, or if an option is out of its domain.
+    TypeError
+        If an argument is complex, object, masked or not an array.
+
+    See Also
+    --------
+    squared_hinge_loss, hinge_loss
+    huber_loss : of differences.
+
+    Notes
+    -----
+    ``SGDClassifier(loss="modified_huber")`` of scikit-learn, whose probabilities are :math:`(\operatorname{clip}(x, -1,
+    1) + 1)/2`. torch, Keras and optax have no such loss.
+
+    References
+    ----------
+    .. [1] T. Zhang, "Solving large scale linear prediction problems using stochastic gradient descent algorithms", ICML
+           2004.
+
+    Examples
+    --------
+    >>> import lossfast as lf
+    >>> lf.modified_huber_loss([2.0, 0.5, -3.0], [1, 1, 1], reduction="none")
+    array([ 0.  ,  0.25, 12.  ])
+    """
+    m = t * x
+    none = keep_nan(0.0, m)
+    line, r = m < -1.0, where(m < 1.0, 1.0 - m, none)
+    return (
+        where(line, -4.0 * m, r * r),
+        -2.0 * t * where(line, 2.0, r) + 0.0,
+        where(line, 0.0, where(m < 1.0, 2.0, none)),
+    )
+
+
+@pointwise_loss(parameters={"margin": Parameter(1.0)}, ulp=2, group="classification", domains={"target": "-1 or 1"})
+def hinge_embedding_loss(x, t, q, margin):
+    r"""A distance, where things are alike; what it lacks to a margin, where they are not.
+
+    .. math:: \ell = \begin{cases} x & t = 1 \\ \max(0, \mu - x) & t = -1\end{cases}
+
+    with :math:`\mu` the margin. The gradient is 1 for :math:`t = 1`; for :math:`t = -1` it is -1 where :math:`x < \mu`
+    and 0 elsewhere, also at the kink. The Hessian is 0. With ``target=1`` the loss of a negative pred is negative.
+
+    Parameters
+    ----------
+    pred : array_like of float
+        Distances, of any shape. float64, float32, float16 and bfloat16 are taken as they are, everything else as
+        float64.
+    target : array_like
+        1 for things that are alike, -1 for others, of pred's shape (or a scalar).
+    margin : float, default 1.0
+        The distance from which on things that are not alike cost nothing, in the units of pred.
+
+    Returns
+    -------
+    float or ndarray
+        The reduced loss as a float; with ``reduction="none"`` an array of pred's shape.
+
+    Raises
+    ------
+    ValueError
+        If an element of target is neither -1 nor 1, if margin is infinite or NaN, if the shapes differ, or if an option
+        is out of its domain.
+    TypeError
+        If an argument is complex, object, masked or not an array.
+
+    See Also
+    --------
+    hinge_loss
+
+    Notes
+    -----
+    ``torch.nn.functional.hinge_embedding_loss``, whose gradient at the kink is -1. scikit-learn, Keras and optax have
+    no such loss.
+
+    References
+    ----------
+    .. [1] R. Hadsell, S. Chopra and Y. LeCun, "Dimensionality reduction by learning an invariant mapping", CVPR 2006
+           (with squares).
+
+    Examples
+    --------
+    >>> import lossfast as lf
+    >>> lf.hinge_embedding_loss([0.25, 0.25, 3.0], [1, -1, -1], reduction="none")
+    array([0.25, 0.75, 0.  ])
+    """
+    u = (margin - x) + lost(margin, x)
+    none, same = keep_nan(0.0, x + t), t > 0.0
+    value = where(same, x, where(u > 0.0, u, 0.0)) + none
+    return value, where(same, 1.0, where(u > 0.0, -1.0, 0.0)) + none, none
+
+
+@pointwise_loss(ulp=2, group="classification", domains={"target": "-1 or 1"})
+def zero_one_loss(x, t, q):
+    r"""Whether an answer is wrong: 0 or 1.
+
+    .. math:: \ell = \begin{cases} 0 & t\,x > 0 \\ 1 & t\,x \le 0\end{cases}
+
+    A score of 0 decides nothing and is wrong whatever the target, so that the loss is below `hinge_loss` and the other
+    losses of a margin everywhere. Gradient and Hessian are 0, the derivatives wherever there are any: this loss
+    measures, and cannot be minimised by its slope.
+
+    Parameters
+    ----------
+    pred : array_like of float
+        Scores, above 0 for the answer 1 and below 0 for -1, of any shape. float64, float32, float16 and bfloat16 are
+        taken as they are, everything else as float64.
+    target : array_like
+        The right answers, -1 or 1, of pred's shape (or a scalar). Labels 0 and 1 become these as ``2 * target - 1``.
+
+    Returns
+    -------
+    float or ndarray
+        The reduced loss as a float; with ``reduction="none"`` an array of pred's shape.
+
+    Raises
+    ------
+    ValueError
+        If an element of target is neither -1 nor 1, if the shapes differ, or if an option is out of its domain.
+    TypeError
+        If an argument is complex, object, masked or not an array.
+
+    See Also
+    --------
+    hinge_loss, logistic_loss, exponential_loss
+
+    Notes
+    -----
+    One minus the accuracy. ``sklearn.metrics.zero_one_loss`` compares labels; the classifiers of scikit-learn decide a
+    score of 0 for the first class. torch, Keras and optax have no such loss.
+
+    References
+    ----------
+    .. [1] T. Hastie, R. Tibshirani and J. Friedman, *The Elements of Statistical Learning*, 2nd edition, Springer,
+           2009, section 10.6.
+
+    Examples
+    --------
+    >>> import lossfast as lf
+    >>> lf.zero_one_loss([2.0, 0.25, -3.0, 0.0], [1, -1, -1, -1], reduction="none")
+    array([0., 1., 0., 1.])
+    """
+    m = t * x
+    none = keep_nan(0.0, m)
+    return where(m <= 0.0, 1.0, none), none, none
+
+
+def _terms_of_quadratic_sigmoid(x, t, q):
+    no, yes, slope = np.abs(1.0 - t) * _sigmoid(x), np.abs(t) * _sigmoid(-x), sigmoid_slope(x)
+    size = no + yes
+    cancelling = where((no == 0.0) | (yes == 0.0), 0.0, size)
+    bend = slope * (slope + size * np.abs(np.tanh(0.5 * x)))
+    return cancelling * np.abs(no - yes), cancelling * slope, bend
+
+
+@pointwise_loss(ulp=3, group="classification", terms=_terms_of_quadratic_sigmoid)
+def quadratic_sigmoid_loss(x, t, q):
+    r"""Half the squared error of a probability given as a logit: the quadratic cost on a sigmoid output.
+
+    .. math:: \ell = \tfrac12 r^2, \qquad \frac{\partial\ell}{\partial x} = r\,\sigma', \qquad
+        \frac{\partial^2\ell}{\partial x^2} = \sigma' \left(\sigma' + r (1 - 2 \sigma)\right), \qquad r = \sigma(x) - t
+
+    with :math:`\sigma` the logistic function and :math:`\sigma' = \sigma(x)\,\sigma(-x)`. The factor :math:`\sigma'`
+    makes the gradient vanish where the answer is sure, however wrong it is; that of cross-entropy, :math:`r`, does not.
+    The loss is not convex. Right and sure answers keep their digits: :math:`r` is never the difference of two numbers
+    near 1.
+
+    Parameters
+    ----------
+    pred : array_like of float
+        Logits, of any shape. float64, float32, float16 and bfloat16 are taken as they are, everything else as float64.
+    target : array_like
+        The probability of "yes", usually 0 or 1, of pred's shape (or a scalar). Not checked to be one.
+
+    Returns
+    -------
+    float or ndarray
+        The reduced loss as a float; with ``reduction="none"`` an array of pred's shape.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ or an option is out of its domain.
+    TypeError
+        If an argument is complex, object, masked or not an array.
+
+    See Also
+    --------
+    binary_cross_entropy_with_logits : what it is compared with.
+    quadratic_softmax_loss : the same over several classes.
+    mse_loss : on probabilities.
+
+    Notes
+    -----
+    Half the Brier score of ``sigmoid(pred)``: ``sklearn.metrics.brier_score_loss`` is twice the mean. Elsewhere it is
+    the squared error of a sigmoid, in two calls, which lose what is below the rounding of 1.
+
+    References
+    ----------
+    .. [1] M. A. Nielsen, *Neural Networks and Deep Learning*, Determination Press, 2015, chapter 3.
+    .. [2] G. W. Brier, "Verification of forecasts expressed in terms of probability", *Mon. Weather Rev.* 78 (1950)
+           1-3.
+
+    Examples
+    --------
+    >>> import lossfast as lf
+    >>> loss, grad = lf.quadratic_sigmoid_loss.value_and_grad([0.0, 40.0], [1.0, 1.0], reduction="none")
+    >>> loss
+    array([1.25000000e-01, 9.02425694e-36])
+    >>> grad
+    array([-1.25000000e-01, -1.80485139e-35])
+    """
+    e, up = np.exp(-np.abs(x)), x > 0.0
+    far = e / (1.0 + e)  # the smaller of both sides, and the part of the target that goes with it
+    far_lo = lost_in_ratio(far, e, 0.0, 1.0 + e, lost(1.0, -e))
+    b, b_lo = where(up, 1.0 - t, t), where(up, lost(1.0, t), 0.0)
+    r, r_lo = far - b, lost(far, b) + (far_lo - b_lo)
+    slope = far - far * far
+    slope_lo = lost(far, far * far) - lost_in_product(far, far) + far_lo * (1.0 - 2.0 * far)
+    plus, minus = far * (2.0 - 3.0 * far), b * (1.0 - 2.0 * far)
+    plus_lo = far * lost(2.0, 3.0 * far) + lost_in_product(far, 2.0 - 3.0 * far) - far * lost_in_product(3.0, far)
+    minus_lo = b * lost(1.0, 2.0 * far) + lost_in_product(b, 1.0 - 2.0 * far) + b_lo * (1.0 - 2.0 * far)
+    bend = (plus - minus) + (lost(plus, minus) + (plus_lo - minus_lo) + far_lo * (2.0 - 6.0 * far + 2.0 * b))
+    grad = r * slope + (r * slope_lo + r_lo * slope)
+    return 0.5 * r * r + r * r_lo, where(up, -grad, grad) + 0.0, slope * bend + slope_lo * bend
+
+
 @pointwise_loss(
     parameters={"eps": Parameter(None, "in (0, 0.5)")},
     domains={"pred": "in [0, 1]"},
@@ -639,7 +1512,7 @@ def log_cosh_loss(x, t, q):
     array([5.00000000e-19, 4.33780830e-01, 9.99306853e+02])
     """
     d = difference(x, t)
-    rest, e, tanh = difference_rest(x, t, d), np.exp(-2.0 * np.abs(d)), np.tanh(d)
+    rest, e, tanh = lost(x, t), np.exp(-2.0 * np.abs(d)), np.tanh(d)
     slope = 4.0 * e / ((1.0 + e) * (1.0 + e))
     return log_cosh(d) + tanh * rest, tanh + slope * rest, slope * (1.0 - 2.0 * tanh * rest)
 
@@ -697,15 +1570,15 @@ def cauchy_loss(x, t, q, c):
     array([4.99999750e-07, 3.46573590e-01, 4.60522018e+00])
     """
     d = difference(x, t)
-    a, rest = np.abs(d), difference_rest(x, t, d)
+    a, rest = np.abs(d), lost(x, t)
     beside = where(d < 0.0, -rest, rest)
     near = a <= c
     less, more = where(near, a, c), where(near, c, a)
     half = np.abs(0.5 * x - 0.5 * t)  # finite where the difference is not
     share = where(a < np.inf, less / more, 0.5 * c / half)
     w, r, back = share * share, a / c, share * more
-    lost = (((less - back) - product_rest(share, more, back)) + where(near, beside, -share * beside)) / more
-    w = w + (product_rest(share, share, w) + 2.0 * share * where(np.abs(lost) < 1.0, lost, 0.0))
+    missing = (((less - back) - lost_in_product(share, more)) + where(near, beside, -share * beside)) / more
+    w = w + (lost_in_product(share, share) + 2.0 * share * where(np.abs(missing) < 1.0, missing, 0.0))
     log = where(r < 1e100, np.log1p(r * r), 2.0 * (np.log(half) - np.log(0.5 * c)))
     part = where(w < 1e-30, 1.0, log / w)
     value = where(near, 0.5 * a * (a * part), 0.5 * c * (c * log))
@@ -1141,7 +2014,7 @@ def sigmoid_focal_loss(x, t, q, gamma, alpha):
     no, up, down, lost_up, lost_down = 1.0 - t, _sigmoid(x), _sigmoid(-x), sigmoid_rest(x), sigmoid_rest(-x)
     s, back = up + up * lost_up, down + down * lost_down
     mix = where(x > 0.0, no + (t - no) * back, t + (no - t) * s)
-    w, lost = (
+    w, missing = (
         where(no == 0.0, down, where(t == 0.0, up, mix)),
         where(no == 0.0, lost_down, where(t == 0.0, lost_up, 0.0)),
     )
@@ -1149,7 +2022,7 @@ def sigmoid_focal_loss(x, t, q, gamma, alpha):
     slope, bent = s * back, no * s - t * back
     u = where(no == 0.0, -s, where(t == 0.0, back, (1.0 - 2.0 * t) * slope / w))
     share = where(alpha == alpha, alpha * t + (1.0 - alpha) * no, 1.0)
-    factor, gain = share * (np.power(w, gamma) * (1.0 + gamma * lost)), gamma * u
+    factor, gain = share * (np.power(w, gamma) * (1.0 + gamma * missing)), gamma * u
     curve = mul0(gain * ((gamma - 1.0) * u + (back - s)), c) + (2.0 * gain * bent + slope)
     return mul0(factor, c), factor * (mul0(gain, c) + bent) + 0.0, factor * curve + 0.0
 
@@ -1232,7 +2105,7 @@ def gaussian_nll_loss(x, t, q, full, eps):
     (array([0., 1.]), array([ 0.5 , -0.25]))
     """
     low, d = q < eps, difference(x, t)
-    v, rest = where(low, eps, q), difference_rest(x, t, d)
+    v, rest = where(low, eps, q), lost(x, t)
     share, none = where(d == 0.0, keep_nan(0.0, v), d / v), keep_nan(0.0, d)
     value = 0.5 * np.log(v) + share * (0.5 * d + rest) + where(full == 1.0, 0.9189385332046727, 0.0)
     square, inverse = share * (0.5 * share + rest / v), 0.5 / v  # halves, since the whole may overflow
@@ -1303,7 +2176,7 @@ def margin_ranking_loss(x, t, q, margin):
     array([1.5, 0. ])
     """
     d = difference(x, t)
-    rest = difference_rest(x, t, d)
+    rest = lost(x, t)
     far = 2.0 * (0.5 * margin - q * (0.5 * x - 0.5 * t))
     v = where(np.abs(d) < np.inf, (margin - q * d) - q * rest, far)
     slope, none = where(v > 0.0, q, keep_nan(0.0, v)), keep_nan(0.0, v)

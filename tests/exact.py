@@ -62,17 +62,96 @@ def exact_pointwise(loss, x, t, q, parameters):
         if a <= delta:
             return (a * a / 2, d, mp.mpf(1)), (0, 0, 0)
         return (delta * (a - delta / 2), delta * sign, zero), (0, 0, 0)
-    if loss not in ("sigmoid", "log_sigmoid", "binary_cross_entropy_with_logits"):
+    if loss in DIFFERENCES:
+        with mp.workprec(4000):  # 1 and the square of a subnormal number
+            return DIFFERENCES[loss](d, t, *map(exact, parameters))
+    if loss in MARGINS:
+        return MARGINS[loss](x, t, *map(exact, parameters)), (0, 0, 0)
+    if loss not in ("sigmoid", "log_sigmoid", "binary_cross_entropy_with_logits", "quadratic_sigmoid_loss"):
         raise NotImplementedError(f"no second formula is written down for {loss}")
     yes, no = 1 / (1 + mp.exp(-x)), 1 / (1 + mp.exp(x))
     if loss == "sigmoid":
         return (yes, yes * no, yes * no * (no - yes)), (0, 0, 0)
+    if loss == "quadratic_sigmoid_loss":
+        r, slope, bend = yes - t, yes * no, no - yes
+        terms = 0 if 0 in (t, 1 - t) else abs((1 - t) * yes) + abs(t * no)
+        sizes = terms * abs(r), terms * slope, slope * (slope + (abs((1 - t) * yes) + abs(t * no)) * abs(bend))
+        if t == 1:
+            r = -no
+        return (r**2 / 2, r * slope, slope * (slope + r * bend)), sizes
     if loss == "log_sigmoid":
         return (-mp.log1p(mp.exp(-x)), no, -yes * no), (0, 0, 0)
     terms = (1 - t) * yes, q * t * no
     value = (1 - t) * mp.log1p(mp.exp(x)) + q * t * mp.log1p(mp.exp(-x))
     grad_scale = 0 if 0 in terms else abs(terms[0]) + abs(terms[1])
     return (value, terms[0] - terms[1], (1 - t + q * t) * yes * no), (0, grad_scale, 0)
+
+
+NONE = 0, 0, 0
+
+
+def pinball(d, t, quantile):
+    slope = max(-quantile, 1 - quantile, key=lambda slope: slope * d)
+    return (slope * d, slope if d else 0, 0), NONE
+
+
+def expectile(d, t, level):
+    weight = abs(level - (1 if d > 0 else mp.mpf(1) / 2 if d == 0 else 0))
+    return (weight * d**2, 2 * weight * d, 2 * weight if d else mp.mpf(1)), NONE
+
+
+def tube(power):
+    def loss(d, t, epsilon):
+        r = max(abs(d) - epsilon, 0)
+        if power == 1:
+            return (r, mp.sign(d) if r else 0, 0), NONE
+        return (r**2, 2 * r * mp.sign(d), 2 if r else 0), NONE
+
+    return loss
+
+
+def pseudo_huber(d, t, delta):
+    root = mp.sqrt(1 + (d / delta) ** 2)
+    return (delta**2 * (root - 1), d / root, root**-3), NONE
+
+
+def tukey(d, t, c):
+    v = (d / c) ** 2
+    if v >= 1:
+        return (c**2 / 6, 0, 0), NONE
+    return (c**2 / 6 * (1 - (1 - v) ** 3), d * (1 - v) ** 2, (1 - v) * (1 - 5 * v)), (0, 0, (1 - v) * (1 + 5 * v))
+
+
+#: Losses of the difference (and the target): results, and the sizes of the terms that cancel.
+DIFFERENCES = {
+    "half_squared_error": lambda d, t: ((d**2 / 2, d, 1), NONE),
+    "pinball_loss": pinball,
+    "expectile_loss": expectile,
+    "epsilon_insensitive_loss": tube(1),
+    "squared_epsilon_insensitive_loss": tube(2),
+    "pseudo_huber_loss": pseudo_huber,
+    "tukey_loss": tukey,
+    "mape": lambda d, t: ((abs(d / t), mp.sign(d) / abs(t), 0), NONE),
+}
+
+
+def modified_huber(x, t):
+    m = t * x
+    if m < -1:
+        return -4 * m, -4 * t, 0
+    return max(1 - m, 0) ** 2, -2 * t * max(1 - m, 0), 2 if m < 1 else 0
+
+
+#: Losses of a score and an answer of -1 or 1.
+MARGINS = {
+    "hinge_loss": lambda x, t: (max(1 - t * x, 0), -t if t * x < 1 else 0, 0),
+    "squared_hinge_loss": lambda x, t: (max(1 - t * x, 0) ** 2, -2 * t * max(1 - t * x, 0), 2 if t * x < 1 else 0),
+    "modified_huber_loss": modified_huber,
+    "hinge_embedding_loss": lambda x, t, margin: (
+        (x, 1, 0) if t == 1 else (max(margin - x, 0), -1 if x < margin else 0, 0)
+    ),
+    "zero_one_loss": lambda x, t: (int(mp.sign(x) != t), 0, 0),
+}
 
 
 def exact_row(job, row):

@@ -2,9 +2,9 @@
 
    EDIT 1 of adding a loss is here: its name in the list, and its body. A body gives value, gradient and Hessian (with
    respect to x) of one element: x the first argument, t the target, q the element-wise parameter (1 unless the loss has
-   one) or third argument, p the scalar parameters in the order that pointwise.py declares, and LF_MAX_PARAMS on from each what the dtype does
-   not hold of it. What is not wanted of it is dead code. `plain` is
-   said below, at the loop.
+   one) or third argument, p the scalar parameters in the order that pointwise.py declares; p[REST + i] is what rounding to
+   the dtype took from the i-th, and p[LAST + i] what it took from that. What is not wanted of it is dead code. `plain` is said
+   below, at the loop.
    Bounds are in ULP of the dtype, tested against mpmath. */
 #ifndef LF_POINTWISE_H
 #define LF_POINTWISE_H
@@ -17,6 +17,20 @@
     LOSS(huber_loss) \
     LOSS(mse_loss) \
     LOSS(l1_loss) \
+    LOSS(half_squared_error) \
+    LOSS(pinball_loss) \
+    LOSS(expectile_loss) \
+    LOSS(epsilon_insensitive_loss) \
+    LOSS(squared_epsilon_insensitive_loss) \
+    LOSS(pseudo_huber_loss) \
+    LOSS(tukey_loss) \
+    LOSS(mape) \
+    LOSS(hinge_loss) \
+    LOSS(squared_hinge_loss) \
+    LOSS(modified_huber_loss) \
+    LOSS(hinge_embedding_loss) \
+    LOSS(zero_one_loss) \
+    LOSS(quadratic_sigmoid_loss) \
     LOSS(binary_cross_entropy) \
     LOSS(logistic_loss) \
     LOSS(exponential_loss) \
@@ -33,6 +47,7 @@
 #ifdef LF_LANES /* the bodies and the loop; without it, this file is the list alone */
 
 typedef struct { real v, g, h; ireal odd; real g2, h2; } vgh;
+enum { REST = LF_MAX_PARAMS, LAST = 2 * LF_MAX_PARAMS };
 #define BODY(name) INLINE vgh name##_body(real x, real t, real q, decay e, const real *p, const int plain)
 /* What e is made for; whether `odd` tells of every value that is not finite or is -0; what e is, if not e^-|x|: e^-|t x| or
    e^-2|x - t|; whether q is a second argument with derivatives, g2 and h2 */
@@ -135,11 +150,193 @@ LOSS(l1_loss) {
     return (vgh){r_abs(d), r_sign(d), where(eq(d, d), K(0), d)};
 }
 
+/* a - b, and what rounding it lost: 0 where it is not finite */
+INLINE pair difference(real a, real b, const int plain) {
+    const real d = a - b, back = d - a, lost = (a - (d - back)) - (b + back);
+    return (pair){d, plain ? lost : where(lt(r_abs(d), K(INFINITY)), lost, K(0))};
+}
+/* a / b, a and b in two parts, in two parts */
+INLINE pair ratio_of(pair a, pair b) {
+    const real y = a.hi / b.hi;
+    return (pair){y, ((r_residue(a.hi, y, b.hi) + a.lo) - y * b.lo) / b.hi};
+}
+/* x^2, x in two parts, in two parts */
+INLINE pair square_of(pair x) {
+    const real y = x.hi * x.hi;
+    return (pair){y, r_fma(x.hi + x.hi, x.lo, r_product_error(x.hi, x.hi, y))};
+}
+/* x y, both in two parts, rounded about once */
+INLINE real product_of(pair x, pair y) { return r_fma(x.hi, y.hi, r_fma(x.hi, y.lo, x.lo * y.hi)); }
+/* |d| */
+INLINE pair size_of(pair d) {
+    const mask down = lt(d.hi, K(0));
+    return (pair){r_abs(d.hi), where(down, -d.lo, d.lo)};
+}
+INLINE pair where_pair(mask m, pair a, pair b) { return (pair){where(m, a.hi, b.hi), where(m, a.lo, b.lo)}; }
+/* Whichever has the sign of d: above for d > 0, below for d < 0, and for d = 0 or NaN d itself */
+INLINE real by_sign(real d, real above, real below) { return where(lt(K(0), d), above, where(lt(d, K(0)), below, d)); }
+/* c, or NaN where x is */
+INLINE real keep_nan(real c, real x) { return where(eq(x, x), c, x); }
+
+/* d^2 / 2; d; 1 */
+LOSS(half_squared_error) {
+    (void)plain;
+    const real d = x - t;
+    return (vgh){K(0.5) * d * d, d, keep_nan(K(1), d)};
+}
+
+/* (1 - q) d for d >= 0, -q d below; its slope; 0 */
+LOSS(pinball_loss) {
+    const pair rest = difference(K(1), p[0], 1);
+    const real over = rest.hi + (rest.lo - p[REST]), d = x - t, a = r_abs(d), slope = where(lt(K(0), d), over, p[0]);
+    const real v = plain ? slope * a : unless_far(slope * a, x, t, a, slope, K(0));
+    return (vgh){plain ? v : where(both(eq(slope, K(0)), eq(d, d)), K(0), v), by_sign(d, over, -p[0]), keep_nan(K(0), d)};
+}
+
+/* w d^2, w = 1 - e for d > 0 and e for d < 0; 2 w d; 2 w, whose mean is 1 at 0 */
+LOSS(expectile_loss) {
+    const pair rest = difference(K(1), p[0], 1), d = difference(x, t, plain);
+    const real over = rest.hi + (rest.lo - p[REST]), over_lo = (rest.hi - over) + (rest.lo - p[REST]);
+    const pair w = where_pair(lt(K(0), d.hi), (pair){over, over_lo}, (pair){p[0], p[REST]});
+    const real wd = w.hi * d.hi, wd_lo = r_fma(w.hi, d.lo, w.lo * d.hi) + r_product_error(w.hi, d.hi, wd);
+    const real v = product_of((pair){wd, wd_lo}, d), g = K(2) * (wd + wd_lo), h = where(eq(d.hi, K(0)), K(1), keep_nan(w.hi + w.hi, d.hi));
+    if (plain) return (vgh){v, g, h};
+    const mask near = lt(r_abs(d.hi), K(INFINITY)), fair = lt(r_abs(v), K(INFINITY));
+    return (vgh){where(fair, v, wd * d.hi), where(near, g, K(4) * w.hi * (K(0.5) * x - K(0.5) * t)), h};
+}
+
+/* |d| - epsilon, good to its last bits however near the two are; below 0 where it is to count for nothing */
+INLINE real beyond_epsilon(real x, real t, const real *p, const int plain) {
+    const pair a = size_of(difference(x, t, plain)), over = difference(a.hi, p[0], plain);
+    const real v = over.hi + (((over.lo + a.lo) - p[REST]) - p[LAST]);
+    return plain ? v : unless_far(v, x, t, a.hi, K(1), p[0]);
+}
+
+/* max(0, |d| - epsilon); sign d or 0; 0 */
+LOSS(epsilon_insensitive_loss) {
+    const real r = beyond_epsilon(x, t, p, plain), none = keep_nan(K(0), r);
+    return (vgh){r_max(K(0), r), where(lt(K(0), r), r_sign(x - t), none), none, beyond(r, K(INFINITY))};
+}
+
+/* The square of that: r^2; 2 r sign d; 2 or 0 */
+LOSS(squared_epsilon_insensitive_loss) {
+    const real r = r_max(K(0), beyond_epsilon(x, t, p, plain)), g = K(2) * where(lt(x, t), -r, r);
+    return (vgh){r * r, g, where(lt(K(0), r), K(2), keep_nan(K(0), r)), beyond(r, K(INFINITY))};
+}
+
+/* delta (sqrt(delta^2 + d^2) - delta), as least a / (h + k): least and most of a = |d| and delta, m = least / most,
+   h = sqrt(1 + m^2), and k = 1 for a <= delta, m beyond. No square overflows and nothing cancels. Gradient least / h,
+   Hessian (k / h)^3. All in two parts: what is cubed has to be good. */
+LOSS(pseudo_huber_loss) {
+    const pair d = difference(x, t, plain), a = size_of(d), delta = {r_max(K(LEAST), p[0]), p[REST]};
+    const mask outside = lt(delta.hi, a.hi);
+    const pair least = where_pair(outside, delta, a), m = ratio_of(least, where_pair(outside, a, delta)), one = one_plus(square_of(m));
+    const real root = r_sqrt(one.hi);
+    const pair h = {root, K(0.5) * (r_residue(one.hi, root, root) + one.lo) / root}, k = where_pair(outside, m, (pair){K(1), K(0)});
+    const real sum = h.hi + k.hi;
+    const pair y = ratio_of(a, (pair){sum, ((h.hi - sum) + k.hi) + (h.lo + k.lo)}), slope = ratio_of(least, h), bend = ratio_of(k, h);
+    const real v = product_of(least, y), g = slope.hi + slope.lo, hess = product_of(square_of(bend), bend);
+    if (plain) return (vgh){v, where(lt(d.hi, K(0)), -g, g), hess, beyond(a.hi, K(INFINITY))};
+    const mask near = lt(a.hi, K(INFINITY)), fair = lt(r_abs(v), K(INFINITY));
+    const real far = unless_far(where(fair, v, least.hi * y.hi), x, t, a.hi, delta.hi, K(0));
+    const real steep = where(near, g, keep_nan(delta.hi, d.hi));
+    return (vgh){far, where(lt(d.hi, K(0)), -steep, steep), where(near, hess, keep_nan(K(0), d.hi))};
+}
+
+/* 1 - (1 - gap / c)^2 as u (2 - u), u = gap / c, in two parts */
+INLINE pair less_square(pair gap, real c) {
+    const divisor by = r_divisor(c);
+    const real hi = gap.hi * by.level, lo = gap.lo * by.level, u = hi * by.inverse.hi;
+    const real u_lo = r_product_error(hi, by.inverse.hi, u) + r_fma(hi, by.inverse.lo, lo * by.inverse.hi);
+    const real square = u * u, w = (u + u) - square, lost = ((u + u) - w) - square - r_product_error(u, u, square);
+    return (pair){w, r_fma(u_lo + u_lo, K(1) - u, lost)};
+}
+
+/* c^2/6 (1 - w^3), w = 1 - (d/c)^2, and c^2/6 beyond c; d w^2; w (5 w - 4). In two parts, w keeps its digits near c, and the
+   Hessian near its zero. With v = 1 - w below 1/2 the value is d^2/2 (1 - v + v^2/3), in which little cancels. */
+LOSS(tukey_loss) {
+    const pair d = difference(x, t, plain), a = size_of(d);
+    const real c = r_max(K(LEAST), p[0]), none = keep_nan(K(0), a.hi);
+    const pair gap = difference(c, a.hi, plain);
+    const real more = ((gap.lo - a.lo) + p[REST]) + p[LAST], sum = gap.hi + more;
+    const mask inside = lt(K(0), sum);
+    const pair w = where_pair(inside, less_square((pair){sum, more - (sum - gap.hi)}, c), (pair){none, K(0)}), w2 = square_of(w);
+    const real v = (K(1) - w.hi) - w.lo, y = r_fma(-v, r_fma(v, K(-1.0 / 3), K(1)), K(1)), half = K(0.5) * a.hi * a.hi;
+    const real near = r_fma(half, y, (a.hi * a.lo + r_product_error(K(0.5) * a.hi, a.hi, half)) * y);
+    const real far = r_fma(p[REST], K(1.0 / 3), c / K(6)) * r_fma(-w.hi, w2.hi, K(1)) * c;
+    const pair bend = {w.hi - K(4) * (K(1) - w.hi), K(5) * w.lo};
+    return (vgh){where(lt(v, K(0.5)), near, far), where(inside, product_of(d, w2), none), where(inside, product_of(w, bend), none)};
+}
+
+/* |d| / |t|; sign d / |t|; 0. An infinite target is infinitely far from any other number: 1. */
+LOSS(mape) {
+    const real d = x - t, a = r_abs(d), size = r_abs(t), slope = r_sign(d) / size, h = keep_nan(K(0), d);
+    if (plain) return (vgh){a / size, slope, h};
+    const mask far = both(eq(size, K(INFINITY)), lt(r_abs(x), K(INFINITY)));
+    const real v = where(lt(a, K(INFINITY)), a / size, K(2) * (r_abs(K(0.5) * x - K(0.5) * t) / size));
+    return (vgh){where(far, K(1), v), slope, h};
+}
+
+/* max(0, u), u = 1 - t x; -t where u > 0; 0 */
+LOSS(hinge_loss) {
+    (void)plain;
+    const real u = K(1) - t * x, none = keep_nan(K(0), u);
+    return (vgh){r_max(K(0), u), where(lt(K(0), u), -t, none), none};
+}
+
+/* max(0, u)^2; -2 t max(0, u); 2 where u > 0 */
+LOSS(squared_hinge_loss) {
+    (void)plain;
+    const real u = r_max(K(0), K(1) - t * x);
+    return (vgh){u * u, K(-2) * t * u, where(lt(K(0), u), K(2), keep_nan(K(0), u))};
+}
+
+/* max(0, 1 - m)^2 for m = t x >= -1, -4 m below; -2 t max(0, 1 - m) or -4 t; 2 for -1 <= m < 1 */
+LOSS(modified_huber_loss) {
+    (void)plain;
+    const real m = t * x, u = r_max(K(0), K(1) - m), none = keep_nan(K(0), m);
+    const mask line = lt(m, K(-1));
+    return (vgh){where(line, K(-4) * m, u * u), K(-2) * t * where(line, K(2), u), where(line, K(0), where(lt(m, K(1)), K(2), none))};
+}
+
+/* x for t = 1; max(0, margin - x) for t = -1; its slope; 0 */
+LOSS(hinge_embedding_loss) {
+    const pair gap = difference(p[0], x, plain);
+    const real u = gap.hi + ((gap.lo + p[REST]) + p[LAST]), none = keep_nan(K(0), x + t);
+    const mask same = lt(K(0), t);
+    const real g = where(same, K(1), where(lt(K(0), u), K(-1), K(0)));
+    return (vgh){where(same, x, r_max(K(0), u)) + none, g + none, none, beyond(gap.hi, K(INFINITY))};
+}
+
+/* 1 where t x is not above 0; no slope */
+LOSS(zero_one_loss) {
+    (void)plain;
+    const real m = t * x, none = keep_nan(K(0), m);
+    return (vgh){where(le(m, K(0)), K(1), none), none, none};
+}
+
+/* r^2 / 2; r s'; s' (s' + r (1 - 2 s)). With `far` the smaller of s and 1 - s, and b the part of the target that goes with it
+   (t or 1 - t), r is far - b but for its sign, s' = far - far^2, and the Hessian s' (far (2 - 3 far) - b (1 - 2 far)): no
+   error but that of far is multiplied by anything. */
+LOSS_OF_DECAY(quadratic_sigmoid_loss) {
+    const real far = both_sides(e).far, square = far * far, left = far - square;
+    const mask up = lt(K(0), x);
+    const pair slope = {left, ((far - left) - square) - r_product_error(far, far, square)};
+    const pair b = where_pair(up, difference(K(1), t, plain), (pair){t, K(0)}), gap = difference(far, b.hi, plain);
+    const pair r = {gap.hi, gap.lo - b.lo}, near = difference(K(1), far + far, 1);
+    const real triple = K(3) * far, minus = b.hi * near.hi, plus = far * (K(2) - triple);
+    const pair two = difference(K(2), triple, 1), bend = difference(far * two.hi, minus, plain);
+    const real plus_lo = r_product_error(far, two.hi, plus) + far * (two.lo - r_product_error(K(3), far, triple));
+    const real minus_lo = r_product_error(b.hi, near.hi, minus) + r_fma(b.hi, near.lo, b.lo * near.hi), g = product_of(r, slope);
+    return (vgh){product_of((pair){K(0.5) * r.hi, r.lo}, (pair){r.hi, K(0)}), where(up, -g, g),
+                 product_of(slope, (pair){bend.hi, bend.lo + (plus_lo - minus_lo)}), beyond(x, K(MODERATE)) | beyond(r.hi, K(INFINITY))};
+}
+
 /* ---- losses of which a logarithm or an exponential is a term ----
 
    What is exact on the way, or good to a second part, is kept as a pair, so that a result is rounded about once. */
 
-INLINE pair r_parameter(const real *p, int i) { return (pair){p[i], p[LF_MAX_PARAMS + i]}; }
+INLINE pair r_parameter(const real *p, int i) { return (pair){p[i], p[REST + i]}; }
 INLINE mask r_below(real x, pair y) { return either(lt(x, y.hi), both(eq(x, y.hi), lt(K(0), y.lo))); }
 INLINE pair r_negative(pair x) { return (pair){-x.hi, -x.lo}; }
 INLINE pair r_plus_one(pair x) {
@@ -226,7 +423,7 @@ LOSS_OF_GAP(log_cosh_loss) {
    derivatives are written in w = 1/z; far beyond, log(1 + z) = 2 log d - 2 log c. So nothing overflows on the way. */
 LOSS(cauchy_loss) {
     const real most = K(LF_DTYPE == 32 ? 0x1p30 : 0x1p60), small = K(LF_DTYPE == 32 ? 0x1p-30 : 0x1p-60);
-    const pair gap = r_difference(x, t), c = {r_max(K(LEAST), p[0]), p[LF_MAX_PARAMS]};
+    const pair gap = r_difference(x, t), c = {r_max(K(LEAST), p[0]), p[REST]};
     const mask down = lt(gap.hi, K(0)), fair = lt(r_abs(gap.hi), K(INFINITY));
     const real rest = plain ? gap.lo : where(fair, gap.lo, K(0));
     const pair d = {r_abs(gap.hi), where(down, -rest, rest)}, r = r_divide(d, c), z = r_multiply(r, r);
@@ -422,7 +619,7 @@ LOSS_OF_DECAY(sigmoid_focal_loss) {
    (s^2 - 1/(2 V)) / V, both 0 where q is below eps */
 LOSS_OF_TWO(gaussian_nll_loss) {
     const real half = K(0.5), zero = K(0), one = K(1), none = where(eq(x - t, x - t), zero, x - t);
-    const pair eps = {r_max(K(LEAST), p[1]), p[LF_MAX_PARAMS + 1]}, gap = r_difference(x, t);
+    const pair eps = {r_max(K(LEAST), p[1]), p[REST + 1]}, gap = r_difference(x, t);
     const mask low = r_below(q, eps), same = eq(gap.hi, zero);
     const pair V = r_choose(low, eps, r_single(q)), d = {gap.hi, plain ? gap.lo : where(endless(gap.hi), zero, gap.lo)};
     const pair share = r_choose(same, r_single(where(eq(q, q), zero, q)), r_divide(d, V)), log = r_log_pair(V);
@@ -486,8 +683,14 @@ INLINE real parameter(double x) {
 #endif
     return K(x);
 }
-INLINE real parameter_rest(double x) {
-    return K(LF_DTYPE == 32 && fabs(x) <= FLT_MAX ? x - (double)(float)x : 0);
+
+/* What rounding it to the dtype took from it; the bits of a double take three floats */
+INLINE pair rest_of_parameter(double x) {
+#if LF_DTYPE == 32
+    if (fabs(x) <= FLT_MAX) return K_split(x - (double)(float)x, 0);
+#endif
+    (void)x;
+    return (pair){K(0), K(0)};
 }
 
 /* The first n elements, a multiple of 16, of which `live` in each 16 are summed, with everything else known at compile time. Sums run
@@ -504,11 +707,11 @@ INLINE int lf_run(const lf_block *k, ptrdiff_t n, lanes *sums, int live, const i
     const double *w = k->w;
     const pair scale = K_split(k->scale, 0);
     ireal odd = r_bits(K(0));
-    real p[2 * LF_MAX_PARAMS];
+    real p[3 * LF_MAX_PARAMS];
     sum total[PARTS];
     for (int i = 0; i < LF_MAX_PARAMS; i++) {
-        p[i] = parameter(k->params[i]);
-        p[LF_MAX_PARAMS + i] = parameter_rest(k->params[i]);
+        const pair rest = rest_of_parameter(k->params[i]);
+        p[i] = parameter(k->params[i]), p[REST + i] = rest.hi, p[LAST + i] = rest.lo;
     }
     UNROLL for (int part = 0; part < PARTS; part++)
         total[part] = plain ? sum_zero() : sum_load(sums->hi + part * LF_LANES, sums->lo + part * LF_LANES);

@@ -277,6 +277,32 @@ INLINE real r_fma(real a, real b, real c) { return (real)vfmaq_f64((float64x2_t)
 INLINE real r_fma(real a, real b, real c) { return a * b + c; }
 #endif
 
+/* Rounded once, by the processor's own instruction */
+INLINE real r_sqrt(real x) {
+#if LF_MASKS
+    return (real)I512(sqrt)(x);
+#elif LF_LANES == 1
+    return LF_DTYPE == 32 ? (real)sqrtf((float)x) : (real)sqrt((double)x);
+#elif defined(__AVX2__) && LF_LANES * LF_DTYPE == 256 && LF_DTYPE == 32
+    return (real)_mm256_sqrt_ps(x);
+#elif defined(__AVX2__) && LF_LANES * LF_DTYPE == 256
+    return (real)_mm256_sqrt_pd(x);
+#elif defined(__SSE2__) && LF_LANES * LF_DTYPE == 128 && LF_DTYPE == 32
+    return (real)_mm_sqrt_ps(x);
+#elif defined(__SSE2__) && LF_LANES * LF_DTYPE == 128
+    return (real)_mm_sqrt_pd(x);
+#elif defined(__ARM_NEON) && LF_LANES * LF_DTYPE == 128 && LF_DTYPE == 32
+    return (real)vsqrtq_f32((float32x4_t)x);
+#elif defined(__ARM_NEON) && LF_LANES * LF_DTYPE == 128
+    return (real)vsqrtq_f64((float64x2_t)x);
+#else
+    scalar lanes[LF_LANES];
+    r_store(lanes, x);
+    for (int i = 0; i < LF_LANES; i++) lanes[i] = LF_DTYPE == 32 ? (scalar)sqrtf((float)lanes[i]) : (scalar)sqrt((double)lanes[i]);
+    return r_load(lanes);
+#endif
+}
+
 /* a * b - p, exactly, where p = a * b rounded (and p does not overflow) */
 #ifndef LF_NO_FMA
 INLINE real r_product_error(real a, real b, real p) { return r_fma(a, b, -p); }
