@@ -397,8 +397,7 @@ class Call:
         return Reduction(totals["loss"], weights.total, weights.count, given, empty)
 
 
-def threads(options: Mapping[str, Any]) -> int:
-    """How many threads may work on the call."""
+def _threads(options: Mapping[str, Any]) -> int:
     chosen = options["n_threads"]
     return get_num_threads() if chosen is None else chosen
 
@@ -422,7 +421,7 @@ def pointwise(
         inputs[name] = _pointwise_operand(name, operand, x, loss.operands[0], differentiable)
     _, t, *third = inputs.values()
     shape, compute, none = x.shape, _computes[x.dtype], options["reduction"] == "none"
-    job = PointwiseJob(loss.name, compute, x, t, n_threads=threads(options))
+    job = PointwiseJob(loss.name, compute, x, t, n_threads=_threads(options))
     if loss.parameters:
         job.params = tuple([parameter.number(options[name]) for name, parameter in loss.parameters.items()])
     if options["sample_weight"] is not None:
@@ -503,7 +502,7 @@ def function(
 ) -> Call:
     """A call of a pointwise function: its value, or, with a direction, the derivative times that."""
     (name,), x = wanted, as_array("x", operands[0])
-    job = PointwiseJob(loss.name, _computes[x.dtype], x, n_threads=threads(options))
+    job = PointwiseJob(loss.name, _computes[x.dtype], x, n_threads=_threads(options))
     if options["where"] is not None:
         job.where = _mask(options["where"], x.shape, "x")
     if loss.parameters:
@@ -567,25 +566,18 @@ def rowwise(
 ) -> Call:
     """A call of a loss over a class axis."""
     name_x, name_t = loss.operands
-    given, t = as_array(name_x, operands[0]), operands[1]
-    sparse = loss.labelled and type(t) is not np.ndarray and is_sparse(t)
-    if not sparse:
-        t = as_array(name_t, t)
+    given, t = as_array(name_x, operands[0]), _operand(loss, name_t, operands[1])
     axis = options["axis"]
     x = given if axis == -1 and given.ndim else _class_axis_last(given, axis, name_x)
     classes, rows = x.shape[-1], x.shape[:-1]
     if classes == 0:
         raise ValueError(f"{name_x} of shape {given.shape} have no classes along axis {axis}")
     compute, none = _computes[x.dtype], options["reduction"] == "none"
-    job = RowwiseJob(loss.name, compute, x, n_threads=threads(options))
+    job = RowwiseJob(loss.name, compute, x, n_threads=_threads(options))
     for name in loss.parameters:
         setattr(job, name, options[name])
-    inputs: dict[str, Any] = {name_x: given, name_t: None if sparse else t}
-    weighted = False
-    if sparse:
-        if not loss.soft:
-            raise TypeError(f"{loss.name} takes integer labels of shape {rows}, got sparse ones ({type(t).__name__})")
-    elif loss.labelled:
+    inputs: dict[str, Any] = {name_x: given, name_t: t}
+    if loss.labelled:
         weighted = _set_targets(job, loss, t, given, axis)
     else:
         weighted = _set_others(job, loss, t, given, axis)
@@ -606,10 +598,9 @@ def rowwise(
         inputs["where"] = mask
         job.where = _moved(mask, axis)
         weighted = True
-    if sparse:
+    if type(t) is not np.ndarray:  # sparse, and masked where the logits are
         job.target = of_targets(name_t, t, rows, classes, job.where)
-        for part in ("starts", "classes", "targets"):
-            inputs[f"{name_t} ({part})"] = getattr(job.target, part)
+        inputs[name_t], inputs[f"{name_t}.indices"] = job.target.targets, job.target.classes
     if "hvp" in wanted:
         direction = _expect_shape("v", as_array("v", v), given.shape, f"the elements of {name_x}")
         inputs["v"] = direction
@@ -637,7 +628,10 @@ def rowwise(
     if job.labels is not None and options["check"]:
         call.label_error = lambda weights: _label_error(job, weights)
     elif job.target is not None and options["check"] == "distribution":
-        _check_distribution(job.target, job.where)
+        if isinstance(job.target, SparseTargets):
+            _check_sparse_distribution(job.target)
+        else:
+            _check_distribution(job.target, job.where)
     return call
 
 
@@ -655,9 +649,20 @@ def _set_others(job: RowwiseJob, loss: Any, z: np.ndarray, logits: np.ndarray, a
     return False
 
 
-def _set_targets(job: RowwiseJob, loss: Any, t: np.ndarray, logits: np.ndarray, axis: int) -> bool:
-    """Put labels or soft labels into the job; return whether they are labels."""
+def _operand(loss: Any, name: str, value: Any) -> Any:
+    """The second argument of a loss over a class axis: an array, or sparse targets as they are."""
+    if type(value) is np.ndarray or not (loss.labelled and is_sparse(value)):
+        return as_array(name, value)
+    if not loss.soft:
+        raise TypeError(f"{loss.name} takes integer labels, one a row, got sparse ones ({type(value).__name__})")
+    return value
+
+
+def _set_targets(job: RowwiseJob, loss: Any, t: Any, logits: np.ndarray, axis: int) -> bool:
+    """Put labels or soft labels into the job; return whether they are labels. Sparse ones wait for the mask."""
     rows = job.logits.shape[:-1]
+    if type(t) is not np.ndarray:
+        return False
     integers = t.dtype.kind in "iub"
     if integers and t.shape == rows:
         job.labels = t
@@ -701,19 +706,12 @@ def _check_sparse_distribution(target: SparseTargets) -> None:
     bad = ~((low >= 0) & (abs(total - 1) <= 1e-6) | whole)
     if bad.any():
         first = int(bad.argmax())
-        _refuse_row(np.unravel_index(first, target.shape[:-1]), float(low[first]), float(total[first]))
+        what = f"holds {float(low[first])!r}" if low[first] < 0 else f"sums to {float(total[first])!r}"
+        raise ValueError(f"targets at row {target.place(first)} are not a distribution: the row {what}")
 
 
-def _refuse_row(index: Any, low: float, total: float) -> None:
-    place = tuple(int(i) for i in index)
-    what = f"holds {low!r}" if low < 0 else f"sums to {total!r}"
-    raise ValueError(f"targets at row {place[0] if len(place) == 1 else place} are not a distribution: the row {what}")
-
-
-def _check_distribution(target: Any, where: np.ndarray | None) -> None:
+def _check_distribution(target: np.ndarray, where: np.ndarray | None) -> None:
     """Refuse a row of soft labels that is not a distribution over the classes that are not masked."""
-    if isinstance(target, SparseTargets):
-        return _check_sparse_distribution(target)
     tolerance = max(1e-6, 16 * _epsilon(target.dtype))
     for rows in _blocks(target.shape):
         block = target[rows]
@@ -725,9 +723,12 @@ def _check_distribution(target: Any, where: np.ndarray | None) -> None:
         bad = ~((low >= 0) & (abs(total - 1) <= tolerance) | whole)
         if bad.any():
             first = np.unravel_index(int(bad.argmax()), bad.shape)
-            place = (*rows[:-1], (rows[-1].start if rows else 0) + (first[0] if first else 0))
-            _refuse_row(place, float(low[first]), float(total[first]))
-    return None
+            low_value, total_value = float(low[first]), float(total[first])
+            what = f"holds {low_value!r}" if low_value < 0 else f"sums to {total_value!r}"
+            place = tuple(int(i) for i in (*rows[:-1], (rows[-1].start if rows else 0) + (first[0] if first else 0)))
+            raise ValueError(
+                f"targets at row {place[0] if len(place) == 1 else place} are not a distribution: the row {what}"
+            )
 
 
 def _epsilon(dtype: np.dtype) -> float:
@@ -780,7 +781,7 @@ def row_function(
         rows = tuple(x.shape[axis] for axis in rest)
         kept = tuple(1 if axis in axes else length for axis, length in enumerate(x.shape))
         join = functools.partial(_joined, rest=rest, axes=axes)
-    job = RowwiseJob(loss.name, _computes[x.dtype], join(x) if join else x, n_threads=threads(options))
+    job = RowwiseJob(loss.name, _computes[x.dtype], join(x) if join else x, n_threads=_threads(options))
     for parameter in loss.parameters:
         setattr(job, parameter, options[parameter])
     inputs: dict[str, Any] = {"x": x}
@@ -825,15 +826,15 @@ def row_function(
     return call
 
 
-def jacobian(x: Any, options: Mapping[str, Any], out: Any) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
-    """Of a call for the Jacobians of rows: the argument and the mask, class axis last, and the result's buffer."""
+def jacobian(x: Any, options: Mapping[str, Any], out: Any) -> tuple[np.ndarray, Any, np.ndarray, int]:
+    """Of a call for the Jacobians of rows: the argument and the mask, class axis last, the result, and the threads."""
     given = as_array("x", x)
     rows = _class_axis_last(given, options["axis"], "x")
     where = None if options["where"] is None else _mask(options["where"], given.shape, "x")
     result = _buffer("out", out, (*rows.shape, rows.shape[-1]), own_dtype(given.dtype))
     if out is not None:
         _refuse_overlap({"jacobian": out}, {"x": given, "where": where})
-    return rows, None if where is None else _moved(where, options["axis"]), result
+    return rows, None if where is None else _moved(where, options["axis"]), result, _threads(options)
 
 
 def _normal_axes(axis: Any, x: np.ndarray) -> tuple[int, ...]:

@@ -1134,8 +1134,8 @@ class Softmax(RowFunction):
                [-0.125,  0.125]])
         """
         settled = self._settle(options)
-        rows, where, result = _arguments.jacobian(x, settled, out)
-        backends.load("numpy").jacobian(rows, where, settled["temperature"], _arguments.threads(settled), result)
+        rows, where, result, n_threads = _arguments.jacobian(x, settled, out)
+        backends.load("numpy").jacobian(rows, where, settled["temperature"], n_threads, result)
         return result
 
 

@@ -123,6 +123,10 @@ class SparseTargets:
         out[rows, column] = values
         return out
 
+    def place(self, row: int) -> Any:
+        """A row's index, as messages name it."""
+        return _place(row, self.shape[:-1])
+
     def row_sums(self) -> np.ndarray:
         """The sum of each row's targets over the classes that are not masked."""
         row, live = self.live()

@@ -266,7 +266,7 @@ def test_refusals_before_anything_is_written(name, check):
 
 
 def test_what_takes_no_sparse_targets_says_so():
-    with pytest.raises(TypeError, match=r"nll_loss takes integer labels of shape \(2,\), got sparse ones"):
+    with pytest.raises(TypeError, match="nll_loss takes integer labels, one a row, got sparse ones"):
         lf.nll_loss(np.zeros((2, 3)), ROWS)
     with pytest.raises(TypeError, match="z_q"):
         lf.kl_div_from_logits(np.zeros((2, 3)), ROWS)
