@@ -566,7 +566,7 @@ def rowwise(
 ) -> Call:
     """A call of a loss over a class axis."""
     name_x, name_t = loss.operands
-    given, t = as_array(name_x, operands[0]), _operand(loss, name_t, operands[1])
+    given, t = as_array(name_x, operands[0]), _operand(loss, name_t, operands[1], options)
     axis = options["axis"]
     x = given if axis == -1 and given.ndim else _class_axis_last(given, axis, name_x)
     classes, rows = x.shape[-1], x.shape[:-1]
@@ -649,12 +649,16 @@ def _set_others(job: RowwiseJob, loss: Any, z: np.ndarray, logits: np.ndarray, a
     return False
 
 
-def _operand(loss: Any, name: str, value: Any) -> Any:
+def _operand(loss: Any, name: str, value: Any, options: Mapping[str, Any]) -> Any:
     """The second argument of a loss over a class axis: an array, or sparse targets as they are."""
-    if type(value) is np.ndarray or not (loss.labelled and is_sparse(value)):
+    if type(value) is np.ndarray or not is_sparse(value):
         return as_array(name, value)
-    if not loss.soft:
+    if loss.labelled and not loss.soft:
         raise TypeError(f"{loss.name} takes integer labels, one a row, got sparse ones ({type(value).__name__})")
+    if not loss.labelled and "probabilities" not in getattr(loss, "takes", ())[1:]:
+        raise TypeError(f"{loss.name} compares with numbers that are not mostly 0: {name} must be dense")
+    if options.get("log_target"):
+        raise ValueError(f"sparse {name} are probabilities, and their logarithms are not 0: log_target must be False")
     return value
 
 

@@ -11,7 +11,12 @@ from variants import VARIANTS
 
 import lossfast as lf
 
-SOFT = [loss for loss in map(lf.get_loss, lf.losses()) if getattr(loss, "labelled", False) and loss.soft]
+
+def takes_sparse(loss):
+    return loss.soft if loss.labelled else "probabilities" in getattr(loss, "takes", ())[1:]
+
+
+SOFT = [loss for loss in map(lf.get_loss, lf.losses()) if loss.kind == "rowwise" and takes_sparse(loss)]
 each_soft = pytest.mark.parametrize("loss", SOFT, ids=lambda loss: loss.name)
 each_dtype = pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 
@@ -26,6 +31,12 @@ def example(rows=9, classes=7, dtype=np.float64, seed=0):
     dense[1] = 0
     dense[2] = random.random(classes)
     return logits, dense.astype(dtype)
+
+
+def as_it_takes(loss, logits):
+    """Logits, or what a loss takes in their place."""
+    first = next(iter(getattr(loss, "takes", ())), "logits")
+    return {"probabilities": lf.softmax, "log-probabilities": lf.log_softmax}.get(first, np.array)(logits)
 
 
 OPTIONS = {
@@ -71,6 +82,7 @@ def test_same_bits_as_dense(variant, loss, dtype, name):
     with variant.chosen():
         for classes in (3, 7, 300):
             logits, dense = example(classes=classes, dtype=dtype)
+            logits = as_it_takes(loss, logits)
             options = given(loss, OPTIONS[name], *logits.shape)
             rows = sparse.csr_array(dense.astype(np.float64))
             same(loss.evaluate(logits, rows, **options), loss.evaluate(logits, dense, **options))
@@ -268,10 +280,22 @@ def test_refusals_before_anything_is_written(name, check):
 def test_what_takes_no_sparse_targets_says_so():
     with pytest.raises(TypeError, match="nll_loss takes integer labels, one a row, got sparse ones"):
         lf.nll_loss(np.zeros((2, 3)), ROWS)
-    with pytest.raises(TypeError, match="z_q"):
+    with pytest.raises(TypeError, match="kl_div_from_logits compares with numbers that are not mostly 0: z_q must be"):
         lf.kl_div_from_logits(np.zeros((2, 3)), ROWS)
     with pytest.raises(TypeError, match="target"):
         lf.mse_loss(np.zeros((2, 3)), ROWS)
+
+
+@pytest.mark.skipif("kl_div" not in lf.losses(), reason="it is not there")
+def test_divergence_from_a_sparse_teacher(variant):
+    logits, dense = example(6, 400)
+    log_q, rows = lf.log_softmax(logits), sparse.csr_array(dense)
+    teacher = lf.TopK(np.tile([5, 2], (6, 1)), np.full((6, 2), 0.4))
+    with variant.chosen():
+        assert lf.kl_div(log_q, rows) == lf.kl_div(log_q, dense)
+        assert np.array_equal(lf.kl_div.grad(log_q, teacher), lf.kl_div.grad(log_q, teacher.dense(400)))
+    with pytest.raises(ValueError, match="log_target must be False"):
+        lf.kl_div(log_q, rows, log_target=True)
 
 
 def test_constructor_checks():
