@@ -25,6 +25,7 @@ import numpy as np
 import lossfast as lf
 from lossfast import backends
 from lossfast._loss import inside, looped
+from lossfast.selftest import fitting
 
 #: Set by ``make bench ASV=--quick``: asv does not tell the suite that its results are to be quick rather than good.
 QUICK = os.environ.get("LOSSFAST_BENCH_QUICK", "") not in ("", "0")
@@ -129,16 +130,16 @@ def operands(loss: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> tuple[n
     normal, uniform = _draws(shape)
     if loss.kind in POINTWISE_KINDS:
         pair = zip(loss.operands, (2 * normal, uniform < 0.5), strict=False)
-        return tuple(inside(loss, name, operand.astype(dtype)) for name, operand in pair)
+        return fitting(loss, *(inside(loss, name, operand.astype(dtype)) for name, operand in pair))
     x = 3 * normal
     if loss.kind == "rowwise" and "proba" not in loss.outputs:  # it takes log-probabilities
         np.negative(np.abs(x, out=x), out=x)
     if loss.kind == "row_function":
-        return (x.astype(dtype),)
+        return fitting(loss, x.astype(dtype))
     if not loss.labelled:
-        return x.astype(dtype), (x + uniform).astype(dtype)
+        return fitting(loss, x.astype(dtype), (x + uniform).astype(dtype))
     labels = np.where(uniform[..., 0] < 0.7, x.argmax(-1), (uniform[..., -1] * shape[-1]).astype(np.intp))
-    return x.astype(dtype), labels
+    return fitting(loss, x.astype(dtype), labels)
 
 
 def call_of(

@@ -26,6 +26,7 @@ import numpy as np
 
 import lossfast as lf
 from lossfast._loss import Choice, inside, looped
+from lossfast.selftest import fitting
 
 from . import common, equivalents, longdouble
 
@@ -42,6 +43,7 @@ OTHER_VALUES = {
     "finite and >= 0": 1e-3,
     "in [0, 1]": 0.1,
     "in (0, 1)": 0.25,
+    "finite, > 0 and not 1": 2.0,
 }
 RIDGE = 0.1
 #: Class counts: those around the widths of vectors, with every library; those between; and long rows.
@@ -223,7 +225,7 @@ def cases(loss: Any) -> Iterator[Case]:
         choices = rule.choices if isinstance(rule, Choice) else (OTHER_VALUES[rule.domain],)
         for value in (choice for choice in choices if choice != rule.default):
             yield Case(loss, f"{name}={value}", {name: value})
-    if loss.kind == "rowwise":
+    if loss.kind == "rowwise" and "class_weight" in loss.shared:
         yield Case(loss, "class_weight", {"class_weight": None})
     if loss.extra:
         value = float(inside(loss, loss.extra, 0.75))
@@ -262,6 +264,7 @@ def batches(case: Case, dtype: str, scope: Scope) -> Iterator[tuple[Inputs, bool
     if not case.rows:
         given = {name: rule.number(case.options.get(name, rule.default)) for name, rule in loss.parameters.items()}
         x, target = elements_of(loss, scope.elements, dtype, given)
+        x = fitting(loss, x)[0]
         v = _random("direction").standard_normal(x.shape).astype(actual)
         yield (
             Inputs(x, None if loss.kind == "function" else target, v, dict(case.options), tuple(ELEMENT_FAMILIES)),
@@ -274,7 +277,7 @@ def batches(case: Case, dtype: str, scope: Scope) -> Iterator[tuple[Inputs, bool
         # a difference of doubles that overflows is infinite, whatever it is multiplied by afterwards
         x, labels = rows_of(C, count, dtype, share=0.4 if case.name and dtype == "float64" else 0.9)
         random = _random("targets", C)
-        takes_logits = "proba" in loss.outputs or loss.name in longdouble.BETWEEN_LOGITS
+        takes_logits = "proba" in loss.outputs or loss.name in longdouble.BETWEEN_LOGITS or loss.entrywise
         if loss.kind == "rowwise" and not takes_logits:  # log-probabilities, rather
             x = np.where(np.isinf(x.astype(np.float64)), x, -np.abs(x)).astype(actual)
         target: np.ndarray | None = labels
@@ -288,6 +291,12 @@ def batches(case: Case, dtype: str, scope: Scope) -> Iterator[tuple[Inputs, bool
             weights = random.dirichlet(np.full(C, 0.5), len(x))
             weights[np.isneginf(x.astype(np.float64))] = 0
             target = weights.astype(actual)
+        if loss.entrywise:
+            x = fitting(loss, x)[0]
+        if loss.entrywise and loss.kind == "rowwise" and not loss.labelled:
+            near = 10.0 ** random.uniform(-7, 1, (len(x), 1)) * random.standard_normal(x.shape)
+            same = loss.takes[0] == loss.takes[1]
+            target = (np.abs(x * (1 + near)) if same else fitting(loss, x, near)[1]).astype(actual)
         v = random.standard_normal(x.shape).astype(actual)
         whole_batch = Inputs(x, target, v, case.options_for(C), tuple(ROW_FAMILIES))
         for batch in whole_batch.one_by_one() if C >= LONG else (whole_batch,):
@@ -298,6 +307,8 @@ def exact(case: Case, given: Inputs) -> dict[str, longdouble.Exact]:
     """What is right, by output."""
     loss, options = case.loss, given.options
     compute = np.dtype(np.float64 if given.x.dtype == np.float64 else np.float32)
+    if loss.entrywise:
+        return longdouble.entries(loss, given.x, given.target, options, given.v)
     if case.rows:
         if loss.kind == "row_function":
             return longdouble.row_function(loss, given.x, options, given.v, compute)

@@ -210,6 +210,41 @@ def near_zero(state: State, x: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
     return np.where(np.abs(state.lse) < 1, allowed, 0)
 
 
+def entries(
+    loss: Any, x: np.ndarray, target: np.ndarray | None, options: Mapping[str, Any], v: np.ndarray
+) -> dict[str, Exact]:
+    """Every output of a sum over entries, by its twin."""
+    x, v, classes = x.astype(LD), v.astype(LD), x.shape[1]
+    t = np.zeros_like(x)
+    if target is not None:
+        t = (target if target.ndim == 2 else np.arange(classes) == target[:, None]).astype(LD)
+    given = {name: options.get(name, rule.default) for name, rule in loss.parameters.items()}
+    values = [LD(rule.number(given[name])) for name, rule in loss.parameters.items()]
+    if given.get("base"):
+        values = [1 / np.log(LD(given["base"]))]
+    with np.errstate(all="ignore"):
+        results = [np.broadcast_to(result, x.shape) for result in loss.twin(x, t, *values)]
+        sizes = loss.terms(x, t, *values) if loss.terms else (0, 0, 0, 0)
+        sizes = [np.where(np.isfinite(size), size, 0) * np.ones_like(x) for size in sizes]
+        w = np.asarray(options.get("class_weight", 1), LD) / (classes if loss.average else 1)
+        value, grad, hess, slope = (np.where(w == 0, 0, w * result) for result in results)
+        sizes = [np.abs(w) * size for size in sizes]
+        size = np.maximum(np.where(np.isfinite(value), np.abs(value), 0), sizes[0]).sum(1)
+        made = {
+            "value": Exact(value.sum(1), terms=size, rule="A14"),
+            "grad": Exact(grad, terms=sizes[1], rule="A14" if sizes[1].any() else ""),
+        }
+        if target is None:
+            made["vjp"] = Exact(v[:, :1] * grad, terms=np.abs(v[:, :1]) * sizes[1], rule="A14")
+            along = np.abs(grad * v) + sizes[1] * np.abs(v)
+            made["jvp"] = Exact((grad * v).sum(1), terms=np.where(np.isfinite(along), along, 0).sum(1), rule="A14")
+            return made
+        made["hess"] = Exact(hess)
+        made["hvp"] = Exact(np.where(v == 0, 0, v * hess))
+        made["grad_target"] = Exact(slope, terms=sizes[3], rule="A14" if sizes[3].any() else "")
+    return made
+
+
 def row_function(
     loss: Any, x: np.ndarray, options: Mapping[str, Any], v: np.ndarray, dtype: np.dtype[Any]
 ) -> dict[str, Exact]:

@@ -22,6 +22,7 @@ import numpy as np
 import lossfast as lf
 from lossfast._loss import inside
 from lossfast.rowwise import ALONG, spread
+from lossfast.selftest import fitting
 
 from . import common
 
@@ -51,7 +52,7 @@ def inputs(loss: Any, dtype: str) -> list[dict[str, np.ndarray]]:
     actual = common.dtype_of(dtype)
     assert actual is not None, f"{dtype} needs ml_dtypes"
     if loss.kind in common.POINTWISE_KINDS:
-        x = inside(loss, "pred", _magnitudes(ELEMENTS[dtype]).astype(actual))
+        [x] = fitting(loss, inside(loss, "pred", _magnitudes(ELEMENTS[dtype]).astype(actual)))
         found = {"x": x}
         if len(loss.operands) > 1:
             found["target"] = inside(loss, "target", (np.arange(len(x)) // 3 % 2).astype(actual))
@@ -84,12 +85,14 @@ def _rows(loss: Any, rows: int, classes: int, dtype: np.dtype[Any]) -> dict[str,
     logits[::4] += 100
     if loss.kind == "rowwise" and "proba" not in loss.outputs:
         logits = -np.abs(logits)
-    logits = logits.astype(dtype)
+    [logits] = fitting(loss, logits.astype(dtype))
     found = {"x": logits}
     if loss.kind == "rowwise" and not loss.labelled:
         # others: from nearly the same, whose divergence is 1e-12, to far away
         apart = 10.0 ** np.linspace(-6, 1, rows)[:, None]
         found["target"] = (logits.astype(np.float64) + apart * np.flip(normal)).astype(dtype)
+        if loss.takes:
+            found["target"] = fitting(loss, logits, found["target"])[1]
     elif loss.kind == "rowwise":
         wrong = np.arange(rows) * 7 % classes
         found["target"] = np.where(np.arange(rows) % 2 == 0, logits.astype(np.float64).argmax(1), wrong)
@@ -271,12 +274,48 @@ def _softmax_rows(loss: Any, arrays: dict[str, np.ndarray]) -> dict[str, list[An
     return made
 
 
+def _entries(loss: Any, arrays: dict[str, np.ndarray]) -> dict[str, list[Any]]:
+    from mpmath import fabs, fsum, mpf
+
+    twin = exactly(loss.twin)
+    parameters = [mpf(parameter.number(parameter.default)) for parameter in loss.parameters.values()]
+    columns, classes = kept(arrays["x"].shape[1]).tolist(), arrays["x"].shape[1]
+    share = mpf(1) / classes if loss.average else mpf(1)
+    terms_of = exactly(loss.terms) if loss.terms else lambda *_: (0, 0)
+    made: dict[str, list[Any]] = {"value": []}
+    for i, row in enumerate(arrays["x"].astype(np.float64).tolist()):
+        t = [mpf(0)] * classes
+        if "target" in arrays and arrays["target"].ndim == 1:
+            t = [mpf(bool(c == arrays["target"][i])) for c in range(classes)]
+        elif "target" in arrays:
+            t = [mpf(entry) for entry in arrays["target"][i].astype(np.float64).tolist()]
+        parts = [twin(mpf(a), b, *parameters) for a, b in zip(row, t, strict=True)]
+        sizes = [terms_of(mpf(a), b, *parameters) for a, b in zip(row, t, strict=True)]
+        size = fsum(max(fabs(part[0]), of[0]) for part, of in zip(parts, sizes, strict=True))
+        value = fsum(part[0] for part in parts)
+        made["value"].append((value * share, size * share if size > fabs(value) else 0))
+        v = arrays["v"][i].astype(np.float64).tolist() if "v" in arrays else None
+        for c in columns:
+            slope, bend = parts[c][1] * share, parts[c][2] * share
+            terms = sizes[c][1] * share
+            if loss.kind == "row_function":
+                if v is not None:
+                    made.setdefault("vjp", []).append((slope * v[0], terms * fabs(v[0])))
+                continue
+            made.setdefault("grad", []).append((slope, terms))
+            made.setdefault("hess", []).append((bend, 0))
+            if v is not None:
+                made.setdefault("hvp", []).append((bend * v[c], 0))
+    return made
+
+
 def compute(loss: Any, arrays: dict[str, np.ndarray]) -> Reference:
     """Exact results on these inputs, as heads and tails; entries of rows are those of the columns `kept`."""
     import mpmath
 
     with mpmath.workprec(BITS):
-        made = (_pointwise if loss.kind in common.POINTWISE_KINDS else _softmax_rows)(loss, arrays)
+        rows = _entries if loss.entrywise else _softmax_rows
+        made = (_pointwise if loss.kind in common.POINTWISE_KINDS else rows)(loss, arrays)
         found: Reference = dict(arrays)
         for name, results in made.items():
             heads = [float(result) for result, _ in results]

@@ -10,12 +10,13 @@ Every loss is a callable object. Called, it gives the loss; ``value_and_grad``, 
 
 from typing import TYPE_CHECKING, Any
 
-from . import embeddings, pointwise, rowwise  # noqa: F401 (fill the registry)
+from . import embeddings, entrywise, pointwise, rowwise  # noqa: F401 (fill the registry)
 from ._loss import ALIASES, REGISTRY, get_loss, losses
 from ._reduction import Reduction
 from ._sparse import TopK
 from ._threads import get_num_threads, set_num_threads
 from .backends import get_backend, get_isa, isas, use_backend, use_isa
+from .entrywise import perplexity
 
 __version__ = "0.1.0"
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "get_num_threads",
     "isas",
     "losses",
+    "perplexity",
     "set_num_threads",
     "use_backend",
     "use_isa",

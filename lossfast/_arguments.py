@@ -574,10 +574,13 @@ def rowwise(
         raise ValueError(f"{name_x} of shape {given.shape} have no classes along axis {axis}")
     compute, none = _computes[x.dtype], options["reduction"] == "none"
     job = RowwiseJob(loss.name, compute, x, n_threads=_threads(options))
-    for name in loss.parameters:
-        setattr(job, name, options[name])
+    _set_parameters(job, loss, options)
     inputs: dict[str, Any] = {name_x: given, name_t: t}
-    if loss.labelled:
+    if loss.entrywise and not loss.labelled:
+        weighted = False
+        if type(t) is np.ndarray:  # sparse ones wait for the mask
+            job.target = _moved(_expect_shape(name_t, t, given.shape, f"the elements of {name_x}"), axis)
+    elif loss.labelled:
         weighted = _set_targets(job, loss, t, given, axis)
     else:
         weighted = _set_others(job, loss, t, given, axis)
@@ -587,8 +590,10 @@ def rowwise(
     if options.get("class_weight") is not None:
         w = _expect_shape("class_weight", as_array("class_weight", options["class_weight"]), (classes,), "the classes")
         inputs["class_weight"] = w
-        job.class_weight = np.ascontiguousarray(w, FLOAT64)
-        weighted = True
+        if loss.labelled:
+            job.class_weight, weighted = np.ascontiguousarray(w, FLOAT64), True
+        else:
+            job.entry_weight = np.ascontiguousarray(w, FLOAT64)
     if options["sample_weight"] is not None:
         w = as_array("sample_weight", options["sample_weight"])
         inputs["sample_weight"] = job.sample_weight = _expect_shape("sample_weight", w, rows, f"the rows of {name_x}")
@@ -627,12 +632,25 @@ def rowwise(
     call = Call(job, options, "rowwise", results, buffers, count, count, weighted)
     if job.labels is not None and options["check"]:
         call.label_error = lambda weights: _label_error(job, weights)
-    elif job.target is not None and options["check"] == "distribution":
-        if isinstance(job.target, SparseTargets):
-            _check_sparse_distribution(job.target)
-        else:
-            _check_distribution(job.target, job.where)
+    if options["check"] == "distribution":
+        if loss.entrywise and loss.takes[0] == "probabilities":
+            _check_distribution(x, job.where, name_x)
+        if job.target is not None and (
+            not loss.entrywise or loss.takes[1] == "probabilities" and not options.get("log_target")
+        ):
+            if isinstance(job.target, SparseTargets):
+                _check_sparse_distribution(job.target)
+            else:
+                _check_distribution(job.target, job.where, name_t)
     return call
+
+
+def _set_parameters(job: RowwiseJob, loss: Any, options: Mapping[str, Any]) -> None:
+    if loss.entrywise:
+        job.params = tuple([parameter.number(options[name]) for name, parameter in loss.parameters.items()])
+        return
+    for name in loss.parameters:
+        setattr(job, name, options[name])
 
 
 def _set_others(job: RowwiseJob, loss: Any, z: np.ndarray, logits: np.ndarray, axis: int) -> bool:
@@ -655,7 +673,7 @@ def _operand(loss: Any, name: str, value: Any, options: Mapping[str, Any]) -> An
         return as_array(name, value)
     if loss.labelled and not loss.soft:
         raise TypeError(f"{loss.name} takes integer labels, one a row, got sparse ones ({type(value).__name__})")
-    if not loss.labelled and "probabilities" not in getattr(loss, "takes", ())[1:]:
+    if not loss.labelled and "probabilities" not in loss.takes[1:]:
         raise TypeError(f"{loss.name} compares with numbers that are not mostly 0: {name} must be dense")
     if options.get("log_target"):
         raise ValueError(f"sparse {name} are probabilities, and their logarithms are not 0: log_target must be False")
@@ -675,15 +693,15 @@ def _set_targets(job: RowwiseJob, loss: Any, t: Any, logits: np.ndarray, axis: i
     elif integers:
         soft = "; soft labels must be floating" if loss.soft and t.shape == logits.shape else ""
         raise ValueError(
-            f"labels have shape {t.shape}, but logits of shape {logits.shape} with classes along axis {axis} need "
-            f"labels of shape {rows}{soft}"
+            f"labels have shape {t.shape}, but {loss.operands[0]} of shape {logits.shape} with classes along axis "
+            f"{axis} need labels of shape {rows}{soft}"
         )
     elif t.shape == rows:
         raise TypeError(f"labels of shape {t.shape} must be of an integer dtype, got {t.dtype}")
     elif not loss.soft:
         raise TypeError(f"{loss.name} takes integer labels of shape {rows}, got {t.dtype} of shape {t.shape}")
     else:
-        what = f"targets have shape {t.shape}, but logits of shape {logits.shape}"
+        what = f"targets have shape {t.shape}, but {loss.operands[0]} of shape {logits.shape}"
         if t.shape != logits.shape:
             raise ValueError(f"{what} need soft labels of that shape, or integer labels of shape {rows}")
         job.target = _moved(t, axis)
@@ -714,15 +732,15 @@ def _check_sparse_distribution(target: SparseTargets) -> None:
         raise ValueError(f"targets at row {target.place(first)} are not a distribution: the row {what}")
 
 
-def _check_distribution(target: np.ndarray, where: np.ndarray | None) -> None:
-    """Refuse a row of soft labels that is not a distribution over the classes that are not masked."""
+def _check_distribution(target: np.ndarray, where: np.ndarray | None, name: str) -> None:
+    """Refuse a row that is not a distribution over the classes that are not masked."""
     tolerance = max(1e-6, 16 * _epsilon(target.dtype))
     for rows in _blocks(target.shape):
         block = target[rows]
         mask: Any = True if where is None else where[rows]
         with np.errstate(invalid="ignore"):  # ml_dtypes flags a comparison with NaN
             low = np.minimum.reduce(block, axis=-1, where=mask, initial=0)
-        total = block.sum(-1, dtype=FLOAT64, where=mask)
+            total = block.sum(-1, dtype=FLOAT64, where=mask)  # of infinities of both signs NaN
         whole = np.zeros(total.shape, bool) if where is None else ~where[rows].any(-1)
         bad = ~((low >= 0) & (abs(total - 1) <= tolerance) | whole)
         if bad.any():
@@ -731,7 +749,7 @@ def _check_distribution(target: np.ndarray, where: np.ndarray | None) -> None:
             what = f"holds {low_value!r}" if low_value < 0 else f"sums to {total_value!r}"
             place = tuple(int(i) for i in (*rows[:-1], (rows[-1].start if rows else 0) + (first[0] if first else 0)))
             raise ValueError(
-                f"targets at row {place[0] if len(place) == 1 else place} are not a distribution: the row {what}"
+                f"{name} at row {place[0] if len(place) == 1 else place} are not a distribution: the row {what}"
             )
 
 
@@ -773,9 +791,10 @@ def row_function(
     v: Any,
 ) -> Call:
     """A call of a function over one class axis, or for ``logsumexp`` over several taken as one."""
-    name, x = wanted[0], as_array("x", operands[0])
+    name, x = wanted[0], as_array(loss.operands[0], operands[0])
     out = buffers.get(name)
     axis = options["axis"]
+    a_row = loss.outputs[0] not in ENTRY_OUTPUTS
     if axis == -1 and x.ndim:
         rows, kept = x.shape[:-1], (*x.shape[:-1], 1)
         join = None
@@ -786,18 +805,17 @@ def row_function(
         kept = tuple(1 if axis in axes else length for axis, length in enumerate(x.shape))
         join = functools.partial(_joined, rest=rest, axes=axes)
     job = RowwiseJob(loss.name, _computes[x.dtype], join(x) if join else x, n_threads=_threads(options))
-    for parameter in loss.parameters:
-        setattr(job, parameter, options[parameter])
-    inputs: dict[str, Any] = {"x": x}
+    _set_parameters(job, loss, options)
+    inputs: dict[str, Any] = {loss.operands[0]: x}
     if options["where"] is not None:
-        mask = inputs["where"] = _mask(options["where"], x.shape, "x")
+        mask = inputs["where"] = _mask(options["where"], x.shape, loss.operands[0])
         job.where = join(mask) if join else mask
     if options.get("b") is not None:
         factors = inputs["b"] = _broadcast("b", as_array("b", options["b"]), x.shape, "x")
         job.b = join(factors) if join else factors
     if name in DIRECTED:
         direction = inputs["v"] = as_array("v", v)
-        if loss.outputs[0] == "lse" and name == "vjp":
+        if a_row and name == "vjp":
             if direction.shape != kept:
                 _expect_shape("v", direction, rows, "the results")
             job.v = direction.reshape(rows)

@@ -214,7 +214,7 @@ class _Run:
         if options["sample_weight"] is not None:
             weight = as_array("sample_weight", options["sample_weight"])
             self.sample_weight = _arguments._expect_shape("sample_weight", weight, self.rows, f"the losses of {loss!r}")
-        self.n_threads = _arguments.threads(options)
+        self.n_threads = _arguments._threads(options)
         self.none = options["reduction"] == "none"
         self.place(wanted, buffers)
         if loss.domains and options["check"]:

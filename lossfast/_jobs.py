@@ -62,10 +62,11 @@ class RowwiseJob:
     """One loss or function over a class axis, for every row, and whatever is wanted of it.
 
     Exactly one of ``labels``, ``target`` and ``logits_q`` is given for a loss, none for a function (``softmax``,
-    ``log_softmax``, ``logsumexp``). ``outputs`` maps names from `ROW_OUTPUTS` (arrays of the rows' shape) and
-    `ENTRY_OUTPUTS` (arrays of the logits' shape) to the arrays to fill. ``scale`` multiplies ``grad``, ``hess``,
-    ``hvp``, ``grad_temperature``, ``hess_temperature`` and ``grad_target`` (and, as part of g and H, enters
-    ``newton_step``); never ``loss``.
+    ``log_softmax``, ``logsumexp``, ``entropy``). Losses that are sums over their entries (``entrywise``) have their
+    first argument in ``logits``, whatever it is, and what they compare it with in ``target``. ``outputs`` maps names
+    from `ROW_OUTPUTS` (arrays of the rows' shape) and `ENTRY_OUTPUTS` (arrays of the logits' shape) to the arrays to
+    fill. ``scale`` multiplies ``grad``, ``hess``, ``hvp``, ``grad_temperature``, ``hess_temperature`` and
+    ``grad_target`` (and, as part of g and H, enters ``newton_step``); never ``loss``.
     """
 
     loss: str
@@ -84,6 +85,8 @@ class RowwiseJob:
     temperature: float = 1.0
     z_loss: float = 0.0
     ridge: float = 0.0
+    params: tuple[float, ...] = ()  #: of a sum over entries, the scalar parameters, in the order declared
+    entry_weight: np.ndarray | None = None  #: as ``class_weight``, where a mean does not divide by it
     v: np.ndarray | None = None  #: the direction of hvp, vjp and jvp; of the rows' shape for ``logsumexp``'s vjp
     b: np.ndarray | None = None  #: ``logsumexp``'s factors, of the logits' shape
     scale: float = 1.0

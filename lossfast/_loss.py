@@ -34,6 +34,7 @@ DOMAINS: dict[str, Callable[[float], bool]] = {
     "in [-1, 1]": lambda value: -1 <= value <= 1,
     "in (0, 1)": lambda value: 0 < value < 1,
     "in (0, 0.5)": lambda value: 0 < value < 0.5,
+    "finite, > 0 and not 1": lambda value: 0 < value < math.inf and value != 1,
 }
 
 #: What a domain of an argument's elements means. NaN is not looked at: it makes its element NaN.
@@ -115,6 +116,27 @@ class Choice:
         return float(self.choices.index(value))
 
 
+@dataclass(frozen=True)
+class Base(Parameter):
+    """The base of logarithms; None is e. Twins and kernels are given the factor of nats, one over its logarithm."""
+
+    default: float | None = None
+    domain: str = "finite, > 0 and not 1"
+
+    def number(self, value: float | None) -> float:
+        """The factor, rounded once."""
+        return 1.0 if value is None else _of_nats(value)
+
+
+@functools.lru_cache(64)
+def _of_nats(base: float) -> float:
+    import decimal  # which rounds logarithms alike on every machine
+
+    with decimal.localcontext() as context:
+        context.prec = 40
+        return float(1 / decimal.Decimal(base).ln())
+
+
 RIDGE = Parameter(0.0, "finite and >= 0")
 
 #: What `Loss.evaluate` offers, in this order; a loss offers those that it has.
@@ -132,6 +154,7 @@ _NO_BUFFERS: dict[str, Any] = {}
 #: The groups of the documentation, and their titles.
 GROUPS = {
     "rows": "Over a class axis",
+    "information": "Information theory",
     "classification": "Pointwise, classification",
     "regression": "Pointwise, regression",
     "embeddings": "Between embeddings",
@@ -254,19 +277,26 @@ class Loss:
     outputs : tuple of str
         What it can compute besides its value.
     terms : function or None
-        What says how large the terms are that cancel in value, gradient and Hessian: the error budget is of those.
+        What says how large the terms are that cancel in the twin's results: the error budget is of those.
     ulp : float
         The error budget of value and gradient, in units in the last place of the result; `bound` has it for any output.
     labelled : bool
         Whether its targets may be integer labels, one a row.
     group : str
         Where the documentation has it: a key of `GROUPS`.
+    entrywise : bool
+        Whether it is a sum over the entries of a row, without a softmax.
+    takes : tuple of str
+        What each of its arguments holds, where that is not logits or any numbers: ``"logits"``, ``"probabilities"``,
+        ``"log-probabilities"`` or ``"0 or 1"``.
     """
 
     kind: ClassVar[str] = ""
     differentiable: tuple[str, ...] = ()  # the arguments in which it has derivatives, where those come as a tuple
     labelled: ClassVar[bool] = False  # whether its targets may be labels, one a row
     operands: tuple[str, ...] = ()  # the names of the positional arguments
+    entrywise: ClassVar[bool] = False
+    takes: tuple[str, ...] = ()
     shared: tuple[str, ...] = ()  # which of _arguments.OPTIONS it takes
     special: ClassVar[Mapping[str, tuple[Any, Callable[[str, Any], Any]]]] = {}  # and where its rule for one differs
     texts: ClassVar[Mapping[str, tuple[str, str]]] = {}  # or what documentation says of it
@@ -285,10 +315,12 @@ class Loss:
         soft: bool = False,
         group: str = "rows",
         domains: Mapping[str, str] | None = None,
+        takes: tuple[str, ...] = (),
         terms: Callable[..., Any] | None = None,
     ) -> None:
         self.twin = twin
         self.terms = terms
+        self.takes = takes
         self.domains = dict(domains or {})
         self.name = self.__name__ = self.__qualname__ = twin.__name__
         self.__module__ = "lossfast"
@@ -981,6 +1013,56 @@ class RowComparison(RowLoss):
     }
 
 
+class _Entrywise(Loss):
+    """What sums over entries have in common: the names of their arguments are their own."""
+
+    entrywise = True
+
+    def __init__(
+        self,
+        twin: Callable[..., Any],
+        parameters: Mapping[str, Parameter | Choice],
+        *,
+        operands: tuple[str, ...],
+        class_weight: bool = False,
+        average: bool = False,
+        **traits: Any,
+    ) -> None:
+        self.operands, self.average = operands, average
+        if class_weight:
+            self.shared = ("class_weight", *self.shared)
+        super().__init__(twin, parameters, **traits)
+
+
+class EntryLoss(_Entrywise, RowLoss):
+    """A sum over the entries of a row, compared with its label or soft labels."""
+
+    texts: ClassVar = {
+        "check": (
+            OPTION_TEXTS["check"][0],
+            "Whether labels out of range are an error; if not, their rows become NaN. With "
+            '``"distribution"``, probabilities and soft labels that are negative or do not sum to 1 are an error too.',
+        ),
+    }
+
+
+class EntryComparison(_Entrywise, RowComparison):
+    """A sum over the entries of a row, compared with the same row of another array."""
+
+    texts: ClassVar = {
+        **RowComparison.texts,
+        "class_weight": (
+            OPTION_TEXTS["class_weight"][0],
+            "A weight for each class: part of the loss, but not of the mean's denominator.",
+        ),
+        "check": (
+            OPTION_TEXTS["check"][0],
+            'With ``"distribution"``, probabilities that are negative or do not sum to 1 in a row are an error; '
+            "otherwise nothing is checked.",
+        ),
+    }
+
+
 class PointwiseFunction(Loss):
     """A function of each element."""
 
@@ -1142,7 +1224,7 @@ class Softmax(RowFunction):
 class LogSumExp(RowFunction):
     """A function that makes one number of each row, over one axis or several."""
 
-    shared = ("axis", "b", "keepdims", "where", "n_threads")
+    shared: tuple[str, ...] = ("axis", "b", "keepdims", "where", "n_threads")
     special: ClassVar = {"axis": _arguments.SEVERAL_AXES}
     texts: ClassVar = {
         "axis": ("int, tuple of int or None, default -1", "The axis, or axes, to sum over; None is all of them."),
@@ -1194,6 +1276,34 @@ class LogSumExp(RowFunction):
         array([0.5, 0.5])
         """
         return self._run(("proba",), x, None, options, None if out is None else {"proba": out})[0]
+
+
+class EntryFunction(_Entrywise, LogSumExp):
+    """A sum over the entries of a row, of one array alone."""
+
+    shared = ("axis", "keepdims", "where", "n_threads")
+
+    @method(needs="vjp")
+    def grad(self, x: Any, /, *, out: Any = None, **options: Any) -> Any:
+        """The gradient of each row's value.
+
+        Parameters
+        ----------
+        out : ndarray, optional
+            Where it goes: of the argument's shape, of any floating dtype.
+
+        Returns
+        -------
+        ndarray
+            Of the argument's shape and dtype.
+
+        Examples
+        --------
+        >>> import lossfast as lf
+        >>> lf.entropy.grad([0.5, 0.5], base=2)
+        array([-0.44269504, -0.44269504])
+        """
+        return self._run(("grad",), x, None, options, None if out is None else {"grad": out})[0]
 
 
 @functools.cache
@@ -1322,9 +1432,15 @@ def pointwise_loss(
     return declare_all
 
 
-def pointwise_function(*, parameters: Mapping[str, Parameter] | None = None, ulp: Any) -> Decorator:
+def pointwise_function(
+    *,
+    parameters: Mapping[str, Parameter | Choice] | None = None,
+    ulp: Any,
+    group: str = "classification",
+    takes: tuple[str, ...] = (),
+) -> Decorator:
     """Make the decorated twin (of a loss's signature; ``t`` and ``q`` unused) a function of one argument."""
-    return _declare(PointwiseFunction, parameters, ulp=ulp, outputs=("vjp", "jvp"), group="classification")
+    return _declare(PointwiseFunction, parameters, ulp=ulp, outputs=("vjp", "jvp"), group=group, takes=takes)
 
 
 def row_loss(
@@ -1344,6 +1460,41 @@ def row_comparison(
 ) -> Decorator:
     """Make the decorated twin a public loss between two arrays of logits, `row_loss` in all else."""
     return _declare(RowComparison, parameters, ulp=ulp, outputs=("grad", *outputs))
+
+
+def entry_loss(
+    *,
+    operands: tuple[str, str],
+    takes: tuple[str, str],
+    parameters: Mapping[str, Parameter | Choice] | None = None,
+    ulp: Any,
+    labelled: bool = False,
+    outputs: tuple[str, ...] = ("hess", "hvp", "grad_target"),
+    **traits: Any,
+) -> Decorator:
+    """Make the decorated twin ``f(x, t, *parameters) -> (value, grad, hess, grad_target)`` of one entry a public loss.
+
+    It is the sum of the values over the class axis. ``operands`` are its arguments' names and ``takes`` what they hold;
+    ``labelled`` says that targets are labels or soft labels, otherwise they are entries like the first argument's.
+    ``class_weight`` says that one is taken where there are no labels, ``average`` that the sum is divided by the number
+    of classes; ``group`` is the documentation's; ``terms``, given what the twin is, gives the sizes of the terms that
+    its results are differences of, 0 where nothing cancels. Those of the sum itself need not be said.
+    """
+    traits.update({"operands": operands, "takes": takes, "ulp": ulp, "outputs": ("grad", *outputs), "soft": labelled})
+    return _declare(EntryLoss if labelled else EntryComparison, parameters, **traits)
+
+
+def entry_function(
+    *, takes: str, operand: str, parameters: Mapping[str, Parameter | Choice] | None = None, ulp: Any, **traits: Any
+) -> Decorator:
+    """Make the decorated twin, one of `entry_loss` without a target, a public function over a class axis."""
+
+    def declare(twin: Callable[..., Any]) -> Any:
+        outputs = (twin.__name__, "vjp", "row_jvp", "grad")
+        of = {"operands": (operand,), "takes": (takes,), "outputs": outputs, **traits}
+        return _declare(EntryFunction, parameters, ulp=ulp, **of)(twin)
+
+    return declare
 
 
 def row_function(*, parameters: Mapping[str, Parameter] | None = None, ulp: Any, outputs: tuple[str, ...]) -> Decorator:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -136,6 +137,12 @@ class Reduction:
             raise ValueError(EMPTY)
         return math.nan if self.empty == "nan" else 0.0
 
+    @property
+    def perplexity(self) -> float:
+        """e to the power of the mean; infinite where that is beyond a double."""
+        mean = self.mean
+        return math.exp(mean) if not mean > _MOST else math.inf
+
     def __repr__(self) -> str:
         given = "" if self.denominator is None else f", denominator={self.denominator!r}"
         return f"Reduction(sum={self.sum!r}, weight={self.weight!r}, count={self.count}{given})"
@@ -173,6 +180,9 @@ class Reduction:
     def __radd__(self, other: Any) -> Reduction:
         return self if isinstance(other, int) and other == 0 else NotImplemented  # sum() begins with 0
 
+
+#: The logarithm of the largest double.
+_MOST = math.log(sys.float_info.max)
 
 #: What is said where a mean would divide by 0 and ``empty="raise"``.
 EMPTY = "the denominator is 0: there is nothing to take the mean of (empty='nan' or empty='zero' allow it)"

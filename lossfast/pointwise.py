@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lossfast._loss import Choice, Parameter, pointwise_function, pointwise_loss
+from lossfast._loss import Base, Choice, Parameter, pointwise_function, pointwise_loss
 from lossfast._words import (
     difference,
     excess,
@@ -2181,3 +2181,53 @@ def margin_ranking_loss(x, t, q, margin):
     v = where(np.abs(d) < np.inf, (margin - q * d) - q * rest, far)
     slope, none = where(v > 0.0, q, keep_nan(0.0, v)), keep_nan(0.0, v)
     return where(v > 0.0, v, none), 0.0 - slope, none, slope, none
+
+
+@pointwise_function(parameters={"base": Base()}, ulp=2, group="information", takes=("probabilities",))
+def self_information(x, t, q, unit):
+    r"""Information of what has a probability: how surprising it is when it happens.
+
+    .. math:: f(x) = -\log_b x, \qquad f' = -\frac{1}{x \ln b}, \qquad f'' = \frac{1}{x^2 \ln b}
+
+    Parameters
+    ----------
+    x : array_like of float
+        Probabilities, of any shape, not checked to be such; below 0 the result is NaN. float64, float32, float16 and
+        bfloat16 are taken as they are, everything else as float64.
+    base : float, optional
+        Of the logarithm: above 0, not 1; 2 for bits, 10 for hartleys. e, for nats, unless given.
+
+    Returns
+    -------
+    ndarray
+        Of x's shape: 0 for what is certain, +inf for what cannot be.
+
+    Raises
+    ------
+    ValueError
+        If the base is out of its domain.
+    TypeError
+        If x is complex, object, masked or not an array.
+
+    See Also
+    --------
+    entropy : its mean.
+
+    Notes
+    -----
+    Of a logit x, ``-log_sigmoid(x)`` is the same in nats with more digits; of logits of several classes
+    `cross_entropy`.
+
+    References
+    ----------
+    .. [1] C. E. Shannon, "A mathematical theory of communication", *Bell Syst. Tech. J.* 27 (1948) 379-423.
+
+    Examples
+    --------
+    >>> import lossfast as lf
+    >>> lf.self_information([1.0, 0.5, 0.125, 0.0], base=2)
+    array([ 0.,  1.,  3., inf])
+    """
+    p = where(x < 0.0, np.nan, x + 0.0)
+    slope = unit / p
+    return 0.0 - unit * np.log(p), 0.0 - slope, slope / p

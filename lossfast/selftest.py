@@ -129,6 +129,28 @@ def _compiled(isa: str) -> Any:
     return stack
 
 
+def fitting(loss: Any, *arguments: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Any numbers, brought to where the loss is meant for; labels stay."""
+    takes = dict(enumerate(loss.takes))
+    return tuple(
+        _fitting(takes.get(place, ""), inside(loss, ("pred", "target")[place], a)) if a.ndim == arguments[0].ndim else a
+        for place, a in enumerate(arguments)
+    )
+
+
+def _fitting(takes: str, a: np.ndarray) -> np.ndarray:
+    with np.errstate(all="ignore"):
+        if takes == "0 or 1":
+            return np.where(a == a, a > 0, a).astype(a.dtype)
+        if takes == "log-probabilities":
+            return -np.abs(a) if a.dtype.kind != "b" else a
+        if takes == "probabilities":
+            return (
+                np.abs(a) % 2 if a.dtype.kind in "iu" else 1 / (1 + np.minimum(1e280, np.abs(a.astype(float))))
+            ).astype(a.dtype)
+    return a
+
+
 def _arguments(loss: Any, dtype: np.dtype[Any]) -> tuple[np.ndarray, ...]:
     """Inputs of many magnitudes; of logits, rows that are unsure, sure and right, sure and wrong, and far from 0."""
     random = np.random.default_rng(1)
@@ -140,7 +162,7 @@ def _arguments(loss: Any, dtype: np.dtype[Any]) -> tuple[np.ndarray, ...]:
         if loss.differentiable:
             others = (x[::-1] + target, 10.0 ** random.uniform(-3, 3, size).astype(dtype))
             return (x, *(inside(loss, *pair) for pair in zip(loss.operands[1:], others, strict=True)))
-        return (x,) if loss.kind == "function" else (x, inside(loss, "target", target))
+        return fitting(loss, *((x,) if loss.kind == "function" else (x, inside(loss, "target", target))))
     spreads = 10.0 ** random.uniform(-1, 1.5, (ROWS, 1))
     logits = random.normal(size=(ROWS, CLASSES)) * spreads
     # The largest is at least 1: near 0 a log-sum-exp is the difference of larger numbers, and bounded otherwise.
@@ -149,10 +171,12 @@ def _arguments(loss: Any, dtype: np.dtype[Any]) -> tuple[np.ndarray, ...]:
         logits = -np.abs(logits)
     logits = logits.astype(dtype)
     if loss.kind == "row_function":
-        return (logits,)
+        return fitting(loss, logits)
     if not loss.labelled:
-        return logits, (logits + random.normal(size=logits.shape)).astype(dtype)
-    return logits, np.where(random.random(ROWS) < 0.7, logits.argmax(1), random.integers(0, CLASSES, ROWS))
+        return fitting(loss, logits, (logits + random.normal(size=logits.shape)).astype(dtype))
+    return *fitting(loss, logits), np.where(
+        random.random(ROWS) < 0.7, logits.argmax(1), random.integers(0, CLASSES, ROWS)
+    )
 
 
 def _results(loss: Any, arguments: tuple[np.ndarray, ...]) -> dict[str, np.ndarray]:
@@ -180,7 +204,21 @@ def _reference(loss: Any, x: np.ndarray, target: np.ndarray | None = None, third
             if loss.differentiable:
                 names = list(OUTPUTS_OF_TWO)
             return dict(zip(names, zip(results, terms, strict=False), strict=False))
-        return _row_reference(loss, x, target)
+        return (_entry_reference if loss.entrywise else _row_reference)(loss, x, target)
+
+
+def _entry_reference(loss: Any, x: np.ndarray, target: np.ndarray | None) -> Exact:
+    t = np.zeros_like(x)
+    if target is not None:
+        t = target if target.ndim == x.ndim else np.arange(x.shape[1]) == target[:, None]
+    parameters = [x.dtype.type(parameter.number(parameter.default)) for parameter in loss.parameters.values()]
+    value, grad, *_ = loss.twin(x, t.astype(x.dtype), *parameters)
+    share = 1 / x.dtype.type(x.shape[1]) if loss.average else 1
+    sizes = loss.terms(x, t.astype(x.dtype), *parameters) if loss.terms else (0, 0)
+    found: Exact = {"value": (value.sum(1) * share, np.maximum(abs(value), sizes[0]).sum(1) * share)}
+    if target is not None:
+        found["grad"] = (grad * share, sizes[1] * share)
+    return found
 
 
 def _softmax(z: np.ndarray) -> tuple[np.ndarray, ...]:

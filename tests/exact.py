@@ -62,6 +62,9 @@ def exact_pointwise(loss, x, t, q, parameters):
         if a <= delta:
             return (a * a / 2, d, mp.mpf(1)), (0, 0, 0)
         return (delta * (a - delta / 2), delta * sign, zero), (0, 0, 0)
+    if loss == "self_information":
+        unit = exact(parameters[0])
+        return (-unit * mp.log(x), -unit / x, unit / x**2), (0, 0, 0)
     if loss in DIFFERENCES:
         with mp.workprec(4000):  # 1 and the square of a subnormal number
             return DIFFERENCES[loss](d, t, *map(exact, parameters))
@@ -326,6 +329,54 @@ def compared_rows(job, row, classes, p, a, v, pv, size_v):
     return out
 
 
+def exact_entries(loss, x, t=None, options=None):
+    """Every output of a row of a sum over entries, as {name: (list, scales)}: ``t`` is a label, a list, or None."""
+    options, C = options or {}, len(x)
+    t = [mp.mpf(c == t) for c in range(C)] if isinstance(t, int) else [mp.mpf(0)] * C if t is None else t
+    w = [exact(u) for u in options.get("class_weight", np.ones(C))]
+    unit = 1 / mp.log(exact(options["base"])) if options.get("base") else mp.mpf(1)
+    unit /= C if loss.average else 1
+    rows = [exact_entry(loss, a, b, options) for a, b in zip(x, t, strict=True)]
+    values, sizes = zip(*((value, max(abs(value), size)) for (value, size), *_ in rows), strict=True)
+    weighed = [mp.fsum(u * v for u, v in zip(w, terms, strict=True)) * unit for terms in (values, sizes)]
+    out = {"value": ([weighed[0]], [abs(weighed[1])])}
+    for place, name in enumerate(("grad", "hess", "grad_target"), 1):
+        pairs = [(u * unit * row[place][0], abs(u * unit) * row[place][1]) for u, row in zip(w, rows, strict=True)]
+        out[name] = tuple(map(list, zip(*pairs, strict=True)))
+    return out
+
+
+def exact_entry(kind, x, t, options):
+    """(value, size), the same of the derivatives: first and second in x, first in t; sizes where terms cancel."""
+    one, zero, loss = mp.mpf(1), mp.mpf(0), kind.name
+    if loss == "categorical_cross_entropy":
+        eps = options.get("eps")
+        cut = eps is not None and x < exact(eps)
+        p, flat = exact(eps) if cut else x, cut or t == 0
+        return (-t * mp.log(p), 0), (zero if flat else -t / p, 0), (zero if flat else t / p**2, 0), (-mp.log(p), 0)
+    if loss == "kl_div":
+        q, log_q = (mp.exp(t), t) if options.get("log_target") else (t, mp.log(t))
+        d, size, by = log_q - x, abs(log_q) + abs(x), q if options.get("log_target") else one
+        return (q * d, q * size), (-q, 0), (zero, 0), (by * (d + 1), by * (size + 1))
+    if loss == "js_div":
+        m = (x + t) / 2
+        value = (x * mp.log(x / m) + t * mp.log(t / m)) / 2
+        return (value, 0), (mp.log(x / m) / 2, 0), (t / (4 * x * m), 0), (mp.log(t / m) / 2, 0)
+    if loss == "entropy":
+        return (-x * mp.log(x), 0), (-mp.log(x) - 1, abs(mp.log(x)) + 1), (-1 / x, 0), (zero, 0)
+    if loss == "cross_entropy_between":
+        return (-x * mp.log(t), 0), (-mp.log(t), 0), (zero, 0), (-x / t, 0)
+    if loss == "relative_entropy":
+        d = mp.log(x / t)
+        return (x * d, x * abs(d)), (d + 1, abs(d) + 1), (1 / x, 0), (-x / t, 0)
+    if loss != "multilabel_soft_margin_loss":  # no second formula is written down
+        plain = {name: value for name, value in options.items() if name in kind.parameters and name != "base"}
+        return tuple(zip(twin_entry(kind, x, t, plain), terms_entry(kind, x, t, plain), strict=True))
+    yes, no = 1 / (1 + mp.exp(-x)), 1 / (1 + mp.exp(x))
+    value = (1 - t) * mp.log1p(mp.exp(x)) + t * mp.log1p(mp.exp(-x))
+    return (value, 0), ((1 - t) * yes - t * no, 0 if t in (0, 1) else (1 - t) * yes + t * no), (yes * no, 0), (-x, 0)
+
+
 # ---------------------------------------------------------------------------------- a twin's formula without rounding
 
 
@@ -481,6 +532,18 @@ def twin_row(loss, x, targets=None, parameters=(), class_weight=None):
         loss.twin(*map(Number, (p[c], q[c], t[c], w[c])), total, Number(a[c]), k, kk, zero, zero) for c in range(n)
     )
     return [mp.fsum(_number(part[0]) for part in parts) + zl * lse**2]
+
+
+def twin_entry(loss, x, t, options):
+    """The twin's results for one entry of a sum over entries: value, its derivatives in x, and the one in t."""
+    parameters = [Number(rule.number(options.get(name, rule.default))) for name, rule in loss.parameters.items()]
+    return tuple(_number(y) for y in loss.twin(Number(x), Number(t), *parameters))
+
+
+def terms_entry(loss, x, t, options):
+    """The sizes of the terms that cancel in them; 0 where none do."""
+    parameters = [Number(rule.number(options.get(name, rule.default))) for name, rule in loss.parameters.items()]
+    return tuple(map(_number, loss.terms(Number(x), Number(t), *parameters))) if loss.terms else (0, 0, 0, 0)
 
 
 def slope(f, x):

@@ -29,6 +29,7 @@ import numpy as np
 
 import lossfast as lf
 from lossfast._loss import DOMAINS, REGISTRY, Choice, inside
+from lossfast.selftest import fitting
 
 #: All that has kernels.
 KERNELS = {name: loss for name, loss in REGISTRY.items() if loss.kind != "embedding"}
@@ -191,6 +192,7 @@ def calls_of(loss: Any, x: np.ndarray, family: str) -> Iterator[tuple[str, tuple
         yield from ((name, operands, options) for name, options in settings)
         return
     targets: dict[str, np.ndarray] = {}
+    (x,) = fitting(loss, x)
     if loss.kind == "pointwise":
         x = inside(loss, "pred", x)
         ends, u = bits(x.shape, "target") % 4, uniform(x.shape, "target")
@@ -201,6 +203,10 @@ def calls_of(loss: Any, x: np.ndarray, family: str) -> Iterator[tuple[str, tuple
         targets = {"": inside(loss, "target", wide.astype(dtype)), "float64": wide}
     elif loss.kind == "rowwise" and not loss.labelled:
         wide = x.astype(np.float64) + eighths((rows, C), "other") * np.where(bits((rows, 1), "near") % 2, 1, 2.0**-20)
+        if loss.takes:
+            near = eighths((rows, C), "other") * np.where(bits((rows, 1), "near") % 2, 0.5, 2.0**-20)
+            same = loss.takes[0] == loss.takes[1]
+            wide = np.abs(x.astype(np.float64) * (1 + near)) if same else fitting(loss, x, wide)[1]
         targets = {"": wide.astype(dtype), "float64": wide}
     elif loss.kind == "rowwise":
         labels = (bits((rows,), "label") % C).astype(np.int64)
@@ -290,6 +296,7 @@ def function(
         yield "jacobian", loss.jacobian(x, **options)
     if "sign" in loss.outputs:
         yield from zip(("value", "sign"), loss.with_sign(x, **options), strict=True)
+    if "sign" in loss.outputs or "grad" in loss.outputs:
         yield "grad", loss.grad(x, **options)
 
 

@@ -21,6 +21,7 @@ OTHER_VALUES = {
     "in [0, 1]": (0.1, 1.0),
     "in (0, 1)": (0.25, 0.9),
     "in (0, 0.5)": (1e-3, 0.375),
+    "finite, > 0 and not 1": (2.0, 10.0, 0.3),
 }
 #: values outside each domain
 OUTSIDE = {
@@ -32,6 +33,7 @@ OUTSIDE = {
     "in [0, 1]": (-0.1, 1.5, NAN),
     "in (0, 1)": (0, 1, NAN),
     "in (0, 0.5)": (0, 0.5, -0.1, NAN),
+    "finite, > 0 and not 1": (0, 1, -2, INF, NAN),
 }
 
 

@@ -12,10 +12,10 @@ import pickle
 import ml_dtypes
 import numpy as np
 import pytest
-from parameters import within
 
 import lossfast as lf
-from lossfast._loss import inside, looped
+from lossfast._loss import looped
+from lossfast.selftest import fitting
 
 REGISTRY = looped()
 
@@ -41,8 +41,8 @@ def every(variant):
 def operands(loss):
     """Arguments for any object."""
     if loss.kind in ("pointwise", "rowwise"):
-        return (LOGITS, LABELS) if loss.labelled else within(loss, PRED, TARGET)
-    return (LOGITS,)
+        return fitting(loss, *((LOGITS, LABELS) if loss.labelled else (PRED, TARGET)))
+    return fitting(loss, LOGITS)
 
 
 def close(a, b):
@@ -214,10 +214,9 @@ def test_merging_keeps_what_a_double_loses():
 @pytest.mark.parametrize("loss", [pytest.param(loss, id=loss.name) for loss in ROWWISE])
 @pytest.mark.parametrize("axis", [0, 1, -2])
 def test_any_class_axis(loss, axis):
-    x = RANDOM.normal(size=(2, 3, 4))
+    x, y = fitting(loss, *RANDOM.normal(size=(2, 2, 3, 4)))
     last = np.moveaxis(x, axis, -1)
     if not loss.labelled:
-        y = RANDOM.normal(size=x.shape)
         grad = loss.grad(x, y, axis=axis)
         assert np.array_equal(grad, np.moveaxis(loss.grad(last, np.moveaxis(y, axis, -1)), -1, axis))
         return
@@ -319,7 +318,7 @@ HALVES = [np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16)]
 def test_dtypes(loss, dtype):
     dtype = HALVES[1] if dtype == "bfloat16" else np.dtype(dtype)
     x, target = operands(loss)
-    x = inside(loss, "pred", x.astype(dtype))
+    x = fitting(loss, x.astype(dtype))[0]
     if loss.kind == "pointwise":
         target = target.astype(np.float32)  # as it is where x is no wider
     each, grad = loss.value_and_grad(x, target, reduction="none")
@@ -409,17 +408,18 @@ def test_the_buffer_given_is_the_object_returned(loss):
 
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_functions_take_buffers(function):
-    expected = function(LOGITS)
+    [x] = operands(function)
+    expected = function(x)
     out = np.empty(expected.shape, np.float32)
-    assert function(LOGITS, out=out) is out
+    assert function(x, out=out) is out
     np.testing.assert_allclose(out, expected, rtol=1e-6)
     v = np.ones(expected.shape)
-    assert function.vjp(LOGITS, v, out=(out := np.empty(LOGITS.shape))) is out
-    assert np.array_equal(out, function.vjp(LOGITS, v))
-    with pytest.raises(ValueError, match="out overlaps x"):
-        function.vjp(LOGITS, v, out=LOGITS[::-1])
+    assert function.vjp(x, v, out=(out := np.empty(x.shape))) is out
+    assert np.array_equal(out, function.vjp(x, v))
+    with pytest.raises(ValueError, match=f"out overlaps {function.operands[0]}"):
+        function.vjp(x, v, out=x[::-1])
     with pytest.raises(ValueError, match="v has shape"):
-        function.vjp(LOGITS, np.ones(7))
+        function.vjp(x, np.ones(7))
 
 
 def read_only():
@@ -626,14 +626,15 @@ def test_what_is_refused(name, arguments, options, error, message):
     ],
 )
 def test_labels_out_of_range(loss, labels, message):
+    [x] = fitting(loss, LOGITS)
     for reduction in ("mean", "sum", "none", "batchmean"):
         buffer = np.full(LOGITS.shape, 7.0)
         with pytest.raises(IndexError) as caught:
-            loss.grad(LOGITS, labels, out=buffer, reduction=reduction)
+            loss.grad(x, labels, out=buffer, reduction=reduction)
         assert str(caught.value) == message and (buffer == 7).all()
     with pytest.raises(IndexError):
-        loss.reduce(LOGITS, labels)
-    value, grad = loss.value_and_grad(LOGITS, labels, check=False, reduction="none")
+        loss.reduce(x, labels)
+    value, grad = loss.value_and_grad(x, labels, check=False, reduction="none")
     bad = (labels < 0) | (labels >= 4)
     assert np.isnan(value[bad]).all() and np.isnan(grad[bad]).all() and np.isfinite(value[~bad]).all()
 

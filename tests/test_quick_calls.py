@@ -31,7 +31,8 @@ from variants import COMPILED
 
 import lossfast as lf
 from lossfast import _arguments, backends
-from lossfast._loss import Choice, inside, looped
+from lossfast._loss import DOMAINS, Choice, inside, looped
+from lossfast.selftest import fitting
 
 if not COMPILED:
     pytest.skip("the compiled backend is not there", allow_module_level=True)
@@ -112,17 +113,17 @@ def operands(loss, shape=(6, 5), dtype=np.float32):
     """Ordinary ones."""
     x = RNG.normal(size=shape).astype(dtype)
     if loss.kind in ("function", "row_function"):
-        return [x]
+        return list(fitting(loss, x))
     if loss.labelled:
-        return [x, RNG.integers(0, shape[-1], shape[:-1])]
-    return [inside(loss, "pred", x), inside(loss, "target", RNG.random(shape).astype(dtype))]
+        return list(fitting(loss, x, RNG.integers(0, shape[-1], shape[:-1])))
+    return list(fitting(loss, x, RNG.random(shape).astype(dtype)))
 
 
 def call_of(loss, method, shape=(6, 5), dtype=np.float32, **options):
     """A method of a loss with ordinary operands."""
     given = operands(loss, shape, dtype)
     if method in ("hvp", "vjp", "jvp"):
-        rows = method == "vjp" and loss.name == "logsumexp"
+        rows = method == "vjp" and loss.name in ("logsumexp", "entropy")
         given.append(RNG.normal(size=shape[:-1] if rows else shape).astype(dtype))
     bound = getattr(loss, method)
     return lambda: bound(*given, **options)
@@ -215,6 +216,13 @@ def test_options_of_losses(name, method):
         check(call_of(bound, method, **options), taken=None if options.get("denominator") else True)
 
 
+def values_of(rule):
+    """Of a parameter: choices, or numbers in its domain."""
+    if isinstance(rule, Choice):
+        return rule.choices
+    return [value for value in (0.5, 1, np.float64(0.25), np.float32(0.5)) if DOMAINS[rule.domain](value)]
+
+
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_options_of_functions(name):
     loss = REGISTRY[name]
@@ -222,7 +230,7 @@ def test_options_of_functions(name):
     if loss.kind == "row_function":
         table += [{"axis": 1}, {"axis": 0}, {"axis": -2}]
     for options, method in itertools.product(table, methods_of(loss)):
-        if method == "vjp" and name == "logsumexp" and options.get("axis") in (0, -2):
+        if method == "vjp" and name in ("logsumexp", "entropy") and options.get("axis") in (0, -2):
             continue  # a direction of another shape
         check(call_of(loss, method, **options))
     if name == "logsumexp":

@@ -14,7 +14,19 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 import pytest
-from exact import exact, exact_pointwise, exact_row, mp, off_by, slope, terms_pointwise, twin_pointwise, twin_row
+from exact import (
+    exact,
+    exact_entries,
+    exact_pointwise,
+    exact_row,
+    mp,
+    off_by,
+    slope,
+    terms_pointwise,
+    twin_entry,
+    twin_pointwise,
+    twin_row,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -24,6 +36,7 @@ from variants import COMPILED, VARIANTS, Variant
 import lossfast as lf
 from lossfast._jobs import RowwiseJob
 from lossfast._loss import inside, looped
+from lossfast.selftest import fitting
 
 REGISTRY = looped()
 
@@ -79,11 +92,19 @@ def exactly(loss, x, t, q, parameters, dtype):
     return results
 
 
+def possible(x):
+    """Zeros, where logarithms have no slopes, as a very small number; what it is multiplied by is to stay normal."""
+    return np.where(x == 0, np.finfo(x.dtype).tiny * 2.0**70, x).astype(x.dtype) if (x >= 0).all() else x
+
+
 @functools.cache
 def pointwise_truth(loss, dtype):
     """For every setting: options, inputs, and of every element the three results and their scales."""
     found = []
     x, t = pointwise_inputs(loss, dtype)
+    if loss.takes:
+        x = possible(*fitting(loss, x))
+        t = np.zeros_like(x)
     for options in settings_of(loss):
         parameters = numbers_of(loss, options)
         for q in extras_of(loss):
@@ -183,18 +204,36 @@ def others_of(x):
     return y.astype(x.dtype)
 
 
+def fitting_others(loss, x, options):
+    """What to compare with, near it and far from it."""
+    random = np.random.default_rng(x.size)
+    apart = random.normal(size=x.shape) * np.array([1, 10, 250, 1, 1, 1e-2, 1e-5, 1e-9])[:, None]
+    others = possible(fitting(loss, x, (x * np.exp(np.minimum(apart, 0))).astype(x.dtype))[1])
+    if loss.takes[1] == loss.takes[0]:
+        others = np.where(abs(apart) > 1, others, x * (1 + apart / 2)).astype(x.dtype)
+    return np.log(np.maximum(others, 1e-30)) if options.get("log_target") else others
+
+
 @functools.cache
 def row_truth(loss, dtype):
     """For every setting: options, logits, targets, and for each row exact results and their scales."""
     found = []
     for C, options in itertools.product((1, 2, 4), settings_of(loss)):
         x, labels = rows_of(C, dtype)
+        if loss.takes:
+            x = possible(*fitting(loss, x))
         if loss.kind == "row_function":
             found.append((options, x, None, [function_row(loss, x, row, options) for row in range(len(x))]))
             continue
         weight = np.linspace(0.5, 2, C)
         if not loss.labelled:
             others = others_of(x)
+            if loss.takes:
+                others = fitting_others(loss, x, options)
+            found.append((options, x, others, [loss_row(loss, x, others, row, options) for row in range(len(x))]))
+            continue
+        if "class_weight" in loss.shared and not loss.labelled:
+            options, others = {**options, "class_weight": weight}, fitting_others(loss, x, options)
             found.append((options, x, others, [loss_row(loss, x, others, row, options) for row in range(len(x))]))
             continue
         given = [(labels, {}), (labels, {"class_weight": weight})]
@@ -222,6 +261,8 @@ def loss_row(loss, x, targets, row, options):
     parameters = {name: value for name, value in options.items() if name in loss.parameters}
     t = int(targets[row]) if targets.ndim == 1 else [exact(u) for u in targets[row]]
     given = [exact(u) for u in x[row]]
+    if loss.entrywise:
+        return exact_entries(loss, given, t, options)
 
     def value(z):
         return twin_row(loss, z, t, parameters, options.get("class_weight"))
@@ -256,6 +297,10 @@ def known_scales(loss, x, row, results, names, targets=None, options=None, v=Non
 def function_row(loss, x, row, options):
     """{"value": ..., "vjp": ...} of a function, for a fixed direction, each a list with its scales."""
     given = [exact(u) for u in x[row]]
+    if loss.entrywise:
+        found, v = exact_entries(loss, given, None, options), direction(1)[0]
+        slopes = [[exact(v) * u for u in column] for column in found["grad"]]
+        return {"value": found["value"], "vjp": (slopes[0], [abs(u) for u in slopes[1]])}
     value = functools.partial(twin_row, loss, parameters=options)
     first, _ = slopes_of_row(value, given)
     out = value(given)
@@ -286,12 +331,32 @@ def test_row_values_and_derivatives(variant, loss, dtype):
                 got = {"value": value, "grad": grad}
                 if "hess" in loss.outputs:
                     got["hess"] = loss.grad_and_hess(x, targets, reduction="none", **options)[1]
+                if loss.entrywise:
+                    [got["grad_target"]] = loss.evaluate(x, targets, reduction="none", want="grad_target", **options)
             for name, result in got.items():
                 misses.bound = variant.ulp(loss, name)
                 for row in range(len(x)):
                     given = (x[row], None if targets is None else targets[row], options)
                     misses.look(name, result[row], *true[row][name], lambda at: given)  # noqa: B023
     misses.report()
+
+
+@pytest.mark.parametrize("loss", [loss for loss in ROWS if loss.entrywise], ids=lambda loss: loss.name)
+def test_entries_by_twin_and_formula(loss):
+    """The twins are the published formulas, written down independently, in exact arithmetic."""
+    for options in settings_of(loss):
+        x = possible(*fitting(loss, rows_of(4, np.float64)[0])).ravel()
+        targets = fitting_others(loss, x.reshape(8, 4), options).ravel() if len(loss.operands) > 1 else [None] * len(x)
+        for a, b in zip(x, targets, strict=True):
+            a, b = exact(a), mp.mpf(0) if b is None else exact(b)
+            ours = twin_entry(loss, a, b, options)
+            theirs = exact_entries(loss, [a], [b], options)
+            for u, (v, size) in zip(ours, theirs.values(), strict=True):
+                assert abs(u - v[0]) <= mp.ldexp(max(abs(v[0]), size[0]), -52 if options.get("base") else -56), (
+                    a,
+                    b,
+                    options,
+                )
 
 
 # ---------------------------------------------------------------------------------------------------- hypothesis
@@ -305,6 +370,7 @@ def any_floats(dtype, most):
 def check_random_points(dtype, variants, data):
     loss = data.draw(st.sampled_from(POINTWISE))
     x = data.draw(hnp.arrays(dtype, st.integers(1, 40), elements=any_floats(dtype, 2.0**20)))
+    x = possible(*fitting(loss, x))
     t = data.draw(hnp.arrays(dtype, x.shape, elements=st.sampled_from([0, 1, 0.5]) | any_floats(dtype, 1)))
     x, t = inside(loss, "pred", x), inside(loss, "target", t)
     parameters = numbers_of(loss)
@@ -445,6 +511,12 @@ def example(loss, weight, masked, axis, soft=False, dtype=np.float64):
         if weight in ("class", "both"):
             options["class_weight"] = np.linspace(0.5, 2, C)
         options["axis"] = axis
+    if loss.takes:
+        x, target = (
+            a.astype(np.float32).astype(a.dtype) if a.dtype.kind == "f" else a for a in fitting(loss, x, target)
+        )
+        if masked and soft:
+            target = np.where(options["where"], target, 0)
     if sample is not None:
         options["sample_weight"] = random.uniform(0.5, 2, sample).astype(np.float32).astype(dtype)
         options["sample_weight"].ravel()[0] = 0
@@ -474,6 +546,8 @@ def expected_rows(loss, x, target, options, sample, where):
     axis = options["axis"]
     z = np.moveaxis(x, axis, -1)
     here = np.ones(z.shape, bool) if where is None else np.moveaxis(where, axis, -1)
+    if loss.entrywise:
+        return expected_entries(loss, z, target, options, sample, here)
     z = np.where(here, z, -np.inf)
     C = z.shape[-1]
     gone = ~here.any(-1) if target.ndim == z.ndim else ~here.any(-1) | (target == -100)
@@ -502,6 +576,22 @@ def expected_rows(loss, x, target, options, sample, where):
     weight = (counted * (1 if sample is None else sample)).sum()
     value, grad = np.where(here, value, 0).sum(-1) * each, grad * each[..., None]
     return value, np.moveaxis(grad, -1, axis), weight, each.size
+
+
+def expected_entries(loss, z, target, options, sample, here):
+    axis, C = options["axis"], z.shape[-1]
+    hard = target.ndim < z.ndim
+    gone = ~here.any(-1) | (target == -100 if hard else False)
+    t = (np.arange(C) == target[..., None]) if hard else np.moveaxis(target, axis, -1)
+    t = t.astype(np.longdouble)
+    parameters = [np.longdouble(rule.number(rule.default)) for rule in loss.parameters.values()]
+    value, grad = loss.twin(z, t, *parameters)[:2]
+    cw = options.get("class_weight", np.ones(C)) / (here.sum(-1, keepdims=True) if loss.average else 1)
+    value, grad = (np.where(here & ~gone[..., None], cw * u, 0) for u in (value, grad))
+    counted = (t * cw).sum(-1) if "class_weight" in options and loss.labelled else np.ones(gone.shape)
+    each = 1 if sample is None else sample
+    grad = np.moveaxis(grad * np.broadcast_to(each, gone.shape)[..., None], -1, axis)
+    return value.sum(-1) * each, grad, (np.where(gone, 0, counted) * each).sum(), gone.size
 
 
 def agree(got, true, dtype, where):
@@ -592,7 +682,7 @@ def test_every_layout_and_dtype_gives_the_same_bits(variant, loss, dtype, tmp_pa
     with variant.chosen(), np.errstate(all="ignore"):
         for number, (reduction, weight, masked, axis) in enumerate(cases):
             x, target, options = example(loss, weight, masked, axis, soft=number % 3 == 0 and loss.soft)
-            x = inside(loss, "pred", x.astype(dtype))
+            x = fitting(loss, x.astype(dtype))[0]
             plain = loss.value_and_grad(x, target, reduction=reduction, **options)
             if dtype.kind in "iub":
                 lists = loss.value_and_grad(x.tolist(), target, reduction=reduction, **options)
@@ -611,7 +701,7 @@ def test_zero_strides_give_the_same_bits(variant, loss, dtype):
     row = np.linspace(-2, 3, 7).astype(dtype)
     with variant.chosen():
         for shape in ((5, 7), (5, 3, 7)):
-            x = np.broadcast_to(row, shape)
+            x = np.broadcast_to(fitting(loss, row)[0], shape)
             target = np.broadcast_to(np.int64(2), shape[:-1]) if loss.labelled else np.broadcast_to(dtype(0.5), shape)
             if loss.kind == "pointwise":
                 x = np.broadcast_to(inside(loss, "pred", row), shape)
@@ -671,9 +761,9 @@ def large(loss, shape, dtype):
     elif loss.kind in ("pointwise", "rowwise"):
         (x, target), options = within(loss, x, random.random(shape).astype(dtype)), {}
     else:
-        return (x,), {}
+        return fitting(loss, x), {}
     options["sample_weight"] = random.uniform(0.5, 2, shape[0])
-    return (x, target), options
+    return fitting(loss, x, target), options
 
 
 #: Rows across the lanes, along them, and in more than one chunk; of each more than one slice.
@@ -795,6 +885,7 @@ def special_rows(loss, seed):
     for name, parameter in loss.parameters.items():
         if random.random() < 0.3:
             options[name] = random.choice(other_values_of(parameter))
+    (x,) = fitting(loss, x)
     if loss.kind == "row_function":
         if "b" in loss.shared and random.random() < 0.5:
             options["b"] = random.choice([0.0, 1, 2], shape)
@@ -805,7 +896,7 @@ def special_rows(loss, seed):
         options["sample_weight"] = random.choice([0, 1, 2], 3)
     if not loss.labelled:
         same = random.random(shape) < 0.7
-        return (x, np.where(same, x, random.choice(SPECIAL, shape))), options
+        return (x, fitting(loss, x, np.where(same, x, random.choice(SPECIAL, shape)))[1]), options
     if loss.soft and random.random() < 0.4:
         return (x, random.dirichlet(np.ones(shape[1]), 3) * (random.random(shape) < 0.6)), options
     return (x, np.where(random.random(3) < 0.15, -100, random.integers(shape[1], size=3))), options

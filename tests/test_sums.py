@@ -10,6 +10,7 @@ from parameters import within
 
 import lossfast as lf
 from lossfast._loss import looped
+from lossfast.selftest import fitting
 
 REGISTRY = looped()
 
@@ -48,7 +49,8 @@ def example(loss, n, dtype):
     else:
         x = x if "proba" in loss.outputs else -abs(x)
         target = random.integers(0, 3, few) if loss.labelled else (x + random.normal(size=x.shape)).astype(dtype)
-    return tuple(np.resize(a, (n, *a.shape[1:])) for a in (x.astype(dtype), target, weight))
+    x, target = fitting(loss, x.astype(dtype), target)
+    return tuple(np.resize(a, (n, *a.shape[1:])) for a in (x, target, weight))
 
 
 @each_dtype

@@ -30,6 +30,7 @@ from lossfast.backends.numpy import (
     LIFT,
     UP,
     Rows,
+    do_entries,
     enter_arithmetic,
     given,
     leave_arithmetic,
@@ -904,8 +905,27 @@ _NONE = np.empty((0, 0))
 _NO_MASK = np.empty((0, 0), dtype=bool)
 
 
+def _each_entry(x, t, parameters, value, grad, hess, slope):
+    for i in range(x.shape[0]):
+        for c in range(x.shape[1]):
+            value[i, c], grad[i, c], hess[i, c], slope[i, c] = twin(x[i, c], t[i, c], *parameters)
+
+
+def _every_entry(function: Callable[..., Any], x: np.ndarray, t: np.ndarray, parameters: tuple[float, ...]) -> Any:
+    results = tuple(np.empty_like(x) for _ in range(4))
+    _bind(_each_entry, function)(x, t, parameters, *results)
+    return results
+
+
+def _entries(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:
+    """A sum over entries."""
+    return do_entries(job, rows, _every_entry)
+
+
 def rowwise(job: RowwiseJob) -> dict[str, Sum]:
     """Fill the job's outputs; its totals as `Sum`s."""
+    if get_loss(job.loss).entrywise:
+        return run_rows(job, BLOCK, _entries, _sum_of)
     # one class of a row, factors of exponentials, two softmaxes and rows wider than a block are NumPy's
     if job.loss == "nll_loss" or job.b is not None or job.logits_q is not None or not 0 < job.logits.shape[-1] <= BLOCK:
         return numpy_rowwise(job)

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from lossfast import _threads
+from lossfast import entrywise as _entrywise
 from lossfast import pointwise as _pointwise
 from lossfast import rowwise as _rowwise
 from lossfast._jobs import PointwiseJob, RowwiseJob, Weights
@@ -35,7 +36,7 @@ __all__ = [
     "weigh_rows",
 ]
 
-assert _pointwise and _rowwise  # imported for what they register
+assert _entrywise and _pointwise and _rowwise  # imported for what they register
 
 #: No call is taken whole.
 quick = None
@@ -394,7 +395,94 @@ def run_rows(
 def rowwise(job: RowwiseJob) -> dict[str, Sum]:
     """Fill the job's outputs; its totals as `Sum`s."""
     special = {"nll_loss": _likelihood, "kl_div_from_logits": _divergence}
+    if get_loss(job.loss).entrywise:
+        return run_rows(job, BLOCK, do_entries)
     return run_rows(job, BLOCK, special.get(job.loss, do_softmax))
+
+
+def do_entries(job: RowwiseJob, rows: Rows, compute: Callable[..., Any] | None = None) -> dict[str, np.ndarray]:
+    """A sum over entries; ``compute(twin, x, t, parameters)`` gives the twin's results, itself unless given."""
+    loss, out, n = get_loss(job.loss), job.outputs, rows.n
+    cw = job.class_weight if job.entry_weight is None else job.entry_weight
+    ranges = [slice(first, min(first + BLOCK, rows.classes)) for first in range(0, rows.classes, BLOCK)]
+
+    def part_of(array: np.ndarray, columns: slice, dtype: Any = np.float64) -> np.ndarray:
+        return load(array, rows.at, np.empty((n, columns.stop - columns.start), dtype), columns)
+
+    seen = np.full(n, rows.classes)
+    if job.where is not None:
+        seen = sum((part_of(job.where, columns, bool).sum(axis=1) for columns in ranges), np.zeros(n, np.intp))
+    empty = seen == 0
+    weight = np.where(rows.bad, np.nan, rows.weight)
+    dead = rows.ignored | empty | (weight == 0)
+    divisor = seen if loss.average else np.ones(n)
+    unit = job.scale * weight / divisor
+    direction: Any = None
+    row_v: Any = None
+    if job.v is not None and job.v.ndim == job.logits.ndim:
+        direction = job.v
+    elif job.v is not None:
+        row_v = load(job.v, rows.at, np.empty(n))
+    values: Any = (np.zeros(n), np.zeros(n))
+    along: Any = (np.zeros(n), np.zeros(n))
+    lowered = np.zeros(n)
+
+    def add(total: Any, parts: np.ndarray) -> Any:
+        high, low = tree_sum(parts.T)
+        high, lost = two_sum(total[0], high)
+        return high, total[1] + (lost + low)
+
+    for columns in ranges:
+        x = part_of(job.logits, columns)
+        t = np.zeros_like(x)
+        mask = None if job.where is None else part_of(job.where, columns, bool)
+        if rows.label is not None:
+            t[np.arange(columns.start, columns.stop) == rows.label[:, None]] = 1.0
+        elif job.target is not None:
+            t = part_of(job.target, columns)
+        if mask is not None:
+            x = np.where(mask, x, -np.inf if loss.labelled else 0.0)
+            t = np.where(mask | (t == t if loss.labelled else False), t, 0.0)
+        results = loss.twin(x, t, *job.params) if compute is None else compute(loss.twin, x, t, job.params)
+        value, grad, hess, slope = (np.broadcast_to(result, x.shape) for result in results)
+        if mask is not None and not loss.labelled:
+            value, grad, hess, slope = (np.where(mask, result, 0.0) for result in (value, grad, hess, slope))
+        by = unit[:, None]
+        if cw is not None:
+            value, by = _mul0(cw[columns], value), by * cw[columns]
+        values = add(values, value)
+        if loss.average:
+            lowered = lowered + (FAR * value).sum(axis=1)
+        v = None if direction is None else part_of(direction, columns)
+        if "row_jvp" in out:
+            along = add(along, _mul0(given(v), grad))
+        made: dict[str, np.ndarray] = {}
+        if "grad" in out:
+            made["grad"] = _mul0(by, grad)
+        if "hess" in out:
+            made["hess"] = _mul0(by, hess)
+        if "hvp" in out:
+            made["hvp"] = _mul0(given(v), _mul0(by, hess))
+        if "grad_target" in out:
+            made["grad_target"] = _mul0(by, slope)
+        if "vjp" in out:
+            made["vjp"] = _mul0(given(row_v)[:, None], grad)
+        for name, entries in made.items():
+            store(out[name], rows.at, np.where(dead[:, None], 0.0, entries + 0.0), columns)
+    total = (values[0] + _finite(values[1])) / divisor
+    if loss.average and np.isinf(total).any():
+        total = np.where(np.isinf(total), lowered / divisor / FAR, total)
+    total = np.where(dead, 0.0, _mul0(weight, total))
+    if "row_jvp" in out:
+        store(out["row_jvp"], rows.at, np.where(empty, 0.0, along[0] + _finite(along[1])))
+    for name in ("loss", job.loss):
+        if name in out:
+            store(out[name], rows.at, total)
+    return {"loss": total} if "loss" in job.totals else {}
+
+
+def _finite(low: np.ndarray) -> np.ndarray:
+    return np.where(np.isfinite(low), low, 0.0)
 
 
 def _likelihood(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:

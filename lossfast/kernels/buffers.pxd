@@ -85,6 +85,7 @@ cdef extern from "tables.h" nogil:
         const void *v
         const void *cw
         const void *live
+        const double *params
         void *e
         void *lo
         void *out
@@ -99,6 +100,7 @@ cdef extern from "tables.h" nogil:
         double ridge
         int dtype
         int soft
+        double params[4]
 
     ctypedef void (*lf_stage)(const lf_classes *, lf_rows *) noexcept nogil
     ctypedef void (*lf_row_step)(lf_rows *, const lf_options *) noexcept nogil

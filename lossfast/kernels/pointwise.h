@@ -12,6 +12,7 @@
 #define LF_POINTWISE(LOSS) \
     LOSS(sigmoid) \
     LOSS(log_sigmoid) \
+    LOSS(self_information) \
     LOSS(binary_cross_entropy_with_logits) \
     LOSS(smooth_l1_loss) \
     LOSS(huber_loss) \
@@ -100,6 +101,13 @@ TRAITS(sigmoid, LF_GRAD | LF_HESS | TELLS) {
 TRAITS(log_sigmoid, EVERYTHING | TELLS) {
     const sides s = both_sides(e);
     return (vgh){r_min(K(0), x) - s.log1p, where(lt(K(0), x), s.far, s.near), -s.product, beyond(x, K(MODERATE))};
+}
+
+/* -u log x, in a unit u = p[0] of information; -u/x; u/x^2 */
+LOSS(self_information) {
+    (void)t, (void)q, (void)e, (void)plain;
+    const real y = where(lt(x, K(0)), K(NAN), x + K(0)), slope = p[0] / y;
+    return (vgh){K(0) - p[0] * r_log(y), K(0) - slope, slope / y};
 }
 
 /* (1-t) softplus(x) + q t softplus(-x), as u |x| + ((1-t) + q t) log1p(e^-|x|), u = 1-t for x > 0 and q t for x <= 0:

@@ -347,7 +347,7 @@ cdef class Wanted:
             self.total[i] = OF_TEMPERATURE.get(name, 0)
             self.order[i] = 0 if name in ("loss", "value") else 1 if name in ("grad", "vjp", "jvp") else 2
         self.directed = not DIRECTED.isdisjoint(names)
-        self.direction_a_row = loss.name == "logsumexp" and "vjp" in names
+        self.direction_a_row = loss.kind == "row_function" and loss.outputs[0] not in ENTRY_OUTPUTS and "vjp" in names
 
 
 cdef class Entry:
@@ -393,7 +393,7 @@ cdef class Entry:
                 return True
             rule = self.rules[i]
             s.parameters[i] = rule.number(rule.check(self.parameters[i], value))
-            if PyFloat_CheckExact(value):
+            if PyFloat_CheckExact(value) and s.parameters[i] == <double>value:
                 self.accepted[i] = s.parameters[i]
         elif code == OPTION_SAMPLE_WEIGHT:
             s.sample_weight = NULL if value is None else <PyObject *>value
@@ -557,13 +557,13 @@ cdef bint divide_by(lf_total *denominator, const Options *s, ptrdiff_t batch) no
 cdef class RowEntry(Entry):
     """The calls of a loss or function over a class axis."""
 
-    cdef bint is_function, labelled, soft
+    cdef bint is_function, labelled, soft, entrywise
     cdef int label_smoothing, temperature, z_loss   # their places among the parameters; -1: it has none
 
     def __init__(self, loss, ptrdiff_t most):
         Entry.__init__(self, loss, most)
         self.is_function = loss.kind == "row_function"
-        self.labelled, self.soft = loss.labelled, loss.soft
+        self.labelled, self.soft, self.entrywise = loss.labelled, loss.soft, loss.entrywise
         self.label_smoothing, self.temperature, self.z_loss = (
             self.parameters.index(name) if name in self.parameters else -1 for name in ("label_smoothing", "temperature", "z_loss"))
 
@@ -617,13 +617,13 @@ cdef class RowEntry(Entry):
         held.n = 0
         hold(&held, x)
         if not self.is_function:
-            if not is_plain(target):
+            if not is_plain(target) or (self.entrywise and s.check == DISTRIBUTION):
                 return None
             hold(&held, target)
             if is_floating(<cnp.ndarray>target):
                 if not lay(&compared, <cnp.ndarray>target, &shape) or (self.labelled and (not self.soft or s.check == DISTRIBUTION)):
                     return None
-                if self.labelled:
+                if self.labelled or self.entrywise:
                     task.target = &compared
                 else:
                     task.other = &compared
@@ -637,7 +637,10 @@ cdef class RowEntry(Entry):
             if not self.weigh_classes(<object>s.class_weight, &task, class_weight):
                 return None
             hold(&held, <object>s.class_weight)
-            weighted = True
+            if self.labelled:
+                weighted = True
+            else:
+                task.entry_weight, task.class_weight = task.class_weight, NULL
         if s.sample_weight != NULL:
             if not is_plain(<object>s.sample_weight) or not lay_rows(&sample_weight, <cnp.ndarray>s.sample_weight, &shape, False):
                 return None
@@ -677,6 +680,8 @@ cdef class RowEntry(Entry):
         task.temperature = s.parameters[self.temperature] if self.temperature >= 0 else 1
         task.z_loss = s.parameters[self.z_loss] if self.z_loss >= 0 else 0
         task.ridge = ridge
+        for i in range(MOST_PARAMETERS):
+            task.params[i] = s.parameters[i]
         run_rows(wanted.plan, &task, size > RELEASED)
         if reducing:
             return reduced(&task.totals[0], &task.weight, task.count)

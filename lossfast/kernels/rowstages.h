@@ -793,6 +793,65 @@ STAGE(divergence_temperature) {
     }
 }
 
+/* ---- the losses that are sums over the classes of what each entry adds (entrywise.h) ---- */
+
+#if LF_DTYPE == 64
+/* Bodies are long: a row's are walked in a loop that has each but once. */
+#if ALONG
+#define EACH_ENTRY(...)                                                                  \
+    for (ptrdiff_t at = 0; at < n; at += LF_LANES) {                                     \
+        const int part = (int)(at / LF_LANES % SUMS), whole = at + LF_LANES <= n;        \
+        __VA_ARGS__                                                                      \
+    }
+#else
+#define EACH_ENTRY EACH_CLASS
+#endif
+#define ENTRY_ROWS                                                                                                     \
+    const scalar *x = k->x, *t = k->t, *cw = k->cw, *live = k->live, *v = k->v;                                        \
+    scalar *out = k->out;                                                                                              \
+    CLASSES;                                                                                                           \
+    (void)cw, (void)v, (void)out;
+/* `one` is the entry, `gone` says that it is none */
+#define ENTRY_OF(name)                                                                                                 \
+    const entry one = name##_entry(IN(x, 0), t ? IN(t, 0) : where(eq(CLASS(), label), K(1), K(0)), k->params);         \
+    const mask gone = live && !(name##_does & ENTRY_HEARS_MASKED) ? eq(IN(live, 0), K(0)) : not_(LIVE());              \
+    (void)part;
+#define ENTRY_UNIT() (cw ? times_weight(a, IN(cw, 0)) : a)
+#define ENTRY_OUT(y) ENTRY(out, where(gone, K(0), (y)))
+#define ENTRY_SUM(name, y)                                                                                             \
+    EACH_GROUP {                                                                                                       \
+        const real label = ROW_CLASS(label);                                                                           \
+        SUM(all); SUM(small);                                                                                          \
+        EACH_ENTRY(ENTRY_OF(name) const pair part_of = (y); const real hi = where(gone, K(0), part_of.hi);             \
+                   sum_add(&all[part], hi, where(gone, K(0), part_of.lo));                                             \
+                   if (name##_does & ENTRY_MEAN) sum_add(&small[part], hi * K(LOWERED), K(0));)                        \
+        PUT_SUM(r->terms[0], r->terms[1], all);                                                                        \
+        PUT_SUM(r->terms[2], r->terms[3], small); /* where the mean can be held, and the sum cannot */                 \
+    }
+#define ENTRY_EACH(name, y)                                                                                            \
+    EACH_GROUP {                                                                                                       \
+        const real label = ROW_CLASS(label);                                                                           \
+        const pair a = ROW_SPLIT(a);                                                                                   \
+        EACH_ENTRY(ENTRY_OF(name) ENTRY_OUT(y);)                                                                       \
+    }
+#define ENTRYWISE(name)                                                                                                \
+    STAGE(name##_sum) { ENTRY_ROWS ENTRY_SUM(name, cw ? entry_weighed(one.v, IN(cw, 0)) : one.v) }                     \
+    STAGE(name##_along) { ENTRY_ROWS ENTRY_SUM(name, entry_weighed(one.g.y, IN(v, 0))) }                               \
+    STAGE(name##_grad) { ENTRY_ROWS ENTRY_EACH(name, entry_scaled(ENTRY_UNIT(), one.g)) }                              \
+    STAGE(name##_hess) { ENTRY_ROWS ENTRY_EACH(name, entry_scaled(ENTRY_UNIT(), one.h)) }                              \
+    STAGE(name##_hvp) { ENTRY_ROWS ENTRY_EACH(name, r_mul0(IN(v, 0), entry_scaled(ENTRY_UNIT(), one.h))) }             \
+    STAGE(name##_target) { ENTRY_ROWS ENTRY_EACH(name, entry_scaled(ENTRY_UNIT(), one.u)) }
+LF_ENTRYWISE(ENTRYWISE)
+#undef EACH_ENTRY
+#undef ENTRY_ROWS
+#undef ENTRY_OF
+#undef ENTRY_UNIT
+#undef ENTRY_OUT
+#undef ENTRY_SUM
+#undef ENTRY_EACH
+#undef ENTRYWISE
+#endif
+
 #undef STAGE
 #undef SUMS
 #undef EACH_GROUP

@@ -81,6 +81,8 @@ INLINE growth growth_of(real t, real lo) {
                     where(near, small_lo, where(lt(large.hi, K(INFINITY)), large.lo + (less_lo - lo), K(0)))};
 }
 
+#define LF_BODIES 1
+#include "entrywise.h"
 #define ALONG 1
 #include "rowstages.h"
 #undef ALONG
@@ -90,8 +92,15 @@ INLINE growth growth_of(real t, real lo) {
 
 #define LF_ACROSS(name) across_##name,
 #define LF_ALONG(name) along_##name,
+#if LF_DTYPE == 64
+#define LF_ENTRY_ACROSS(name) LF_ENTRY_STAGES(LF_ACROSS, name)
+#define LF_ENTRY_ALONG(name) LF_ENTRY_STAGES(LF_ALONG, name)
+static const lf_stage lf_across[] = {LF_STAGES(LF_ACROSS) LF_ENTRYWISE(LF_ENTRY_ACROSS)};
+static const lf_stage lf_along[] = {LF_STAGES(LF_ALONG) LF_ENTRYWISE(LF_ENTRY_ALONG)};
+#else
 static const lf_stage lf_across[] = {LF_STAGES(LF_ACROSS)};
 static const lf_stage lf_along[] = {LF_STAGES(LF_ALONG)};
+#endif
 
 #include "plain.h"
 
@@ -702,10 +711,64 @@ STEP(nll_flat) {
     }
 }
 
+/* The losses that are sums over their entries. Of an integer label its own entry is all there is, and what the stages make of
+   it is made here. */
+INLINE pair entry_factor(const lf_rows *r, int i, int does, const lf_options *o) {
+    if (does & ENTRY_MEAN) return r_inverse(V(classes), K(0));
+    return exactly(does & ENTRY_IN_BASE ? K(o->params[0]) : K(1));
+}
+INLINE void entry_result(lf_rows *r, int i, pair sum_, real small, int does, const lf_options *o) {
+    const pair factor = entry_factor(r, i, does, o);
+    real y = rounded(times(two_sum(sum_.hi, sum_.lo), factor));
+    if (does & ENTRY_IN_BASE) y *= K(1 / RAISED);
+    if (does & ENTRY_MEAN) y = where(eq(r_abs(y), K(INFINITY)), small * factor.hi * K(1 / LOWERED), y);
+    SET(result, r_mul0(V(weight), y));
+}
+#define ENTRY_STEPS(name)                                                                                              \
+    STEP(name##_value) { EACH_ROW entry_result(r, i, (pair){V(terms[0]), V(terms[1])}, V(terms[2]), name##_does, o); } \
+    STEP(name##_slope) {                                                                                               \
+        EACH_ROW SET(result, rounded(times((pair){V(terms[0]), V(terms[1])}, entry_factor(r, i, name##_does, o))));    \
+    }                                                                                                                  \
+    STEP(name##_unit) { EACH_ROW SET_PAIR(a, times(WEIGHT(), entry_factor(r, i, name##_does, o))); }                   \
+    STEP(name##_pull) { EACH_ROW SET_PAIR(a, times(exactly(V(factor)), entry_factor(r, i, name##_does, o))); }         \
+    STEP(name##_label_value) {                                                                                         \
+        EACH_ROW {                                                                                                     \
+            const entry one = name##_entry(V(x_pivot), K(1), o->params);                                               \
+            const pair v = entry_weighed(one.v, V(label_weight));                                                      \
+            entry_result(r, i, v, v.hi * K(LOWERED), name##_does, o);                                                  \
+        }                                                                                                              \
+    }                                                                                                                  \
+    INLINE void name##_label_slope(lf_rows *r, const lf_options *o, const int second) {                                \
+        EACH_ROW {                                                                                                     \
+            const entry one = name##_entry(V(x_pivot), K(1), o->params);                                               \
+            const pair unit = times(WEIGHT(), entry_factor(r, i, name##_does, o));                                     \
+            SET(mark, V(label));                                                                                       \
+            SET(at_mark, entry_scaled(times_weight(unit, V(label_weight)), second ? one.h : one.g));                   \
+            SET(c, V(weight) * K(0)); /* NaN where the label is out of range */                                        \
+        }                                                                                                              \
+    }                                                                                                                  \
+    STEP(name##_label_grad) { name##_label_slope(r, o, 0); }                                                           \
+    STEP(name##_label_hess) { name##_label_slope(r, o, 1); }
+LF_ENTRYWISE(ENTRY_STEPS)
+
 /* ---- programs ---- */
 
 #define NONE {NULL, -1}
+/* Where "label:" precedes an output, it is that of integer labels. A function's value has its own name. */
+#define ENTRY_PROGRAMS(name)                                                                                           \
+    {#name, "loss", {{NULL, LF_STAGE_##name##_sum}, {name##_value, -1}, NONE}},                                        \
+    {#name, #name, {{NULL, LF_STAGE_##name##_sum}, {name##_value, -1}, NONE}},                                         \
+    {#name, "grad", {{name##_unit, LF_STAGE_##name##_grad}, NONE}},                                                    \
+    {#name, "hess", {{name##_unit, LF_STAGE_##name##_hess}, NONE}},                                                    \
+    {#name, "hvp", {{name##_unit, LF_STAGE_##name##_hvp}, NONE}},                                                      \
+    {#name, "grad_target", {{name##_unit, LF_STAGE_##name##_target}, NONE}},                                           \
+    {#name, "vjp", {{name##_pull, LF_STAGE_##name##_grad}, NONE}},                                                     \
+    {#name, "row_jvp", {{NULL, LF_STAGE_##name##_along}, {name##_slope, -1}, NONE}},                                   \
+    {#name, "label:loss", {{name##_label_value, -1}, NONE}},                                                           \
+    {#name, "label:grad", {{name##_label_grad, LF_STAGE_indicator}, NONE}},                                            \
+    {#name, "label:hess", {{name##_label_hess, LF_STAGE_indicator}, NONE}},
 static const lf_program lf_programs[] = {
+    LF_ENTRYWISE(ENTRY_PROGRAMS)
     /* of every row loss and function */
     {"", "proba", {{probabilities, LF_STAGE_affine}, NONE}},
     {"", "log_proba", {{log_probabilities, LF_STAGE_gap}, NONE}},

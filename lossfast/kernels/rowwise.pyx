@@ -73,6 +73,7 @@ cdef struct Job:
     int has_ignore
     int64_t ignore
     int needs_softmax, needs_argmax, needs_prediction, needs_truth, needs_rest, needs_sums, n_outputs
+    int entrywise          # a sum over the entries, without a softmax
     Output outputs[24]
 
 # One thread's memory, and where it stands.
@@ -618,11 +619,33 @@ cdef void soften_other(const Job *j, Bench *w, Bench *o) noexcept nogil:
         w.unusual |= o.limit[lane]
 
 
+cdef void run_outputs(const Job *j, Bench *w) noexcept nogil:
+    cdef int i
+    for i in range(j.n_outputs):
+        if j.outputs[i].kind == PROGRAM:
+            run_program(j, w, i)
+        if not j.outputs[i].per_class:
+            deliver_rows(j, w, &j.outputs[i])
+
+
+cdef void do_entries(const Job *j, Bench *w) noexcept nogil:
+    """A group of a loss that is a sum over its entries."""
+    cdef lf_rows *r = &w.rows
+    cdef int lane
+    w.loaded = -1
+    for lane in range(j.group):
+        r.x_pivot[lane] = logit(j, w, lane, <ptrdiff_t>r.label[lane]) if r.label[lane] >= 0 else 1
+    run_outputs(j, w)
+
+
 cdef void do_group(const Job *j, Bench *w, Bench *o, ptrdiff_t row, int n) noexcept nogil:
     """A group, by the stages: whatever is wanted of it."""
     cdef lf_rows *r = &w.rows
     cdef int lane, i
     stand(j, w, row, n)
+    if j.entrywise:
+        do_entries(j, w)
+        return
     if j.has[OTHER]:
         soften_other(j, w, o)
     maxima(j, w)
@@ -666,11 +689,7 @@ cdef void do_group(const Job *j, Bench *w, Bench *o, ptrdiff_t row, int n) noexc
         if j.needs_sums:
             each_chunk(j, w, LF_STAGE_target_sums)
         j.rows.targets(r, &j.options)
-    for i in range(j.n_outputs):
-        if j.outputs[i].kind == PROGRAM:
-            run_program(j, w, i)
-        if not j.outputs[i].per_class:
-            deliver_rows(j, w, &j.outputs[i])
+    run_outputs(j, w)
 
 
 # ---- plain rows ----
@@ -1049,6 +1068,7 @@ OF_TEMPERATURE = {"grad_temperature": 1, "hess_temperature": 2}
 cdef struct PlannedOutput:
     int kind, per_class, weighted, is_loss, is_temperature
     int program            # its place among the table's, the same for every instruction set
+    int label_program      # that of integer labels, which may be another
     double when_masked
     int given              # its place among the names that were asked for
 
@@ -1058,7 +1078,7 @@ cdef class RowPlan:
 
     cdef int n
     cdef PlannedOutput outputs[24]   # in the order in which they are worked out: first those with one number a row
-    cdef int in_double, direction_a_row
+    cdef int in_double, direction_a_row, entrywise
     cdef int needs_softmax, needs_argmax, needs_prediction, needs_truth
     cdef int needs_rest              # as it is; with targets and without
     cdef int needs_rest_of_targets
@@ -1071,8 +1091,10 @@ cdef class RowPlan:
             raise ValueError(f"at most 24 outputs can be wanted, got {len(names)}")
         # The Newton step, the quadratic cost's derivatives and a comparison of two softmaxes are small differences of large
         # numbers: in double always.
-        self.in_double = "newton_step" in names or loss == "quadratic_softmax_loss"
-        self.direction_a_row = loss == "logsumexp" and "vjp" in names
+        # Sums over entries have their digits from there too.
+        self.entrywise = find_program(table, loss.encode(), b"label:loss") != NULL
+        self.in_double = "newton_step" in names or loss == "quadratic_softmax_loss" or self.entrywise
+        self.direction_a_row = (loss == "logsumexp" or self.entrywise) and "vjp" in names
         self.always_argmax = self.needs_rest = loss == "quadratic_softmax_loss"
         self.may_need_sums = loss in ("cross_entropy", "quadratic_softmax_loss")
         for name in sorted(names, key=PER_CLASS.__contains__):
@@ -1089,8 +1111,11 @@ cdef class RowPlan:
                 program = find_program(table, loss.encode(), name.encode())
                 if program == NULL:
                     raise NotImplementedError(f"{loss} has no compiled {name}: it is missing from kernels/rowwise.h")
-                out.program = <int>(program - table.programs)
-                if loss != "nll_loss" or name not in ("loss", "grad", "hess", "hvp"):
+                out.program = out.label_program = <int>(program - table.programs)
+                program = find_program(table, loss.encode(), b"label:" + name.encode())
+                if program != NULL:
+                    out.label_program = <int>(program - table.programs)
+                if not self.entrywise and (loss != "nll_loss" or name not in ("loss", "grad", "hess", "hvp")):
                     self.needs_softmax |= name not in ("margin", "rank")
             self.needs_truth |= name in ("margin", "rank")
             if name not in WEIGHTED:  # of a row without a label the largest class is the pivot, whatever else is wanted
@@ -1149,7 +1174,10 @@ cdef void make_job(Job *j, Job *other, RowPlan plan, const RowTask *task) noexce
     j.options.soft = j.has[TARGET]
     j.start.inverse_temperature = 1 / t
     j.start.inverse_temperature_lo = fma(-(1 / t), t, 1) / t if t != 1 else 0
-    j.class_weight = task.class_weight
+    memcpy(j.options.params, task.params, sizeof(j.options.params))
+    j.start.params = j.options.params
+    j.entrywise = plan.entrywise
+    j.class_weight = task.class_weight if task.class_weight != NULL else task.entry_weight
     j.has_ignore, j.ignore = task.has_ignore, task.ignore
     j.needs_softmax, j.needs_prediction, j.needs_truth = plan.needs_softmax, plan.needs_prediction, plan.needs_truth
     j.needs_argmax = plan.needs_argmax or j.has[TARGET] or not j.has[LABELS] or plan.always_argmax
@@ -1169,7 +1197,7 @@ cdef void make_job(Job *j, Job *other, RowPlan plan, const RowTask *task) noexce
         out.is_loss = planned.is_loss and task.total[planned.given]
         out.is_temperature = planned.is_temperature if task.total[planned.given] else 0
         if out.kind == PROGRAM:
-            out.program = &j.rows.programs[planned.program]
+            out.program = &j.rows.programs[planned.label_program if j.has[LABELS] else planned.program]
         out.wanted = enlist(&out.op, task.outputs[planned.given], axes, used, &count)
     j.n_outputs = plan.n
     join_axes(&j.geometry, used, count)
@@ -1240,6 +1268,9 @@ cdef int read_job(RowTask *task, Operand **free, object job) except -1:
     if job.class_weight is not None:
         array = job.class_weight
         task.class_weight = <const double *>cnp.PyArray_DATA(array)
+    if job.entry_weight is not None:
+        array = job.entry_weight
+        task.entry_weight = <const double *>cnp.PyArray_DATA(array)
     ignore = job.ignore_index
     if ignore is not None and -(2**63) <= ignore < 2**63:
         task.has_ignore, task.ignore = 1, ignore
@@ -1271,6 +1302,8 @@ cdef class Rowwise:
         task.factors = described(&free, job.b, True)
         task.scale = job.scale
         task.label_smoothing, task.temperature, task.z_loss, task.ridge = job.label_smoothing, job.temperature, job.z_loss, job.ridge
+        for i, value in enumerate(job.params):
+            task.params[i] = value
         for i, name in enumerate(names):
             task.outputs[i] = described(&free, outputs.get(name), name in PER_CLASS)
             task.total[i] = i < len(job.totals)

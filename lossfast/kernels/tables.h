@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "doubledouble.h"
+#include "entrywise.h"
 
 /* ---- pointwise ---- */
 
@@ -96,6 +97,7 @@ typedef struct {
     const void *v;         /* a direction, or factors, or NULL */
     const void *cw;        /* class weights, or NULL for 1 */
     const void *live;      /* 0 where a class is masked (its logit is -inf already), else 1; or NULL */
+    const double *params;  /* of a loss that is a sum over its entries */
     void *e, *lo;          /* the exponentials, in two parts */
     void *out;             /* what the stage writes */
     double inverse_temperature, inverse_temperature_lo;
@@ -105,6 +107,7 @@ typedef struct {
     double scale, label_smoothing, temperature, z_loss, ridge;
     int dtype;             /* 32 or 64 */
     int soft;              /* there are soft targets */
+    double params[LF_MAX_PARAMS]; /* of a loss that is a sum over its entries */
 } lf_options;
 
 typedef void (*lf_stage)(const lf_classes *, lf_rows *);
@@ -119,7 +122,8 @@ typedef void (*lf_row_step)(lf_rows *, const lf_options *);
     S(divergence_grad) S(divergence_hess) S(divergence_hvp) S(difference)
 
 #define LF_ENUM(name) LF_STAGE_##name,
-enum { LF_STAGES(LF_ENUM) LF_STAGE_COUNT };
+#define LF_ENTRY_ENUM(name) LF_ENTRY_STAGES(LF_ENUM, name)
+enum { LF_STAGES(LF_ENUM) LF_ENTRYWISE(LF_ENTRY_ENUM) LF_STAGE_COUNT };
 
 /* One output of one loss or function: first `step`, then `stage`, up to LF_MAX_STEPS times; either may be missing. The
    last stage of an output with an entry a class writes it; an output with one entry a row ends in a step that leaves it
@@ -177,7 +181,7 @@ typedef struct {
     int dtype, lanes;
     const lf_word *words;                   /* ends with a name of NULL */
     const lf_pointwise_function *pointwise; /* in the order of lf_pointwise_names */
-    const lf_stage *across, *along;         /* in the order of LF_STAGES */
+    const lf_stage *across, *along;         /* in the order of LF_STAGES; those of LF_ENTRYWISE after them, in float64 alone */
     lf_plain_function few_sums, few_entries, many_sums, many_entries;
     /* 16 rows, `pitch` numbers apart, to a tile, and back */
     void (*tile_in)(void *tile, const void *x, ptrdiff_t pitch, ptrdiff_t classes), (*tile_out)(void *x, ptrdiff_t pitch, const void *tile, ptrdiff_t classes);

@@ -53,9 +53,11 @@ cdef struct RowTask:
     const Operand *direction
     const Operand *factors
     const double *class_weight
+    const double *entry_weight  # class weights that the sum of the weights leaves out
     int has_ignore
     int64_t ignore
     double scale, label_smoothing, temperature, z_loss, ridge
+    double params[4]            # of a loss that is a sum over its entries
     const Operand *outputs[24]  # in the order of the names that the plan was made for
     int total[24]               # whether the total is wanted
     # found by `weigh_rows`
