@@ -41,6 +41,7 @@ OTHER_VALUES = {
     "finite": -0.5,
     "finite and > 0": 0.7,
     "finite and >= 0": 1e-3,
+    "finite and >= -1": 2.0,
     "in [0, 1]": 0.1,
     "in (0, 1)": 0.25,
     "finite, > 0 and not 1": 2.0,

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from lossfast import selftest
+from lossfast._parts import profile_parts, profile_sizes, violation_parts
 from lossfast.rowwise import ALONG, spread
 
 from . import references
@@ -288,7 +289,7 @@ def row_loss(
     C, hard = x.shape[1], target.ndim == 1
     T, zl, eps = (LD(options.get(name, at)) for name, at in (("temperature", 1), ("z_loss", 0), ("label_smoothing", 0)))
     s = State(x, float(T))
-    p, q, v = s.p, s.q, v.astype(LD)
+    p, v = s.p, v.astype(LD)
     of_logits = "proba" in loss.outputs
     a = s.a if of_logits else -x.astype(LD)
     t = (np.arange(C) == target[:, None]).astype(LD) if hard else target.astype(LD)
@@ -299,39 +300,12 @@ def row_loss(
     w = cw * t
     W = w.sum(1, keepdims=True)
     k, kk = 2 * zl * s.lse, 2 * zl
-    zero = np.zeros_like(p)
-
-    spreads = spread(p, q, t)
-    d, u = map(s.deviation, spreads)
-    sizes = [np.abs(y) for y in spreads] if plain else [p + np.abs(t), 2 * p + np.abs(t)]
-    d_size, u_size = (size + s.mean(size) for size in sizes)
-
-    def twin(d: np.ndarray, u: np.ndarray) -> list[np.ndarray]:
-        parts = loss.twin(p, q, t, w, W, a, k, kk, d, u)
-        return [np.broadcast_to(part, p.shape) for part in parts]
-
-    with np.errstate(all="ignore"):
-        value, grad, hess = twin(d, u)
-        _, *alone = twin(zero, zero)
-        along_d, along_u = twin(d_size, zero)[1:], twin(zero, u_size)[1:]
-        used = [np.abs(y - n) + np.abs(z - n) for y, z, n in zip(along_d, along_u, alone, strict=True)]
-    deviates = any(y.any() for y in used)
-    terms = [np.abs(n) + y if deviates else np.zeros_like(y) for n, y in zip(alone, used, strict=True)]
     f, f2 = 1 / T, 1 / T**2
-    loss_value = value.sum(1) + (zl * s.lse[:, 0] ** 2 if zl else 0)
-    value_terms = _sum(np.abs(spreads[0]) * sizes[0]) * W[:, 0] if deviates and not plain else LD(0)
-    scale: Any = 0
-    if not deviates and of_logits:  # cross-entropy: a difference with soft labels, and with the squared log-sum-exp
-        if not plain or zl:
-            terms[0] = p * np.abs(W) + np.abs(w) + np.abs(k) * p
-            scale = np.maximum(p * np.abs(W), np.abs(w)) * f
-        if zl:
-            terms[1] = p * q * (np.abs(W) + np.abs(k)) + kk * p * p
-    found = {
-        "value": Exact(loss_value, terms=value_terms, rule="A14" if np.any(value_terms) else ""),
-        "grad": Exact(f * grad, scale, f * terms[0], rule="A14" if deviates else "A2, A14" if terms[0].any() else ""),
-        "hess": Exact(f2 * hess, 0, f2 * terms[1], rule="A14" if terms[1].any() else ""),
-    }
+    d = u = d_size = u_size = deviates = None
+    if loss.of != "classes":
+        found = _by_twin(loss, loss.own_numbers(options), s, x.astype(LD), t, w, f, plain)
+    else:
+        found, (d, u, d_size, u_size, deviates) = _by_classes(loss, s, a, t, w, W, k, kk, zl, f, plain)
     if not of_logits:
         return {name: found[name] for name in ("value", "grad", *loss.outputs) if name in found}
     found["proba"], found["log_proba"] = Exact(p), Exact(-s.a)
@@ -361,8 +335,65 @@ def row_loss(
         raised = np.where(t == t.max(1, keepdims=True), -np.inf, x.astype(LD))
         found["margin"] = Exact(x.astype(LD)[np.arange(len(x)), target] - raised.max(1))
     if "newton_step" in loss.outputs and ridge:
-        found["newton_step"] = _newton_step(p, f * grad, found["grad"].terms, f2 * (W + k), f2 * kk, LD(ridge))
+        found["newton_step"] = _newton_step(
+            p, found["grad"].value, found["grad"].terms, f2 * (W + k), f2 * kk, LD(ridge)
+        )
     return {name: found[name] for name in found if name in ("value", "grad", *loss.outputs)}
+
+
+def _by_twin(
+    loss: Any, own: tuple[float, ...], s: State, x: Any, t: Any, w: Any, f: Any, plain: bool
+) -> dict[str, Exact]:
+    """Value, gradient and Hessian of a loss of the true class, or of margins."""
+    if loss.of == "violations":
+        value, grad, hess = violation_parts(loss, own, x, t, w, np.ones(x.shape, bool))
+        return {"value": Exact(value.sum(1)), "grad": Exact(grad), "hess": Exact(hess)}
+    value, grad, hess = profile_parts(loss, own, s.a, s.p, s.q, w)
+    slopes, bends = profile_sizes(loss, own, s.a, s.p, s.q, w)
+    return {
+        "value": Exact(value.sum(1)),
+        "grad": Exact(f * grad) if plain else Exact(f * grad, terms=f * slopes, rule="A14"),
+        "hess": Exact(f**2 * hess, terms=f**2 * bends, rule="A14"),
+    }
+
+
+def _by_classes(
+    loss: Any, s: State, a: Any, t: Any, w: Any, W: Any, k: Any, kk: Any, zl: Any, f: Any, plain: bool
+) -> tuple[dict[str, Exact], tuple[Any, ...]]:
+    """The same by the twin of every class; and deviations from the means, and their sizes."""
+    p, q, f2 = s.p, s.q, f**2
+    zero = np.zeros_like(p)
+    spreads = spread(p, q, t)
+    d, u = map(s.deviation, spreads)
+    sizes = [np.abs(y) for y in spreads] if plain else [p + np.abs(t), 2 * p + np.abs(t)]
+    d_size, u_size = (size + s.mean(size) for size in sizes)
+
+    def twin(d: np.ndarray, u: np.ndarray) -> list[np.ndarray]:
+        parts = loss.twin(p, q, t, w, W, a, k, kk, d, u)
+        return [np.broadcast_to(part, p.shape) for part in parts]
+
+    with np.errstate(all="ignore"):
+        value, grad, hess = twin(d, u)
+        _, *alone = twin(zero, zero)
+        along_d, along_u = twin(d_size, zero)[1:], twin(zero, u_size)[1:]
+        used = [np.abs(y - n) + np.abs(z - n) for y, z, n in zip(along_d, along_u, alone, strict=True)]
+    deviates = any(y.any() for y in used)
+    terms = [np.abs(n) + y if deviates else np.zeros_like(y) for n, y in zip(alone, used, strict=True)]
+    loss_value = value.sum(1) + (zl * s.lse[:, 0] ** 2 if zl else 0)
+    value_terms = _sum(np.abs(spreads[0]) * sizes[0]) * W[:, 0] if deviates and not plain else LD(0)
+    scale: Any = 0
+    of_logits = "proba" in loss.outputs
+    if not deviates and of_logits:  # cross-entropy: a difference with soft labels, and with the squared log-sum-exp
+        if not plain or zl:
+            terms[0] = p * np.abs(W) + np.abs(w) + np.abs(k) * p
+            scale = np.maximum(p * np.abs(W), np.abs(w)) * f
+        if zl:
+            terms[1] = p * q * (np.abs(W) + np.abs(k)) + kk * p * p
+    return {
+        "value": Exact(loss_value, terms=value_terms, rule="A14" if np.any(value_terms) else ""),
+        "grad": Exact(f * grad, scale, f * terms[0], rule="A14" if deviates else "A2, A14" if terms[0].any() else ""),
+        "hess": Exact(f2 * hess, 0, f2 * terms[1], rule="A14" if terms[1].any() else ""),
+    }, (d, u, d_size, u_size, deviates)
 
 
 def _newton_step(p: np.ndarray, grad: np.ndarray, terms: np.ndarray, a2: np.ndarray, z2: Any, ridge: Any) -> Exact:

@@ -230,6 +230,15 @@ def _softmax_rows(loss: Any, arrays: dict[str, np.ndarray]) -> dict[str, list[An
                 terms = [(v[c] - p[c] * every, fabs(v[c]) + p[c] * sizes) for c in columns]
                 made.setdefault("vjp", []).extend(terms)
             continue
+        if loss.of != "classes":
+            results = (_of_truth if loss.of == "truth" else _of_margins)(loss, twin, row, target, p, a)
+            for name, found in zip(offered, results, strict=True):
+                made[name] += found if name == "value" else [found[c] for c in columns]
+            if v and "proba" in loss.outputs:
+                made.setdefault("proba", []).extend((p[c], 0) for c in columns)
+                made.setdefault("log_proba", []).extend((-own[c], 0) for c in columns)
+                made.setdefault("entropy", []).append((fsum(p[c] * own[c] for c in range(len(p))), 0))
+            continue
         if loss.labelled:
             t = [one if c == target else zero for c in range(len(p))]
             spreads = [spread_of(p[c], 1 - p[c], t[c]) for c in range(len(p))]
@@ -307,6 +316,41 @@ def _entries(loss: Any, arrays: dict[str, np.ndarray]) -> dict[str, list[Any]]:
             if v is not None:
                 made.setdefault("hvp", []).append((bend * v[c], 0))
     return made
+
+
+def _of_truth(loss: Any, twin: Any, row: list[float], y: int, p: list[Any], a: list[Any]) -> list[list[Any]]:
+    """Value, gradient and Hessian, with the sizes of their terms, of a loss of the true class."""
+    from mpmath import fabs, fsum, mpf
+
+    q, own = fsum(u for c, u in enumerate(p) if c != y), [mpf(number) for number in loss.own_numbers()]
+    value, slope, bend = twin(a[y], mpf(0), p[y], q, mpf(0), mpf(1), *own)
+    size = fabs(bend)
+    if loss.name == "focal_loss":  # whose second derivative itself is a difference
+        gamma, s = own[0], p[y] * a[y] / q if q else mpf(1)
+        size = gamma * p[y] * (2 + a[y] + fabs(gamma - 1) * s) / (1 + gamma * s)
+    grad, hess = [], []
+    for c, u in enumerate(p):
+        share, left = (-q, u) if c == y else (u, 1 - u)
+        by = q if c == y else u
+        ratio = 1 if c == y else u / q if q else mpf(0)
+        grad.append((slope * share, 0))
+        hess.append((slope * by * (left + bend * ratio), slope * by * (left + size * ratio)))
+    return [[(value, 0)], grad, hess]
+
+
+def _of_margins(loss: Any, twin: Any, row: list[float], y: int, p: list[Any], a: list[Any]) -> list[list[Any]]:
+    """The same of a loss of margins."""
+    from mpmath import fsum, mpf
+
+    own, zero = [mpf(number) for number in loss.own_numbers()], mpf(0)
+    each = [(zero,) * 3 if c == y else twin(mpf(u) - mpf(row[y]), zero, *own) for c, u in enumerate(row)]
+    if own[0] == 0:
+        worst = max((c for c in range(len(row)) if c != y), key=lambda c: (row[c], -c), default=-1)
+        each = [parts if c == worst else (zero,) * 3 for c, parts in enumerate(each)]
+    unit = mpf(1) if own[0] == 0 else 1 / mpf(len(row))
+    columns = [[unit * parts[i] for parts in each] for i in range(3)]
+    columns[1][y], columns[2][y] = -fsum(columns[1]), fsum(columns[2])
+    return [[(fsum(columns[0]), 0)], *([(u, 0) for u in column] for column in columns[1:])]
 
 
 def compute(loss: Any, arrays: dict[str, np.ndarray]) -> Reference:

@@ -646,11 +646,11 @@ def rowwise(
 
 
 def _set_parameters(job: RowwiseJob, loss: Any, options: Mapping[str, Any]) -> None:
-    if loss.entrywise:
-        job.params = tuple([parameter.number(options[name]) for name, parameter in loss.parameters.items()])
-        return
     for name in loss.parameters:
-        setattr(job, name, options[name])
+        if name not in loss.own:
+            setattr(job, name, options[name])
+    if loss.own:
+        job.params = loss.own_numbers(options)
 
 
 def _set_others(job: RowwiseJob, loss: Any, z: np.ndarray, logits: np.ndarray, axis: int) -> bool:

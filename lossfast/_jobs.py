@@ -85,7 +85,7 @@ class RowwiseJob:
     temperature: float = 1.0
     z_loss: float = 0.0
     ridge: float = 0.0
-    params: tuple[float, ...] = ()  #: of a sum over entries, the scalar parameters, in the order declared
+    params: tuple[float, ...] = ()  #: the loss's own scalar parameters, in the order declared
     entry_weight: np.ndarray | None = None  #: as ``class_weight``, where a mean does not divide by it
     v: np.ndarray | None = None  #: the direction of hvp, vjp and jvp; of the rows' shape for ``logsumexp``'s vjp
     b: np.ndarray | None = None  #: ``logsumexp``'s factors, of the logits' shape

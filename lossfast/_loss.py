@@ -30,6 +30,7 @@ DOMAINS: dict[str, Callable[[float], bool]] = {
     "finite": math.isfinite,
     "finite and > 0": lambda value: 0 < value < math.inf,
     "finite and >= 0": lambda value: 0 <= value < math.inf,
+    "finite and >= -1": lambda value: -1 <= value < math.inf,
     "in [0, 1]": lambda value: 0 <= value <= 1,
     "in [-1, 1]": lambda value: -1 <= value <= 1,
     "in (0, 1)": lambda value: 0 < value < 1,
@@ -138,6 +139,9 @@ def _of_nats(base: float) -> float:
 
 
 RIDGE = Parameter(0.0, "finite and >= 0")
+
+#: Parameters that losses over a class axis have in common: fields of `RowwiseJob`. All others are a loss's own.
+ROW_PARAMETERS = ("label_smoothing", "temperature", "z_loss")
 
 #: What `Loss.evaluate` offers, in this order; a loss offers those that it has.
 EVALUATED = (
@@ -289,6 +293,10 @@ class Loss:
     takes : tuple of str
         What each of its arguments holds, where that is not logits or any numbers: ``"logits"``, ``"probabilities"``,
         ``"log-probabilities"`` or ``"0 or 1"``.
+    of : str
+        What the twin of a loss over a class axis is a function of: ``"classes"``, ``"truth"`` or ``"violations"``.
+    own : tuple of str
+        Those of its parameters that no other loss shares, which its twin is given.
     """
 
     kind: ClassVar[str] = ""
@@ -317,10 +325,12 @@ class Loss:
         domains: Mapping[str, str] | None = None,
         takes: tuple[str, ...] = (),
         terms: Callable[..., Any] | None = None,
+        of: str = "classes",
     ) -> None:
         self.twin = twin
         self.terms = terms
         self.takes = takes
+        self.of = of
         self.domains = dict(domains or {})
         self.name = self.__name__ = self.__qualname__ = twin.__name__
         self.__module__ = "lossfast"
@@ -328,6 +338,7 @@ class Loss:
             self.shared = (*self.shared, "check")
         self.__doc__ = self._documented(twin.__doc__)
         self.parameters = dict(parameters)
+        self.own = tuple([name for name in parameters if name not in ROW_PARAMETERS])
         self.ulp = ulp
         self.outputs = outputs
         self.extra = extra
@@ -370,6 +381,11 @@ class Loss:
         (2, 3)
         """
         return self.ulp + (output in PRODUCTS)
+
+    def own_numbers(self, options: Mapping[str, Any] | None = None) -> tuple[float, ...]:
+        """What the twin of a loss over a class axis is given for its own parameters."""
+        given = {**self._defaults, **(options or {})}
+        return tuple([self.parameters[name].number(given[name]) for name in self.own])
 
     # ------------------------------------------------------------------------------------------- what it looks like
 
@@ -1444,15 +1460,21 @@ def pointwise_function(
 
 
 def row_loss(
-    *, parameters: Mapping[str, Parameter] | None = None, ulp: Any, soft: bool = True, outputs: tuple[str, ...] = ()
+    *,
+    parameters: Mapping[str, Parameter | Choice] | None = None,
+    ulp: Any,
+    soft: bool = True,
+    outputs: tuple[str, ...] = (),
+    of: str = "classes",
 ) -> Decorator:
     """Make the decorated twin a public loss over a class axis.
 
-    ``parameters`` are those of `RowwiseJob`'s scalar fields that it takes (``temperature``, ``label_smoothing``,
-    ``z_loss``); weights, masks, ``ignore_index``, ``axis`` and ``check`` every row loss has. ``soft`` says whether soft
-    labels are accepted. ``outputs`` are the names a job for it may ask for besides ``loss`` and ``grad``.
+    ``parameters`` are its own and those of `ROW_PARAMETERS` that it takes; weights, masks, ``ignore_index``, ``axis``
+    and ``check`` every row loss has. ``soft`` says whether soft labels are accepted. ``outputs`` are the names a job
+    for it may ask for besides ``loss`` and ``grad``. ``of`` is what its twin is a function of: the state of every class
+    (``"classes"``), the true class's alone (``"truth"``), or margins to the others (``"violations"``); see `rowwise`.
     """
-    return _declare(RowLoss, parameters, ulp=ulp, soft=soft, outputs=("grad", *outputs))
+    return _declare(RowLoss, parameters, ulp=ulp, soft=soft, outputs=("grad", *outputs), of=of)
 
 
 def row_comparison(

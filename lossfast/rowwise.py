@@ -10,12 +10,21 @@ Where a second softmax stands in the targets' place, ``t`` is its probability an
 
 A loss's twin makes of these the part that one class has in the loss and, in that class's logit, the gradient and the
 Hessian's diagonal. The row's loss is the sum of the parts. Elementwise, in float64, in the words of `lossfast._words`.
+
+Two kinds of losses have shorter twins. One that is a function F of ``-log p`` of the true class (``of="truth"``) gives,
+of that class's ``a`` in two parts (``a + low``), ``up p`` (with ``up`` a power of 2, so that it is not subnormal),
+``q`` in two parts, ``up`` and its own parameters, ``F``, ``F'`` and ``up q F''/F'``; the rest follows by the chain
+rule, and soft labels are a sum over classes. One that is a function of margins
+(``of="violations"``) gives, of the difference of another class's logit and the true one's, in two parts too, and its
+own parameters, its value for that class and the first and second derivative in that difference.
 """
 
 from __future__ import annotations
 
-from lossfast._loss import Parameter, row_comparison, row_function, row_loss
-from lossfast._words import growth, mul0, where
+import numpy as np
+
+from lossfast._loss import Choice, Parameter, row_comparison, row_function, row_loss
+from lossfast._words import exp_times, growth, keep_nan, mul0, where
 
 _LOSS_OUTPUTS = ("hess", "proba", "log_proba", "lse", "pred", "correct", "entropy", "margin", "rank")
 _TEMPERATURE = Parameter(1.0, "finite and > 0")
@@ -330,6 +339,353 @@ def kl_div_from_logits(p, q, t, w, total, a, k, kk, d, u):
     far = where(p == 0.0, 1.0, where(a < -2.0, 1.0, 0.0)) == 1.0
     value = where(far, (t - p) + mul0(p, a), p * growth(where(far, 0.0 * p, 0.0 - a)))
     return value, mul0(p, d), mul0(p, (q - p) * d + q)
+
+
+@row_loss(
+    parameters={
+        "gamma": Parameter(2.0, "finite and >= 0"),
+        "alpha": Parameter(None, "finite and >= 0"),
+        "temperature": _TEMPERATURE,
+    },
+    ulp=2,
+    of="truth",
+    outputs=_LOSS_OUTPUTS,
+)
+def focal_loss(a, low, p, q, q_low, up, gamma, alpha):
+    r"""Focal loss of the softmax of logits: cross-entropy in which rows that are right already count for little.
+
+    .. math:: \ell = s\,\alpha \sum_c w_c t_c\,F(a_c), \qquad F(a) = (1 - p)^\gamma\,a, \qquad a_c = -\log p_c
+
+    with :math:`p` the softmax of :math:`x / T`, :math:`s` the row's sample weight, :math:`w` the class weights and
+    :math:`t` the targets (1 at an integer label). With :math:`F'(a) = (1 - p)^\gamma\,(1 + \gamma p a / (1 - p))`,
+    :math:`F''(a) = \gamma (1 - p)^{\gamma - 1} p\,(2 - a + (\gamma - 1) p a / (1 - p))` and a label :math:`y`,
+
+    .. math:: \frac{\partial\ell}{\partial x_c} = \frac{s \alpha w_y}{T}\,F'(a_y)\,(p_c - t_c), \qquad
+        \frac{\partial^2\ell}{\partial x_c^2} =
+        \frac{s \alpha w_y}{T^2}\,\bigl[F'(a_y)\,p_c (1 - p_c) + F''(a_y)\,(p_c - t_c)^2\bigr];
+
+    of soft labels each class has its own :math:`a_c`, and derivatives are sums over the classes.
+
+    :math:`1 - p` and :math:`a` are taken from the other classes' exponentials, so that the loss keeps its digits where
+    it is next to nothing. It is not convex.
+
+    Parameters
+    ----------
+    logits : array_like of float, shape (..., C)
+        Unnormalised log-probabilities. float64, float32, float16 and bfloat16 are taken as they are, everything else as
+        float64. -inf is a class that cannot be.
+    targets : array_like
+        Either integer labels in [0, C), of logits' shape without the class axis, or soft labels: floating weights of
+        the classes, of logits' shape, which are not normalised.
+    gamma : float, default 2.0
+        How little rows count that are right: at least 0, which is cross-entropy.
+    alpha : float, optional
+        Multiplies the loss, of all classes alike and not in the mean's denominator; at least 0. Weights that differ
+        from class to class are ``class_weight``.
+    temperature : float, default 1.0
+        Divides the logits; above 0.
+
+    Returns
+    -------
+    float or ndarray
+        The reduced loss as a float; with ``reduction="none"`` one loss a row.
+
+    Raises
+    ------
+    IndexError
+        If a label is neither in [0, C) nor ``ignore_index``.
+    ValueError
+        If shapes do not fit, there are no classes, or a parameter is out of its domain.
+    TypeError
+        If an argument is complex, object, masked or not an array, or labels are floating.
+
+    See Also
+    --------
+    cross_entropy, poly_loss, generalized_cross_entropy
+
+    Notes
+    -----
+    ``keras.losses.CategoricalFocalCrossentropy(from_logits=True)``, whose ``alpha`` is 0.25 unless given and whose
+    probabilities are clipped. ``torchvision.ops.sigmoid_focal_loss`` is the loss of independent yes-or-no questions.
+    The error bound holds for gamma up to about 10 (5 on the Python backends); beyond, that of 1 - p, gamma times over,
+    adds to it.
+
+    References
+    ----------
+    .. [1] T.-Y. Lin, P. Goyal, R. Girshick, K. He and P. Dollár, "Focal loss for dense object detection", ICCV 2017.
+
+    Examples
+    --------
+    >>> import lossfast as lf
+    >>> logits = [[4.0, 0.0], [0.0, 1.0]]
+    >>> lf.focal_loss(logits, [0, 0], reduction="none")
+    array([5.87193402e-06, 7.01886254e-01])
+    >>> lf.focal_loss(logits, [0, 0], gamma=0) == lf.cross_entropy(logits, [0, 0])
+    True
+    """
+    by = where(alpha == alpha, alpha, 1.0)
+    near = a < 700.0  # p a / (1 - p), which beyond is nothing beside 1
+    s = where(q == 0.0, 1.0, where(near, a / np.expm1(a), keep_nan(0.0, a)))
+    more = where(q == 0.0, 0.0, gamma * (q_low / q))  # what the power of q, rounded, is short of
+    power, slope = q**gamma, 1.0 + (gamma * s + more * (1.0 + gamma * s))
+    bend = gamma * mul0(p, (2.0 - a) + (gamma - 1.0) * s) / slope
+    return by * (power * (a + mul0(more, a))), by * (power * slope), bend
+
+
+@row_loss(
+    parameters={"epsilon": Parameter(1.0, "finite and >= -1"), "temperature": _TEMPERATURE},
+    ulp=2,
+    of="truth",
+    outputs=_LOSS_OUTPUTS,
+)
+def poly_loss(a, low, p, q, q_low, up, epsilon):
+    r"""Poly-1 loss of the softmax of logits: cross-entropy with another weight for its leading term.
+
+    .. math:: \ell = s \sum_c w_c t_c\,F(a_c), \qquad F(a) = a + \epsilon\,(1 - p), \qquad a_c = -\log p_c
+
+    with :math:`p` the softmax of :math:`x / T`, :math:`s` the row's sample weight, :math:`w` the class weights and
+    :math:`t` the targets (1 at an integer label). With a label :math:`y`,
+
+    .. math:: \frac{\partial\ell}{\partial x_c} = \frac{s w_y}{T}\,(1 + \epsilon p_y)\,(p_c - t_c), \qquad
+        \frac{\partial^2\ell}{\partial x_c^2} =
+        \frac{s w_y}{T^2}\,\bigl[(1 + \epsilon p_y)\,p_c (1 - p_c) - \epsilon p_y\,(p_c - t_c)^2\bigr];
+
+    of soft labels each class has its own :math:`a_c`, and derivatives are sums over the classes.
+
+    As a series cross-entropy is :math:`\sum_j (1 - p)^j / j`; :math:`\epsilon` is added to the first coefficient. With
+    :math:`\epsilon = -1` that term is gone, and the loss of a row that is right is about :math:`a^2 / 2`; it keeps its
+    digits there.
+
+    Parameters
+    ----------
+    logits : array_like of float, shape (..., C)
+        Unnormalised log-probabilities. float64, float32, float16 and bfloat16 are taken as they are, everything else as
+        float64. -inf is a class that cannot be.
+    targets : array_like
+        Either integer labels in [0, C), of logits' shape without the class axis, or soft labels: floating weights of
+        the classes, of logits' shape, which are not normalised.
+    epsilon : float, default 1.0
+        What is added to the first coefficient; at least -1, and 0 is cross-entropy.
+    temperature : float, default 1.0
+        Divides the logits; above 0.
+
+    Returns
+    -------
+    float or ndarray
+        The reduced loss as a float; with ``reduction="none"`` one loss a row.
+
+    Raises
+    ------
+    IndexError
+        If a label is neither in [0, C) nor ``ignore_index``.
+    ValueError
+        If shapes do not fit, there are no classes, or a parameter is out of its domain.
+    TypeError
+        If an argument is complex, object, masked or not an array, or labels are floating.
+
+    See Also
+    --------
+    cross_entropy, focal_loss, generalized_cross_entropy
+
+    Notes
+    -----
+    ``optax.losses.poly_loss_cross_entropy``, whose epsilon is 2 unless given.
+
+    References
+    ----------
+    .. [1] Z. Leng, M. Tan, C. Liu, E. D. Cubuk, X. Shi, S. Cheng and D. Anguelov, "PolyLoss: A polynomial expansion
+       perspective of classification loss functions", ICLR 2022.
+
+    Examples
+    --------
+    >>> import lossfast as lf
+    >>> lf.poly_loss([[0.0, 0.0]], [0])
+    1.1931471805599454
+    >>> lf.poly_loss([[20.0, 0.0]], [0], epsilon=-1)
+    2.1241771066780656e-18
+    """
+    pole = where(epsilon < 0.0, -epsilon, 0.0)  # nothing cancels: a - q, in the second form, is e^-a - 1 + a
+    value = where(epsilon < 0.0, mul0(1.0 + epsilon, a) + pole * growth(0.0 - a), a + epsilon * q)
+    slope = where(epsilon < 0.0, (1.0 + epsilon) + pole * q, 1.0 + epsilon * (p / up))
+    return value, slope, where(epsilon == -1.0, p, -epsilon * p * (q / where(slope == 0.0, 1.0, slope)))
+
+
+@row_loss(
+    parameters={"q": Parameter(0.7, "in [0, 1]"), "temperature": _TEMPERATURE},
+    ulp=2,
+    of="truth",
+    outputs=_LOSS_OUTPUTS,
+)
+def generalized_cross_entropy(a, low, p, left, left_low, up, q):
+    r"""Generalized cross-entropy of the softmax of logits: between cross-entropy and the absolute error.
+
+    .. math:: \ell = s \sum_c w_c t_c\,F(a_c), \qquad F(a) = \frac{1 - p^q}{q} = \frac{1 - e^{-q a}}{q}, \qquad
+        a_c = -\log p_c
+
+    with :math:`p` the softmax of :math:`x / T`, :math:`s` the row's sample weight, :math:`w` the class weights and
+    :math:`t` the targets (1 at an integer label). With a label :math:`y`,
+
+    .. math:: \frac{\partial\ell}{\partial x_c} = \frac{s w_y}{T}\,p_y^q\,(p_c - t_c), \qquad
+        \frac{\partial^2\ell}{\partial x_c^2} =
+        \frac{s w_y}{T^2}\,p_y^q\,\bigl[p_c (1 - p_c) - q\,(p_c - t_c)^2\bigr];
+
+    of soft labels each class has its own :math:`a_c`, and derivatives are sums over the classes.
+
+    For :math:`q \to 0` it is cross-entropy, for :math:`q = 1` the probability of all but the true class, which is half
+    the absolute error of the softmax. In between it is bounded by :math:`1 / q`, and rows whose label is hardly likely,
+    wrong labels among them, have little weight. It is not convex.
+
+    Parameters
+    ----------
+    logits : array_like of float, shape (..., C)
+        Unnormalised log-probabilities. float64, float32, float16 and bfloat16 are taken as they are, everything else as
+        float64. -inf is a class that cannot be.
+    targets : array_like
+        Either integer labels in [0, C), of logits' shape without the class axis, or soft labels: floating weights of
+        the classes, of logits' shape, which are not normalised.
+    q : float, default 0.7
+        In [0, 1].
+    temperature : float, default 1.0
+        Divides the logits; above 0.
+
+    Returns
+    -------
+    float or ndarray
+        The reduced loss as a float; with ``reduction="none"`` one loss a row.
+
+    Raises
+    ------
+    IndexError
+        If a label is neither in [0, C) nor ``ignore_index``.
+    ValueError
+        If shapes do not fit, there are no classes, or a parameter is out of its domain.
+    TypeError
+        If an argument is complex, object, masked or not an array, or labels are floating.
+
+    See Also
+    --------
+    cross_entropy, focal_loss, poly_loss
+
+    Notes
+    -----
+    Neither PyTorch nor Keras, optax or scikit-learn has it. From probabilities, ``(1 - p**q) / q`` rounds to 0 where p
+    is near 1.
+
+    References
+    ----------
+    .. [1] Z. Zhang and M. R. Sabuncu, "Generalized cross entropy loss for training deep neural networks with noisy
+       labels", NeurIPS 2018.
+
+    Examples
+    --------
+    >>> import lossfast as lf
+    >>> logits = [[20.0, 0.0], [0.0, 20.0]]
+    >>> lf.generalized_cross_entropy(logits, [0, 0], reduction="none")
+    array([2.06115362e-09, 1.42857024e+00])
+    >>> lf.generalized_cross_entropy(logits, [0, 0], q=1, reduction="none")
+    array([2.06115362e-09, 9.99999998e-01])
+    """
+    even = q == 0.0
+    value = where(even, a, where(a < 1e-60, a, 0.0 - np.expm1(0.0 - q * a) / where(even, 1.0, q)))
+    # the power has less error while p has its digits
+    slope = where(p / up > 1e-290, (p / up) ** q, exp_times(0.0 - q, a, low))
+    return value, where(even, keep_nan(1.0, a), slope), 0.0 - up * (q * left)
+
+
+@row_loss(
+    parameters={
+        "variant": Choice("crammer_singer", ("crammer_singer", "weston_watkins")),
+        "margin": Parameter(1.0, "finite"),
+        "p": Choice(1, (1, 2)),
+    },
+    ulp=2,
+    soft=False,
+    of="violations",
+    outputs=("hess",),
+)
+def multiclass_hinge_loss(gap, low, variant, margin, p):
+    r"""Hinge loss of several classes: by how much the true class's score fails to beat the others' by a margin.
+
+    .. math:: \ell_\mathrm{CS} = s\,w_y\,\max_{c \ne y}\,h_c^p, \qquad
+        \ell_\mathrm{WW} = \frac{s\,w_y}{n} \sum_{c \ne y} h_c^p, \qquad h_c = \max(0,\, m - x_y + x_c)
+
+    with :math:`y` the label, :math:`m` the margin, :math:`n` the number of unmasked classes, :math:`s` the row's sample
+    weight and :math:`w` the class weights. The first is Crammer and Singer's, the second Weston and Watkins's. With
+    :math:`f = s w_y` for the largest :math:`h_c` (of several, the first class's) and 0 for the others, or
+    :math:`f = s w_y / n` for every class,
+
+    .. math:: \frac{\partial\ell}{\partial x_c} = f\,p\,h_c^{p-1}\,[h_c > 0], \qquad
+        \frac{\partial^2\ell}{\partial x_c^2} = f\,p (p - 1)\,[h_c > 0] \qquad (c \ne y);
+
+    at the true class they are minus the sum, and the sum, of the others'.
+
+    Where :math:`m - x_y + x_c` is 0, at the kink, the derivatives are those of the side without a violation, 0; where
+    several classes are the largest, Crammer and Singer's loss has those of the first of them.
+
+    Parameters
+    ----------
+    logits : array_like of float, shape (..., C)
+        Scores. float64, float32, float16 and bfloat16 are taken as they are, everything else as float64. -inf is a
+        class that cannot be.
+    targets : array_like of int
+        Labels in [0, C), of logits' shape without the class axis.
+    variant : {"crammer_singer", "weston_watkins"}, default "crammer_singer"
+        Whether the worst of the other classes counts, or all of them divided by the number of classes.
+    margin : float, default 1.0
+        By how much the true class's score has to be above the others'.
+    p : {1, 2}, default 1
+        The power of a violation.
+
+    Returns
+    -------
+    float or ndarray
+        The reduced loss as a float; with ``reduction="none"`` one loss a row.
+
+    Raises
+    ------
+    IndexError
+        If a label is neither in [0, C) nor ``ignore_index``.
+    ValueError
+        If shapes do not fit, there are no classes, or a parameter is out of its domain.
+    TypeError
+        If an argument is complex, object, masked or not an array, or labels are floating.
+
+    See Also
+    --------
+    cross_entropy
+
+    Notes
+    -----
+    ``torch.nn.functional.multi_margin_loss`` is ``variant="weston_watkins"`` (its mean over rows is
+    ``reduction="batchmean"`` where there are class weights). ``sklearn.metrics.hinge_loss`` of more than two classes is
+    the mean of Crammer and Singer's with p = 1, ``sklearn.svm.LinearSVC(multi_class="crammer_singer")`` trains with
+    that.
+
+    References
+    ----------
+    .. [1] K. Crammer and Y. Singer, "On the algorithmic implementation of multiclass kernel-based vector machines",
+       *J. Mach. Learn. Res.* 2 (2001) 265-292.
+    .. [2] J. Weston and C. Watkins, "Support vector machines for multi-class pattern recognition", ESANN 1999, 219-224.
+
+    Examples
+    --------
+    >>> import lossfast as lf
+    >>> scores = [[2.0, 1.5, 1.75], [3.0, 0.0, 0.0]]
+    >>> lf.multiclass_hinge_loss(scores, [0, 0], reduction="none")
+    array([0.75, 0.  ])
+    >>> lf.multiclass_hinge_loss.grad(scores, [0, 0], reduction="sum")
+    array([[-1.,  0.,  1.],
+           [ 0.,  0.,  0.]])
+    >>> lf.multiclass_hinge_loss(scores, [0, 0], variant="weston_watkins", p=2, reduction="sum")
+    0.2708333333333333
+    """
+    above = gap + margin
+    back = above - gap
+    rest = ((gap - (above - back)) + (margin - back)) + low
+    h = above + where(rest == rest, rest, 0.0)  # beyond the range there is no rest
+    hit = where(h > 0.0, 1.0, keep_nan(0.0, h))
+    h, squared = where(h > 0.0, h, hit), p == 1.0  # the second of its choices
+    return where(squared, h * h, h), where(squared, 2.0 * h, hit), where(squared, 2.0 * hit, 0.0 * hit)
 
 
 def _miss(p, q, t):

@@ -17,6 +17,7 @@ import numpy as np
 import lossfast as lf
 
 from ._loss import inside, looped
+from ._parts import profile_parts, violation_parts
 from .rowwise import spread
 
 #: The bound of the backends that compute in float64 and round; the compiled one's is each loss's own.
@@ -238,6 +239,14 @@ def _row_reference(loss: Any, z: np.ndarray, target: np.ndarray | None) -> Exact
     if target is None:
         top = z.max(1, keepdims=True)
         return {"value": ((top + log_total)[:, 0] if loss.outputs[0] == "lse" else loss.twin(p, a), 0)}
+    if loss.of != "classes":
+        own = loss.own_numbers()
+        t = (np.arange(z.shape[1]) == target[:, None]).astype(z.dtype)
+        if loss.of == "truth":
+            value, grad, _ = profile_parts(loss, own, a, p, q, t)
+        else:
+            value, grad, _ = violation_parts(loss, own, z, t, t, np.ones(z.shape, bool))
+        return {"value": (value.sum(1), 0), "grad": (grad, 0)}
     if "proba" not in loss.outputs:
         a = -z
     if loss.labelled:

@@ -212,6 +212,8 @@ def exact_row(job, row):
         return {**out, **compared_rows(job, row, classes, p, a, v, pv, size_v)}
     if job.labels is None and job.target is None:
         return out
+    if job.loss == "multiclass_hinge_loss":
+        return hinge_row(job, row, x, classes, cw, s, sw)
     hard = job.labels is not None
     y = int(job.labels[row]) if hard else int(np.argmax(job.target[row]))
     t = [mp.mpf(c == y) for c in range(C)] if hard else [exact(u) for u in job.target[row]]
@@ -224,6 +226,8 @@ def exact_row(job, row):
     out["correct"] = (int(out["pred"][0] == y), 0)
     out["rank"] = (sum(u > x[y] for u in others), 0)
     out["margin"] = (x[y] - max(others) if others else mp.inf, 0)
+    if job.loss in PROFILES:
+        return {**out, **profiled_row(job, p, q, a, w, f, f2, sw)}
     if job.loss == "quadratic_softmax_loss":
         d = [-q[c] if t[c] == 1 else p[c] - t[c] for c in range(C)]
         u = [2 * p[c] - t[c] for c in range(C)]
@@ -291,6 +295,65 @@ def exact_row(job, row):
         size = [(max(abs(grad[c]), grad_size[c]) + abs(pull * p[c])) / abs(D[c]) for c in range(C)]
         out["newton_step"] = ([-(grad[c] - pull * p[c]) / D[c] for c in range(C)], [2 * max(size)] * C)
     return out
+
+
+def focal(a, p, u, gamma, alpha):
+    """F, F', F'' and the size of the terms of F''."""
+    by = 1 if math.isnan(alpha) else alpha
+    if u == 0:  # p is 1
+        return mp.mpf(0), by * mp.mpf(gamma == 0), mp.mpf(0), mp.mpf(0)
+    first = by * (u**gamma + gamma * u ** (gamma - 1) * p * a)
+    terms = (2 * gamma * u ** (gamma - 1) * p, -gamma * u ** (gamma - 1) * p * a)
+    terms += (gamma * (gamma - 1) * u ** (gamma - 2) * p**2 * a,)
+    return by * u**gamma * a, first, by * mp.fsum(terms), by * mp.fsum(map(abs, terms))
+
+
+def poly(a, p, u, epsilon):
+    return a + epsilon * u, 1 + epsilon * p, -epsilon * p, abs(epsilon) * p
+
+
+def generalized(a, p, u, q):
+    return (1 - p**q) / q if q else a, p**q, -q * p**q, q * p**q
+
+
+#: The losses that are a function of the true class's probability.
+PROFILES = {"focal_loss": focal, "poly_loss": poly, "generalized_cross_entropy": generalized}
+
+
+def profiled_row(job, p, q, a, w, f, f2, sw):
+    """Value, gradient and Hessian as sums over the classes, each with a loss of its own."""
+    C, own = len(p), tuple(map(exact, job.params))
+    each = [PROFILES[job.loss](a[c], p[c], q[c], *own) if w[c] else (mp.mpf(0),) * 4 for c in range(C)]
+    alone = sum(u != 0 for u in w) == 1
+    off = [[p[c] if c != j else -q[c] for c in range(C)] for j in range(C)]  # p - one_hot(j)
+    grad = [mp.fsum(w[j] * each[j][1] * off[j][c] for j in range(C)) for c in range(C)]
+    hess, size = [], []
+    for c in range(C):
+        terms = [(w[j] * each[j][2] * off[j][c] ** 2, w[j] * each[j][1] * p[c] * q[c]) for j in range(C)]
+        hess.append(f2 * mp.fsum(u + v for u, v in terms))
+        size.append(abs(f2) * mp.fsum(abs(w[j]) * each[j][3] * off[j][c] ** 2 + abs(terms[j][1]) for j in range(C)))
+    slopes = [abs(w[j] * each[j][1]) for j in range(C)]
+    sizes = [p[c] * mp.fsum(slopes) + slopes[c] for c in range(C)]
+    return {
+        "loss": (sw * mp.fsum(w[c] * each[c][0] for c in range(C)), 0),
+        "grad": ([f * g for g in grad], [0 if alone else abs(f) * g for g in sizes]),
+        "hess": (hess, size),
+    }
+
+
+def hinge_row(job, row, x, classes, cw, s, sw):
+    """Of multiclass_hinge_loss, all of it; nothing cancels but in the margins, which are taken without rounding."""
+    worst, margin, p = job.params[0] == 0, exact(job.params[1]), 2 if job.params[2] else 1
+    y, C = int(job.labels[row]), len(x)
+    h = [max(mp.mpf(0), margin - x[y] + x[c]) if c in classes and c != y else mp.mpf(0) for c in range(C)]
+    if worst:
+        h = [u if c == h.index(max(h)) else mp.mpf(0) for c, u in enumerate(h)]
+    unit = sw * cw[y] / (1 if worst else len(classes))
+    grad = [unit * p * u ** (p - 1) if u > 0 else mp.mpf(0) for u in h]
+    hess = [unit * p * (p - 1) if u > 0 else mp.mpf(0) for u in h]
+    grad[y], hess[y] = -mp.fsum(grad), mp.fsum(hess)
+    out = {"loss": unit * mp.fsum(u**p for u in h), "grad": [s * u for u in grad], "hess": [s * u for u in hess]}
+    return {name: (true, [0] * C if name != "loss" else 0) for name, true in out.items()}
 
 
 def compared_rows(job, row, classes, p, a, v, pv, size_v):
@@ -510,6 +573,8 @@ def twin_row(loss, x, targets=None, parameters=(), class_weight=None):
         if loss.outputs[0] == "lse":
             return [lse]
         return [_number(loss.twin(Number(p[c]), Number(a[c]))) for c in range(len(z))]
+    if loss.of == "violations":
+        return [violation_row(loss, x, targets, options, class_weight)]
     if "proba" not in loss.outputs:  # it is given log-probabilities
         a = [-u for u in x]
     n = len(z)
@@ -527,6 +592,10 @@ def twin_row(loss, x, targets=None, parameters=(), class_weight=None):
     eps, zl = exact(options.get("label_smoothing", 0)), exact(options.get("z_loss", 0))
     t = [(1 - eps) * u + eps / n for u in t]
     w = t if class_weight is None else [exact(cw) * u for cw, u in zip(class_weight, t, strict=True)]
+    if loss.of == "truth":
+        own = tuple(map(Number, loss.own_numbers(options)))
+        state = [tuple(map(Number, (a[c], 0, p[c], q[c], 0, 1))) for c in range(n)]
+        return [mp.fsum(w[c] * _number(loss.twin(*state[c], *own)[0]) for c in range(n) if w[c])]
     total, k, kk, zero = Number(mp.fsum(w)), Number(2 * zl * lse), Number(2 * zl), Number(0)
     parts = (
         loss.twin(*map(Number, (p[c], q[c], t[c], w[c])), total, Number(a[c]), k, kk, zero, zero) for c in range(n)
@@ -544,6 +613,15 @@ def terms_entry(loss, x, t, options):
     """The sizes of the terms that cancel in them; 0 where none do."""
     parameters = [Number(rule.number(options.get(name, rule.default))) for name, rule in loss.parameters.items()]
     return tuple(map(_number, loss.terms(Number(x), Number(t), *parameters))) if loss.terms else (0, 0, 0, 0)
+
+
+def violation_row(loss, x, label, options, class_weight=None):
+    """The value of a loss of margins, by its twin."""
+    own = tuple(map(Number, loss.own_numbers(options)))
+    gaps = (Number(u - x[label]) for c, u in enumerate(x) if c != label)
+    each = [_number(loss.twin(gap, Number(0), *own)[0]) for gap in gaps]
+    value = max(each, default=mp.mpf(0)) if own[0] == 0 else mp.fsum(each) / len(x)
+    return value if class_weight is None else exact(class_weight[label]) * value
 
 
 def slope(f, x):

@@ -12,6 +12,8 @@ from functools import cached_property
 import numpy as np
 from exact import mp
 
+from lossfast._parts import profile_parts, violation_parts
+
 Extended = np.longdouble
 IS_EXTENDED = np.finfo(Extended).nmant >= 63
 
@@ -153,8 +155,16 @@ class Rows:
         own = np.where(self.lead, y, 0).sum(-1, keepdims=True)
         return (y - own) - (self.p * (y - own)).sum(-1, keepdims=True)
 
-    def loss(self, loss, t):
+    def loss(self, loss, t, options=None):
         """(value, gradient, Hessian) of a row loss of the registry, for targets ``t`` of the logits' shape."""
+        own = loss.own_numbers(options)
+        if loss.of == "truth":
+            value, grad, hess = profile_parts(loss, own, self.a, self.p, self.q, t.astype(Extended))
+            return value.sum(-1), grad, hess
+        if loss.of == "violations":
+            here = np.ones(self.x.shape, bool) if self.where is None else self.where
+            value, grad, hess = violation_parts(loss, own, self.logits, t, t.astype(Extended), here)
+            return value.sum(-1), grad, hess
         t = t.astype(Extended)
         total, zero = t.sum(-1, keepdims=True), Extended(0)
         a = self.a if "proba" in loss.outputs else np.where(t == 0, 0, -self.logits)

@@ -178,7 +178,7 @@ def test_row_references_are_the_formulas_written_elsewhere(name: str) -> None:
         (given, _), *_ = contract.batches(case, "float64", contract.SMALL)
         true = contract.exact(case, given)
         seen = np.isfinite(given.x).all(1) & (np.abs(given.x).max(1) < 2000)  # what 1,500 bits reach across
-        options = dict(given.options)
+        options = {key: value for key, value in given.options.items() if key not in loss.own}
         hard = given.target.ndim == 1
         if loss.entrywise:
             for row in np.flatnonzero((abs(given.x) > 1e-100).all(1) & np.isfinite(given.x).all(1))[::3]:
@@ -190,7 +190,8 @@ def test_row_references_are_the_formulas_written_elsewhere(name: str) -> None:
                 for output in set(true) & set(found):
                     agree(f"{case.name} {output}", true[output], row, found[output])
             continue
-        job = RowwiseJob(name, FLOAT64, given.x, v=given.v, ridge=contract.RIDGE, **options)
+        params = loss.own_numbers(given.options)
+        job = RowwiseJob(name, FLOAT64, given.x, v=given.v, ridge=contract.RIDGE, params=params, **options)
         job.labels, job.target = (given.target, None) if hard else (None, given.target)
         for row in np.flatnonzero(seen)[::3]:
             found = exact_row(job, row)

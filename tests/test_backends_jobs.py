@@ -74,6 +74,7 @@ LOSS_ROWS = ("loss", "lse", "pred", "correct", "entropy", "margin", "rank")
 OF_TEMPERATURE = ("grad_temperature", "hess_temperature")
 CE_OUTPUTS = (*LOSS_ROWS, "grad", "hess", "proba", "log_proba", *OF_TEMPERATURE, "grad_target", "hvp", "newton_step")
 QUADRATIC_OUTPUTS = (*LOSS_ROWS, "grad", "hess", "hvp", "proba")
+PROFILE_OUTPUTS = (*LOSS_ROWS, "grad", "hess", "proba", "log_proba")
 KL_OUTPUTS = ("loss", "lse", "entropy", "grad", "hess", "proba", "log_proba", "grad_temperature", "grad_target", "hvp")
 TASKS = {
     "labels": ("cross_entropy", CE_OUTPUTS, {}),
@@ -89,6 +90,12 @@ TASKS = {
     ),
     "quadratic": ("quadratic_softmax_loss", QUADRATIC_OUTPUTS, {"cw": 1, "temperature": 1.5}),
     "quadratic, soft": ("quadratic_softmax_loss", QUADRATIC_OUTPUTS, {"soft": 1}),
+    "focal": ("focal_loss", PROFILE_OUTPUTS, {"params": (2.0, math.nan), "cw": 1, "sw": 1, "temperature": 0.7}),
+    "focal, soft": ("focal_loss", PROFILE_OUTPUTS, {"params": (0.5, 0.25), "soft": 1, "cw": 1, "scale": 0.37}),
+    "poly, soft": ("poly_loss", PROFILE_OUTPUTS, {"params": (-0.9,), "soft": 1, "sw": 1}),
+    "generalized": ("generalized_cross_entropy", PROFILE_OUTPUTS, {"params": (0.7,), "soft": 1, "temperature": 1.5}),
+    "margins": ("multiclass_hinge_loss", ("loss", "grad", "hess"), {"params": (0.0, 1.0, 1.0), "cw": 1, "sw": 1}),
+    "margins, all": ("multiclass_hinge_loss", ("loss", "grad", "hess"), {"params": (1.0, 0.3, 0.0), "scale": 0.37}),
     "divergence": ("kl_div_from_logits", KL_OUTPUTS, {"others": 1, "sw": 1, "scale": 0.37}),
     "divergence, temperature": ("kl_div_from_logits", KL_OUTPUTS, {"others": 1, "temperature": 0.7}),
     "softmax": ("softmax", ("proba", "vjp", "jvp"), {"temperature": 0.9}),

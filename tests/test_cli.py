@@ -202,6 +202,14 @@ CASES = (
     ("cross_entropy", "soft", ("--where", "where.npy"), {"where": "where"}),
     ("cross_entropy", "labels", ("--ignore-index", "2", "--check", "false"), {"ignore_index": 2, "check": False}),
     ("quadratic_softmax_loss", "labels", (), {}),
+    ("focal_loss", "labels", ("--gamma", "1.5", "--alpha", "0.25"), {"gamma": 1.5, "alpha": 0.25}),
+    ("poly_loss", "soft", ("--epsilon", "-0.5"), {"epsilon": -0.5}),
+    (
+        "multiclass_hinge_loss",
+        "labels",
+        ("--variant", "weston_watkins", "--p", "2", "--margin", "0.5"),
+        {"variant": "weston_watkins", "p": 2, "margin": 0.5},
+    ),
     ("nll_loss", "labels", WEIGHTS, {"sample_weight": "weight"}),
     ("kl_div_from_logits", "soft", (*WEIGHTS, "--temperature", "2"), {"sample_weight": "weight", "temperature": 2}),
     ("kl_div_from_logits", "soft", ("--where", "where.npy"), {"where": "where"}),
@@ -216,7 +224,7 @@ CASES = (
 @pytest.mark.parametrize(("loss", "targets", "args", "options"), CASES)
 def test_stream_equals_whole(run, files, data, tmp_path, loss, targets, args, options, reduction):
     x = "pred" if targets == "target" else "logits"
-    options = {key: data[value] if isinstance(value, str) else value for key, value in options.items()}
+    options = {key: data.get(value, value) if isinstance(value, str) else value for key, value in options.items()}
     args = [str(files / arg) if arg.endswith(".npy") else arg for arg in args]
     code, out, err = run(
         *("eval", loss, files / f"{x}.npy", files / f"{targets}.npy", *args, "--reduction", reduction),

@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 from exact import exact, mp
 from extended import IS_EXTENDED, Extended, Rows, as_extended, soften, spacing, ulps
-from parameters import SINGLE
+from parameters import SINGLE, other_values_of
 from variants import VARIANTS
 
 import lossfast as lf
 from lossfast._loss import looped
+from lossfast._parts import profile_sizes
 
 REGISTRY = looped()
 
@@ -167,6 +168,9 @@ def targets_of(loss, x, where, dtype):
     yield "labels", {}, labels, soften(labels, C)
     if "temperature" in loss.parameters:
         yield "temperature", {"temperature": 0.7}, labels, soften(labels, C)
+    for name in loss.own:
+        for value in other_values_of(loss.parameters[name]):
+            yield f"labels, {name}={value}", {name: value}, labels, soften(labels, C)
     if "label_smoothing" in loss.parameters:
         t = soften(labels, C, 0.1, where)
         if np.isfinite(x).all():
@@ -176,8 +180,14 @@ def targets_of(loss, x, where, dtype):
         yield "soft", {}, t, t
 
 
-def slack_of(loss, rows, t, given, bound, dtype):
+def slack_of(loss, rows, t, given, bound, dtype, options=None):
     """How far off value, gradient and Hessian may be where terms of them cancel."""
+    if loss.of == "violations":
+        return 0, 0, 0
+    if loss.of == "truth":
+        slopes, bends = profile_sizes(loss, loss.own_numbers(options), rows.a, rows.p, rows.q, t)
+        grad = bound * spacing(slopes, dtype) if given == "soft" else 0
+        return 0, grad, (bound + 1) * spacing(bends, dtype)
     if given in ("labels", "temperature") and loss.name != "quadratic_softmax_loss":
         return 0, 0, 0
     total = t.sum(-1, keepdims=True)
@@ -233,11 +243,11 @@ def judge_loss(worst, variant, loss, each):
     for rows in each:
         for given, options, targets, t in targets_of(loss, rows.x, rows.where, dtype):
             state = Rows(rows.x, rows.where, options["temperature"]) if "temperature" in options else rows
-            true = state.loss(loss, t)
+            true = state.loss(loss, t, options)
             T = Extended(options.get("temperature", 1))
             mask = {} if rows.where is None else {"where": rows.where}
             value, grad = loss.value_and_grad(rows.x, targets, reduction="none", **mask, **options)
-            slack = slack_of(loss, state, t, given, bound, dtype)
+            slack = slack_of(loss, state, t, given, bound, dtype, options)
             worst.look(f"{given} value", value, true[0], bound, rows, slack[0])
             worst.look(f"{given} grad", grad, true[1] / T, bound, rows, slack[1] / T)
             if "hess" in loss.outputs:

@@ -7,6 +7,7 @@ Threads are lossfast's own: kernels release the GIL.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import math
@@ -31,6 +32,7 @@ from lossfast.backends.numpy import (
     UP,
     Rows,
     do_entries,
+    do_profiled,
     enter_arithmetic,
     given,
     leave_arithmetic,
@@ -189,8 +191,9 @@ def pointwise(job: PointwiseJob) -> dict[str, Sum]:
     LEAD_P,
     SEEN,
     LIFTED,
-) = range(16)
-_STATE = 16
+    OTHERS_LOW,
+) = range(17)
+_STATE = 17
 
 _LOG2E, _LN2_HIGH, _LN2_LOW = 1.4426950408889634, 0.6931471805598903, 5.497923018708371e-14
 _DOWN = 1.0 / UP
@@ -338,7 +341,9 @@ def _states(x, masked, mask, bad, exact, temperature, t, tl, e, el, s):
         s[i, LOG_REST], s[i, LSE] = log_rest, lse + lost if abs(lost) < np.inf else lse
         others = rest_up * inverse
         lost = _lost_in_product(others, rest_up, inverse)
-        s[i, OTHERS_UP] = others + (lost + (rest_up * inverse_low + low_up * inverse))
+        low = lost + (rest_up * inverse_low + low_up * inverse)
+        s[i, OTHERS_UP] = others + low
+        s[i, OTHERS_LOW] = ((others - s[i, OTHERS_UP]) + low) * _DOWN
         s[i, OTHERS] = s[i, OTHERS_UP] * _DOWN
         s[i, LEAD_P] = inverse + inverse_low
 
@@ -413,6 +418,97 @@ def _labelled(e, el, t, tl, s, label, dead, weight, total, factor, temperature, 
 @register_jitable
 def _times(a, b):
     return 0.0 if a == 0.0 else a * b
+
+
+@register_jitable
+def _minus_log(log_rest, t, tl):
+    """``lse - z`` in two parts."""
+    a = log_rest - t
+    back = a - log_rest
+    low = ((log_rest - (a - back)) + (-t - back)) - tl
+    return a, low if abs(low) < np.inf else 0.0
+
+
+@register_jitable
+def _unit_times(high, low, y):
+    """A factor in two parts, times a number."""
+    product = high * y
+    return product, _lost_in_product(product, high, y) + low * y
+
+
+def _profile_of_labels(p, q, up, t, tl, s, label, dead, weight, total, units, parameters, want, loss, grad, hess):
+    """Loss, gradient and Hessian, where the twin is of the true class, with one label a row."""
+    rows, classes = p.shape
+    for i in range(rows):
+        y, lead = label[i], int(s[i, LEAD])
+        if dead[i]:
+            loss[i] = 0.0
+            if want & 2:
+                grad[i, :] = 0.0
+            if want & 4:
+                hess[i, :] = 0.0
+            continue
+        a, low = _minus_log(s[i, LOG_REST], t[i, y], tl[i, y])
+        q_low = s[i, OTHERS_LOW] if y == lead else (1.0 - q[i, y]) - p[i, y]
+        value, slope, bend = twin(a, low, up[i, y], q[i, y], q_low, UP, *parameters)
+        loss[i] = weight[i] * _times(total[i], value) if s[i, NAN] == 0.0 else np.nan
+        if want & 2:
+            high, low = _unit_times(units[0, i], units[1, i], slope)
+            for c in range(classes):
+                grad[i, c] = _pair_product(p[i, c], high, low) if high != 0.0 else 0.0
+            grad[i, y] = _pair_product(-q[i, y], high, low) if high != 0.0 else 0.0
+        if want & 4:
+            high, low = _unit_times(units[2, i], units[3, i], slope)
+            q_up = s[i, OTHERS_UP] if y == lead else q[i, y] * UP
+            for c in range(classes):
+                ratio = up[i, c] / q_up if q_up != 0.0 else 0.0
+                h = p[i, c] * (q[i, c] + bend * _DOWN * ratio)
+                hess[i, c] = _pair_product(h, high, low) if high != 0.0 else 0.0
+            h = q[i, y] * (up[i, y] + bend) * _DOWN
+            hess[i, y] = _pair_product(h, high, low) if high != 0.0 else 0.0
+
+
+def _profile_of_classes(
+    p, q, up, t, tl, s, w, dead, weight, total, units, parameters, want, loss, grad, hess, values, slopes, bends
+):
+    """The same with a weight for every class."""
+    rows, classes = p.shape
+    for i in range(rows):
+        if dead[i]:
+            loss[i] = 0.0
+            if want & 2:
+                grad[i, :] = 0.0
+            if want & 4:
+                hess[i, :] = 0.0
+            continue
+        lead = int(s[i, LEAD])
+        own = 0.0
+        for c in range(classes):
+            a, low = _minus_log(s[i, LOG_REST], t[i, c], tl[i, c])
+            q_low = s[i, OTHERS_LOW] if c == lead else (1.0 - q[i, c]) - p[i, c]
+            value, slope, bend = twin(a, low, up[i, c], q[i, c], q_low, UP, *parameters)
+            values[c], slopes[c] = _times(w[i, c], value), _times(w[i, c], slope)
+            if c == lead:
+                own, bends[c] = slopes[c] * bend, 0.0
+            else:
+                bends[c] = slopes[c] * bend / q[i, c]
+        loss[i] = weight[i] * _sum_of_vector(values) if s[i, NAN] == 0.0 else np.nan
+        whole = _sum_of_vector(slopes)
+        if want & 2:
+            for c in range(classes):
+                g = p[i, c] * whole - slopes[c]
+                grad[i, c] = _pair_product(g, units[0, i], units[1, i]) if units[0, i] != 0.0 else 0.0
+        if want & 4:
+            all_bends = _sum_of_vector(bends) * _DOWN
+            for c in range(classes):
+                ratio = up[i, c] / s[i, OTHERS_UP] if s[i, OTHERS_UP] != 0.0 else 0.0
+                h = up[i, c] * p[i, c] * (all_bends - bends[c] * _DOWN)
+                if c == lead:
+                    h += own * q[i, c]
+                else:
+                    h += bends[c] * q[i, c] * q[i, c] + p[i, c] * ratio * own
+                h = p[i, c] * q[i, c] * whole + h * _DOWN
+                hess[i, c] = _pair_product(h, units[2, i], units[3, i]) if units[2, i] != 0.0 else 0.0
 
 
 @register_jitable
@@ -521,6 +617,18 @@ def _total_pair(a, i):
 @register_jitable
 def _total(a, i):
     return _total_pair(a, i)[0]
+
+
+@register_jitable
+def _sum_of_vector(a):
+    high = low = 0.0
+    for c in range(len(a)):
+        sum_ = high + a[c]
+        back = sum_ - high
+        lost = (high - (sum_ - back)) + (a[c] - back)
+        low += lost if abs(lost) < np.inf else 0.0
+        high = sum_
+    return high + low
 
 
 @_compile
@@ -733,9 +841,10 @@ def _rows(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:
     up: Any = None
     p: Any = None
     q: Any = None
-    if wanted - _WITHOUT_P or job.target is not None or job.loss == "quadratic_softmax_loss" or job.label_smoothing > 0:
+    fine = job.loss == "quadratic_softmax_loss" or get_loss(job.loss).of == "truth"
+    if wanted - _WITHOUT_P or job.target is not None or fine or job.label_smoothing > 0:
         work, up, p, q = np.empty(shape), np.empty(shape), np.empty(shape), np.empty(shape)
-        _probabilities(e, el, s, job.loss == "quadratic_softmax_loss", up, p, q)
+        _probabilities(e, el, s, fine, up, p, q)
 
     if "lse" in out:
         give("lse", s[:, LSE])
@@ -788,6 +897,9 @@ def _rows(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:
 def _losses(job: RowwiseJob, rows: Rows, wanted: set[str], give: Callable[[str, np.ndarray], None], state: Any) -> None:
     """What of the outputs has to do with targets."""
     x, t, tl, e, el, s, up, p, q, v, mean_v, work, mask = state
+    if get_loss(job.loss).of == "truth":
+        _profiled(job, rows, wanted, give, state)
+        wanted = wanted - {"loss", "grad", "hess"}
     n, T, label = rows.n, job.temperature, rows.label
     shape, nan = x.shape, s[:, NAN] != 0
     dead = rows.ignored | (s[:, EMPTY] != 0) | (rows.weight == 0)
@@ -895,6 +1007,45 @@ def _losses(job: RowwiseJob, rows: Rows, wanted: set[str], give: Callable[[str, 
             give("hess_temperature", bend)
 
 
+def _profiled(
+    job: RowwiseJob, rows: Rows, wanted: set[str], give: Callable[[str, np.ndarray], None], state: Any
+) -> None:
+    """Loss, gradient and Hessian of a loss of the true class."""
+    _, t, tl, _, _, s, up, p, q, *_, mask = state
+    n, shape, hard = rows.n, p.shape, rows.label is not None
+    dead = rows.ignored | (s[:, EMPTY] != 0) | (rows.weight == 0)
+    total, w = np.ones(n), _NONE
+    if not hard:
+        w = load(given(job.target), rows.at, np.empty(shape))
+        if job.where is not None:
+            np.copyto(w, 0.0, where=(w != w) & ~mask)
+        if job.class_weight is not None:
+            w = w * job.class_weight
+    elif job.class_weight is not None:
+        total = job.class_weight[rows.label]
+    units = np.empty((4, n))
+    _units(job.scale, rows.weight, total, np.zeros(n), job.temperature, True, np.empty(n), units)
+    loss = np.empty(n)
+    grad = np.empty(shape) if "grad" in wanted else _NONE
+    hess = np.empty(shape) if "hess" in wanted else _NONE
+    want = (1 if "loss" in wanted else 0) | (2 if "grad" in wanted else 0) | (4 if "hess" in wanted else 0)
+    numbers = dead, rows.weight, total, units, job.params, want, loss, grad, hess
+    if hard:
+        _bind(_profile_of_labels, get_loss(job.loss).twin)(p, q, up, t, tl, s, rows.label, *numbers)
+    elif want:
+        work = [np.empty(shape[1]) for _ in range(3)]
+        _bind(_profile_of_classes, get_loss(job.loss).twin)(p, q, up, t, tl, s, w, *numbers, *work)
+    if "loss" in wanted:
+        if not np.isfinite(loss).all():  # on the way only, perhaps
+            far = do_profiled(dataclasses.replace(job, outputs={}, totals=("loss",)), rows)["loss"]
+            loss = np.where(np.isfinite(loss), loss, far)
+        give("loss", loss)
+    if "grad" in wanted:
+        give("grad", grad)
+    if "hess" in wanted:
+        give("hess", hess)
+
+
 def _mul0(a: Any, b: Any) -> np.ndarray:
     return np.where(a == 0, 0.0, a * b)
 
@@ -926,7 +1077,10 @@ def rowwise(job: RowwiseJob) -> dict[str, Sum]:
     """Fill the job's outputs; its totals as `Sum`s."""
     if get_loss(job.loss).entrywise:
         return run_rows(job, BLOCK, _entries, _sum_of)
-    # one class of a row, factors of exponentials, two softmaxes and rows wider than a block are NumPy's
-    if job.loss == "nll_loss" or job.b is not None or job.logits_q is not None or not 0 < job.logits.shape[-1] <= BLOCK:
+    # one class of a row, margins, factors of exponentials, two softmaxes and very wide rows are NumPy's
+    of_margins = get_loss(job.loss).of == "violations"
+    if job.loss == "nll_loss" or of_margins or job.b is not None or job.logits_q is not None:
+        return numpy_rowwise(job)
+    if not 0 < job.logits.shape[-1] <= BLOCK:
         return numpy_rowwise(job)
     return run_rows(job, BLOCK, _rows, _sum_of)

@@ -397,7 +397,8 @@ def rowwise(job: RowwiseJob) -> dict[str, Sum]:
     special = {"nll_loss": _likelihood, "kl_div_from_logits": _divergence}
     if get_loss(job.loss).entrywise:
         return run_rows(job, BLOCK, do_entries)
-    return run_rows(job, BLOCK, special.get(job.loss, do_softmax))
+    kinds = {"truth": do_profiled, "violations": _margins}
+    return run_rows(job, BLOCK, special.get(job.loss) or kinds.get(get_loss(job.loss).of, do_softmax))
 
 
 def do_entries(job: RowwiseJob, rows: Rows, compute: Callable[..., Any] | None = None) -> dict[str, np.ndarray]:
@@ -552,7 +553,9 @@ class _Softmax:
         # float64 input leaves the error of x - max to show in the results, as a comparison does; float32 does not
         self.exact = job.compute == np.float64 or job.logits_q is not None
         self.up = UP if self.exact else 1.0
-        self.fine = self.exact and job.loss == "quadratic_softmax_loss"  # p occurs squared there
+        self.profiled = get_loss(job.loss).of == "truth"
+        # p occurs squared there, and in powers
+        self.fine = self.exact and (job.loss == "quadratic_softmax_loss" or self.profiled)
         self.order: Literal["C", "F"] = "F" if rows.classes >= 256 else "C"
         self.ranges = [slice(c, min(c + BLOCK, rows.classes)) for c in range(0, rows.classes, BLOCK)]
         self.kept: _Chunk | None = None
@@ -777,8 +780,10 @@ class _Softmax:
         else:
             self.log_rest = np.log1p(self.rest) + self.rest_low / (1.0 + self.rest)
         others, lost = two_product(rest, self.inverse) if self.fine else (rest * self.inverse, 0.0)
-        self.others_up = others + (lost + (rest * self.inverse_low + rest_low * self.inverse))
+        low = lost + (rest * self.inverse_low + rest_low * self.inverse)
+        self.others_up = others + low
         self.others = self.others_up / self.up
+        self.others_low = ((others - self.others_up) + low) / self.up
         z = self.shift_by / job.temperature
         lse, low = two_sum(z, self.log_rest)
         if job.temperature != 1:
@@ -787,10 +792,13 @@ class _Softmax:
         lse = lse + np.where(np.isfinite(low), low, 0.0)
         lse = np.where(self.limit & ~self.nan, np.inf, lse)
         self.lse = np.where(self.empty | ((self.top == -np.inf) & ~self.rows.bad), -np.inf, lse)
-        if self.true is not None and job.loss in ALONG:
+        if self.true is not None and (job.loss in ALONG or self.profiled):
             self.true_p = self.probability(self.true_e, self.true_el if self.exact else None) / self.up
             self.true_q = np.where(self.true == self.leader, self.others, 1.0 - self.true_p)
             self.true_a = self.above(self.true_t, self.true_tl)
+            # p and 1 - p, `up` times as large
+            self.true_up = self.probability(self.true_e, self.true_el if self.exact else None)
+            self.true_rest = np.where(self.true == self.leader, self.others_up, self.true_q * self.up)
         self.lead_p = self.probability(lead, None) / self.up
         self.lead_v = self.pivot(self.lead_v)
 
@@ -819,6 +827,11 @@ class _Softmax:
         a = self.log_rest - t
         return a if tl is None else a - tl
 
+    def above_pair(self, t: np.ndarray, tl: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        """The same in two parts."""
+        a, low = two_sum(self.log_rest, -t)
+        return two_sum(a, low if tl is None else low - tl)
+
     def entries(self, chunk: _Chunk) -> np.ndarray:
         """p of every class."""
         if chunk.p is None:
@@ -839,6 +852,13 @@ class _Softmax:
         q = 1.0 - self.entries(chunk)
         self.put(q, chunk, self.leader, self.others)
         return q
+
+    def complement_pair(self, chunk: _Chunk) -> tuple[np.ndarray, np.ndarray]:
+        """The same in two parts."""
+        q = self.complement(chunk)
+        low = (1.0 - q) - self.entries(chunk)
+        self.put(low, chunk, self.leader, self.others_low)
+        return q, low
 
     def pivot(self, lead: np.ndarray) -> np.ndarray:
         """What means under p are taken relative to: the value at a class with most of the weight, if there is one."""
@@ -982,6 +1002,193 @@ def _divergence(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:
         if "hvp" in out:
             made = ALONG[job.loss](s.entries(chunk), 1.0, v(chunk), mean_v, 0.0, 0.0, d, d, along)
             give("hvp", factor / T * entries(chunk, d, made), chunk.columns)
+    return totals
+
+
+def do_profiled(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:
+    """The losses that are a function of the true class's probability, by their value F and its derivatives."""
+    s, out = _Softmax(job, rows), job.outputs
+    own = {name: out[name] for name in ("loss", "grad", "hess") if name in out}
+    others = {name: out[name] for name in out if name not in own}
+    if others:
+        do_softmax(dataclasses.replace(job, totals=(), outputs=others), rows, s)
+    hard = rows.label is not None
+    dead = rows.ignored | s.empty | (rows.weight == 0)
+    parameters = tuple(map(np.float64, job.params))
+    twin = get_loss(job.loss).twin
+    totals: dict[str, np.ndarray] = {}
+
+    def finish(values: np.ndarray) -> np.ndarray:
+        return np.where(dead, 0.0, np.where(s.nan, np.nan, values))
+
+    def of_classes(chunk: _Chunk) -> Any:
+        return twin(*s.above_pair(chunk.t, chunk.tl), s.scaled(chunk), *s.complement_pair(chunk), s.up, *parameters)
+
+    true_low: Any = 0.0
+    if hard:
+        true_low = np.where(s.true == s.leader, s.others_low, (1.0 - s.true_q) - s.true_p)
+
+    def of_truth() -> Any:
+        return twin(*s.above_pair(s.true_t, s.true_tl), s.true_up, s.true_q, true_low, s.up, *parameters)
+
+    def far(value: np.ndarray, gap: np.ndarray) -> np.ndarray:
+        """The value `FAR` times as large, from a gap that is that small: where it is infinite it grows with the gap."""
+        return np.where(
+            np.isinf(value), twin(gap + FAR * s.log_rest, 0.0, 0.0, 1.0, 0.0, 1.0, *parameters)[0], FAR * value
+        )
+
+    if "loss" in out or "loss" in job.totals:
+        if hard:
+            value = of_truth()[0]
+            loss = rows.weight * _mul0(s.total, value)
+        else:
+            loss = rows.weight * s.sum_of(lambda c: _mul0(c.w, of_classes(c)[0]))
+        if not np.isfinite(loss).all():
+            if hard:
+                less = _mul0(s.total, far(value, s.far_true()))
+            else:
+                less = s.sum_of(lambda c: _mul0(c.w, far(of_classes(c)[0], s.far(c))))
+            loss = np.where(np.isfinite(loss), loss, rows.weight * less / FAR)
+        loss = finish(loss)
+        if "loss" in out:
+            store(out["loss"], rows.at, loss)
+        if "loss" in job.totals:
+            totals["loss"] = loss
+    if "grad" not in out and "hess" not in out:
+        return totals
+
+    if hard:
+        _, slope, bend = of_truth()
+        whole = two_product(s.total, slope)
+    else:
+        whole = s.sum_of(lambda c: _mul0(c.w, of_classes(c)[1])), 0.0
+        own_bend = np.zeros(rows.n)  # of the largest class, whose 1 - p may be nothing
+        for chunk in s.chunks():
+            _, slope, bend = of_classes(chunk)
+            s.take(_mul0(chunk.w, slope) * bend, chunk, s.leader, own_bend)
+
+        def bends(chunk: _Chunk) -> np.ndarray:
+            """``w F''`` of the other classes, ``up`` times as large."""
+            _, slope, bend = of_classes(chunk)
+            y = _mul0(chunk.w, slope) * bend / s.complement(chunk)
+            s.put(y, chunk, s.leader, np.zeros(rows.n))
+            return y
+
+        all_bends = s.sum_of(bends) / s.up if "hess" in out else 0.0
+
+    def weigh(values: np.ndarray, power: int, slopes: Any) -> np.ndarray:
+        high, low = derivative_units(job, rows.weight, slopes[0], slopes[1], power)
+        return finish(np.where(high == 0, 0.0, pair_product(values, high, low)))
+
+    alone: Any = (np.ones(rows.n), 0.0)
+    for chunk in s.chunks():
+        p, up = s.entries(chunk), s.scaled(chunk)
+        if "grad" in out:
+            if hard:
+                values = p.copy()
+                s.put(values, chunk, rows.label, 0.0 - s.true_q)
+                values = weigh(values, 1, whole)
+            else:
+                values = weigh(p * whole[0] - _mul0(chunk.w, of_classes(chunk)[1]), 1, alone)
+            store(out["grad"], rows.at, values.T, chunk.columns)
+        if "hess" in out:
+            q = s.complement(chunk)
+            if hard:
+                ratio = np.where(s.true_rest == 0, 0.0, up / s.true_rest)
+                values = p * (q + bend / s.up * ratio)
+                s.put(values, chunk, rows.label, s.true_q * (s.true_up + bend) / s.up)
+                values = weigh(values, 2, whole)
+            else:
+                ratio = np.where(s.others_up == 0, 0.0, up / s.others_up)
+                each = bends(chunk)
+                values = up * p * (all_bends - each / s.up) + (each * q * q + p * ratio * own_bend)
+                values = p * q * whole[0] + values / s.up
+                at_lead = s.lead_p * s.lead_p * all_bends + own_bend / s.up * s.others
+                s.put(values, chunk, s.leader, s.lead_p * (s.others * whole[0]) + at_lead)
+                values = weigh(values, 2, alone)
+            store(out["hess"], rows.at, values.T, chunk.columns)
+    return totals
+
+
+def _margins(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:
+    """The losses of margins between the true class and the others."""
+    n, label, out = rows.n, rows.label, job.outputs
+    worst = job.params[0] == 0  # the worst of the others, or all of them
+    twin, parameters = get_loss(job.loss).twin, tuple(map(np.float64, job.params))
+    weight = np.ones(n) if job.class_weight is None else job.class_weight[label]
+    ranges = [slice(first, min(first + BLOCK, rows.classes)) for first in range(0, rows.classes, BLOCK)]
+
+    def bring(columns: slice) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray]]:
+        """Logits, which of their classes there are, and where the true ones are."""
+        x = load(job.logits, rows.at, np.empty((n, columns.stop - columns.start)), columns)
+        live = np.ones(x.shape, dtype=bool)
+        if job.where is not None:
+            load(job.where, rows.at, live, columns)
+            np.copyto(x, -np.inf, where=~live)
+        mine = np.nonzero((label >= columns.start) & (label < columns.stop))[0]
+        return x, live, (mine, label[mine] - columns.start)
+
+    true, best, rival, odd = np.full(n, np.nan), np.full(n, -np.inf), np.full(n, -1), rows.bad.copy()
+    unmasked = np.zeros(n)
+    for columns in ranges:
+        x, live, mine = bring(columns)
+        unmasked += np.count_nonzero(live, axis=1)
+        true[mine[0]] = x[mine]
+        odd |= np.isnan(x).any(axis=1)
+        x[mine] = -np.inf
+        np.copyto(x, -np.inf, where=np.isnan(x))
+        here = x.max(axis=1)
+        rival = np.where(here > best, x.argmax(axis=1) + columns.start, rival)
+        best = np.maximum(best, here)
+    odd |= np.isnan(true) | ((true == np.inf) & (best == np.inf))
+    dead = rows.ignored | (unmasked == 0) | (rows.weight == 0)
+
+    def violations(columns: slice, down: float = 1.0) -> list[np.ndarray]:
+        """Value, first and second derivative of every class but the true one, of numbers `down` times as large."""
+        x, _, mine = bring(columns)
+        gap, low = two_sum(x * down, -(true * down)[:, None])
+        counts = x != -np.inf
+        counts[mine] = False
+        if worst:
+            counts &= np.arange(columns.start, columns.stop) == rival[:, None]
+        results = twin(gap, low, parameters[0], parameters[1] * down, parameters[2])
+        return [np.where(counts, y, 0.0) for y in results]
+
+    def sum_over(which: int, down: float = 1.0) -> np.ndarray:
+        high, low = np.zeros(n), np.zeros(n)
+        for columns in ranges:
+            s, sl = tree_sum(violations(columns, down)[which].T)
+            high, lost = two_sum(high, s)
+            low += lost + sl
+        return high + low
+
+    def finish(values: np.ndarray) -> np.ndarray:
+        gone, nan = (dead, odd) if values.ndim == 1 else (dead[:, None], odd[:, None])
+        return np.where(gone, 0.0, np.where(nan, np.nan, values))
+
+    share = weight if worst else weight / unmasked
+    unit = rows.weight * share
+    totals: dict[str, np.ndarray] = {}
+    if "loss" in out or "loss" in job.totals:
+        loss = _mul0(unit, sum_over(0))
+        if not np.isfinite(loss).all():
+            down = 2.0**-540
+            less = _mul0(unit, sum_over(0, down)) / down
+            loss = np.where(np.isfinite(loss), loss, less / down if job.params[2] == 1 else less)
+        loss = finish(loss)
+        if "loss" in out:
+            store(out["loss"], rows.at, loss)
+        if "loss" in job.totals:
+            totals["loss"] = loss
+    for which, name in ((1, "grad"), (2, "hess")):
+        if name not in out:
+            continue
+        at_true = job.scale * unit * sum_over(which)
+        for columns in ranges:
+            values = _mul0((job.scale * unit)[:, None], violations(columns)[which])
+            mine = bring(columns)[2]
+            values[mine] = (0.0 - at_true if which == 1 else at_true)[mine[0]]
+            store(out[name], rows.at, finish(values), columns)
     return totals
 
 

@@ -91,6 +91,8 @@ cdef extern from "tables.h" nogil:
         void *out
         double inverse_temperature
         double inverse_temperature_lo
+        int profile
+        int fine
 
     ctypedef struct lf_options:
         double scale
@@ -101,6 +103,7 @@ cdef extern from "tables.h" nogil:
         int dtype
         int soft
         double params[4]
+        int profile
 
     ctypedef void (*lf_stage)(const lf_classes *, lf_rows *) noexcept nogil
     ctypedef void (*lf_row_step)(lf_rows *, const lf_options *) noexcept nogil
@@ -114,6 +117,8 @@ cdef extern from "tables.h" nogil:
         LF_STAGE_target_sums
         LF_STAGE_remainder
         LF_STAGE_ranking
+        LF_STAGE_profile_sum
+        LF_STAGE_profile_slopes
 
     ctypedef struct lf_program_step:
         lf_row_step step
@@ -185,6 +190,7 @@ cdef extern from "tables.h" nogil:
         const lf_program *programs
 
     const char **lf_pointwise_names
+    const char **lf_profile_names
     int lf_isa_count()
     const char *lf_isa_name(int isa)
     int lf_isa_runs(int isa)
@@ -223,6 +229,8 @@ cdef struct Operand:
 cdef const lf_table *current_table(int dtype) noexcept nogil
 # The name of the i-th pointwise kernel; NULL after the last.
 cdef const char *pointwise_name(int i) noexcept nogil
+# A loss's place in profiles.h; -1: it has none.
+cdef int profile_number(const char *loss) noexcept nogil
 
 # What the kernels call the dtype that has this number in NumPy; -1: they do not read it, or it is of another package.
 cdef int type_of_number(int number) noexcept nogil

@@ -2,7 +2,7 @@
 """From arrays to pointers: dtypes, strides, blocks; and which instruction set is in use."""
 
 from libc.stdint cimport int64_t, uint64_t
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy, memset, strcmp
 
 cimport numpy as cnp
 
@@ -64,6 +64,15 @@ cdef const lf_table *current_table(int dtype) noexcept nogil:
 
 cdef const char *pointwise_name(int i) noexcept nogil:
     return lf_pointwise_names[i]
+
+
+cdef int profile_number(const char *loss) noexcept nogil:
+    cdef int i = 0
+    while lf_profile_names[i] != NULL:
+        if strcmp(lf_profile_names[i], loss) == 0:
+            return i
+        i += 1
+    return -1
 
 
 # ---- operands ----

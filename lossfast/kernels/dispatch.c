@@ -2,6 +2,7 @@
    in LF_ISAS, slowest first: LF_ISAS(X) is X(baseline) X(avx2) ... */
 #include "tables.h"
 #include "pointwise.h"
+#include "profiles.h"
 #include <string.h>
 
 #define DECLARE(isa) extern const lf_table lf_table_##isa##_32, lf_table_##isa##_64;
@@ -13,6 +14,7 @@ enum { COUNT = sizeof tables / sizeof *tables };
 
 #define NAME(name) #name,
 const char *const lf_pointwise_names[] = {LF_POINTWISE(NAME) NULL};
+const char *const lf_profile_names[] = {LF_PROFILES(NAME) NULL};
 
 int lf_isa_count(void) { return COUNT; }
 const char *lf_isa_name(int isa) { return tables[isa][0]->isa; }

@@ -141,8 +141,9 @@ INLINE reduced r_reduced(real h) {
 
 /* log((h + rest) * 2^n) + add for normal h > 0, |rest| below a unit in the last place of h, n integral.
    h = 2^k (1 + f); log(1 + f) = f - (f^2/2 - s (f^2/2 + s^2 P(s^2))), s = f / (2 + f);
-   (k + n) ln 2 and `add` are summed first, without error. In two parts, the second of which has few digits. */
-INLINE pair r_log_parts(real h, real rest, real n, real add) {
+   (k + n) ln 2 and `add` are summed first, without error. In two parts, the second of which has few digits; `fine`: for k = 0
+   it has what rounding took from f too. */
+INLINE pair r_log_sum(real h, real rest, real n, real add, const int fine) {
     static const scalar c[] = LF_ATANH;
     const reduced x = r_reduced(h);
     const real f = x.f, k = x.k + n;
@@ -150,9 +151,10 @@ INLINE pair r_log_parts(real h, real rest, real n, real add) {
     const real low = r_fma(s, half + z * r_horner(z, c, LF_ATANH_TERMS), r_fma(k, K(LF_LN2_TAIL), rest / h));
     const real head = k * K(LF_LN2_HEAD), whole = head + add, back = whole - head;
     const real lost = where(lt(r_abs(whole), K(INFINITY)), (head - (whole - back)) + (add - back), K(0));
-    const real rest_ = f - (half - (low + lost)), y = whole + rest_;
-    return (pair){y, where(lt(r_abs(y), K(INFINITY)), rest_ - (y - whole), K(0))};
+    const real below = half - (low + lost), rest_ = f - below, y = whole + rest_, kept = rest_ - (y - whole);
+    return (pair){y, where(lt(r_abs(y), K(INFINITY)), fine ? kept + ((f - rest_) - below) : kept, K(0))};
 }
+INLINE pair r_log_parts(real h, real rest, real n, real add) { return r_log_sum(h, rest, n, add, 0); }
 
 /* 1 + x, for x >= 0 */
 INLINE pair one_plus(pair x) {

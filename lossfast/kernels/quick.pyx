@@ -559,6 +559,8 @@ cdef class RowEntry(Entry):
 
     cdef bint is_function, labelled, soft, entrywise
     cdef int label_smoothing, temperature, z_loss   # their places among the parameters; -1: it has none
+    cdef int own[MOST_PARAMETERS]                   # the places of those that the loss alone has
+    cdef int n_own
 
     def __init__(self, loss, ptrdiff_t most):
         Entry.__init__(self, loss, most)
@@ -566,6 +568,9 @@ cdef class RowEntry(Entry):
         self.labelled, self.soft, self.entrywise = loss.labelled, loss.soft, loss.entrywise
         self.label_smoothing, self.temperature, self.z_loss = (
             self.parameters.index(name) if name in self.parameters else -1 for name in ("label_smoothing", "temperature", "z_loss"))
+        self.n_own = len(loss.own)
+        for i in range(self.n_own):
+            self.own[i] = self.parameters.index(loss.own[i])
 
     def run(self, tuple names, x, target, v, dict options, dict buffers, double ridge=0):
         """The results of these names; None if the call is declined."""
@@ -680,8 +685,8 @@ cdef class RowEntry(Entry):
         task.temperature = s.parameters[self.temperature] if self.temperature >= 0 else 1
         task.z_loss = s.parameters[self.z_loss] if self.z_loss >= 0 else 0
         task.ridge = ridge
-        for i in range(MOST_PARAMETERS):
-            task.params[i] = s.parameters[i]
+        for i in range(self.n_own):
+            task.params[i] = s.parameters[self.own[i]]
         run_rows(wanted.plan, &task, size > RELEASED)
         if reducing:
             return reduced(&task.totals[0], &task.weight, task.count)

@@ -121,9 +121,10 @@ STAGE(locate) {
 
 /* e^((x - shift)/T) * 2^(lift - scale_exponent), in two parts, times v if asked; PIVOTAL says
    what goes into the sum. */
-#define EXPONENTIALS(SCALED_TEMPERATURE, TIMES_V)                                                                      \
+#define EXPONENTIALS(SCALED_TEMPERATURE, TIMES_V, FINE)                                                                \
     EACH_CLASS(                                                                                                        \
-        const pair y = lifted_exponential(IN(x, -INFINITY) - shift, it, SCALED_TEMPERATURE, exponent);                 \
+        const pair y = FINE ? lifted_fine(IN(x, -INFINITY) - shift, it, exponent)                                      \
+                            : lifted_exponential(IN(x, -INFINITY) - shift, it, SCALED_TEMPERATURE, exponent);          \
         real hi = y.hi;                                                                                                \
         real low = y.lo;                                                                                               \
         if (TIMES_V) {                                                                                                 \
@@ -156,7 +157,7 @@ STAGE(exponentials) {
     sum_add(&others[part], hi, low);
         const double p = r->pivot[0] - (double)k->first;
         const ptrdiff_t pivot_at = p >= 0 && p < (double)n ? (ptrdiff_t)p : -LF_LANES;
-        if (k->inverse_temperature == 1) EXPONENTIALS(0, 0); else EXPONENTIALS(1, 0);
+        if (k->fine) EXPONENTIALS(1, 0, 1); else if (k->inverse_temperature == 1) EXPONENTIALS(0, 0, 0); else EXPONENTIALS(1, 0, 0);
         if (pivot_at >= 0) {
             r->pivot_e[0] = whole_of(e[pivot_at], lo[pivot_at]);
             r->pivot_lo[0] = rest_of(lo[pivot_at]);
@@ -169,7 +170,7 @@ STAGE(exponentials) {
     pivot_lo = where(is, low, pivot_lo);                                                                               \
     sum_add(&others[part], where(is, K(0), hi), where(is, K(0), low));
         real pivot_e = K(0), pivot_lo = K(0);
-        if (k->inverse_temperature == 1) EXPONENTIALS(0, 0) else EXPONENTIALS(1, 0)
+        if (k->fine) EXPONENTIALS(1, 0, 1) else if (k->inverse_temperature == 1) EXPONENTIALS(0, 0, 0) else EXPONENTIALS(1, 0, 0)
         put_parts(r->pivot_e + lane, r->pivot_lo + lane, pivot_e, pivot_lo);
 #undef PIVOTAL
 #endif
@@ -186,7 +187,7 @@ STAGE(exponentials_times_v) {
         const real shift = ROW(shift), exponent = ROW(scale_exponent) - K(LIFT);
         SUM(others);
 #define PIVOTAL sum_add(&others[part], hi, low);
-        EXPONENTIALS(1, 1);
+        EXPONENTIALS(1, 1, 0);
 #undef PIVOTAL
         PUT_SUM(r->others, r->others_lo, others);
     }
@@ -852,6 +853,225 @@ LF_ENTRYWISE(ENTRYWISE)
 #undef ENTRYWISE
 #endif
 
+/* Losses with a profile (profiles.h), where the targets are soft: that of every class. */
+#define PROFILE_ROWS                                                                                                   \
+    const pair inverse = ROW_SPLIT(inverse), left = ROW_SPLIT(left), top = ROW_SPLIT(fine_top);                        \
+    const pair it = K_split(k->inverse_temperature, k->inverse_temperature_lo);                                        \
+    const real m = ROW(max), argmax = ROW_CLASS(argmax);
+#define PROFILE_ENTRY()                                                                                                \
+    const real logit = IN(x, -INFINITY);                                                                               \
+    const pair below = two_sum(m, -logit);                                                                             \
+    const real gap = below.hi * it.hi;                                                                                 \
+    const pair a = plus(((pair){gap, r_fma(below.lo, it.hi, r_fma(below.hi, it.lo, r_product_error(below.hi, it.hi, gap)))}), top); \
+    const pair p_up = times(((pair){IN(e, 0), IN(lo, 0)}), lifted(inverse, UP));                                       \
+    const pair rest = plus(exactly(K(1)), lifted(p_up, -1 / UP));                                                      \
+    const mask lead = eq(CLASS(), argmax);                                                                             \
+    const pair u = {where(lead, left.hi * K(1 / UP), rest.hi), where(lead, left.lo * K(1 / UP), rest.lo)};             \
+    const pair w = cw ? times(exactly(IN(cw, 0)), exactly(IN(t, 0))) : exactly(IN(t, 0));                              \
+    profile f;                                                                                                         \
+    profile_of(k->profile, &a, &p_up, &u, k->params, &f);
+
+/* 0 and 1: c sum w F in two parts, c a power of 2; where F is beyond the range, by way of a part of it */
+STAGE(profile_sum) {
+    const scalar *x = k->x, *t = k->t, *cw = k->cw, *e = k->e, *lo = k->lo;
+    CLASSES;
+    EACH_GROUP {
+        PROFILE_ROWS
+        const real down = ROW(c);
+        SUM(all);
+        EACH_CLASS(PROFILE_ENTRY()
+                   pair v = {f.value.hi * down, f.value.lo * down};
+                   const mask beyond_ = both(eq(v.hi, K(INFINITY)), lt(K(-INFINITY), logit));
+                   if (any(beyond_)) {
+                       const pair part_of_a = exactly((m * down - logit * down) * it.hi);
+                       profile_of(k->profile, &part_of_a, &p_up, &u, k->params, &f);
+                       v = (pair){where(beyond_, f.value.hi, v.hi), where(beyond_, f.value.lo, v.lo)};
+                   }
+                   const pair y = times(w, v);
+                   sum_add(&all[part], y.hi, y.lo);)
+        ;
+        PUT_SUM(r->terms[0], r->terms[1], all);
+    }
+}
+
+/* 0 and 1: sum w F' in two parts; UP w F'', summed over all classes but the largest, in 2; the largest's w u F'' in 3 */
+STAGE(profile_slopes) {
+    const scalar *x = k->x, *t = k->t, *cw = k->cw, *e = k->e, *lo = k->lo;
+    CLASSES;
+    EACH_GROUP {
+        PROFILE_ROWS
+        SUM(slopes); SUM(bends); SUM(own);
+        EACH_CLASS(PROFILE_ENTRY()
+                   const pair y = times(w, f.slope);
+                   const real bend = rounded(times(y, f.bend));
+                   sum_add(&slopes[part], y.hi, y.lo);
+                   sum_add(&bends[part], where(lead, K(0), bend / u.hi), K(0));
+                   sum_add(&own[part], where(lead, bend * K(1 / UP), K(0)), K(0));)
+        ;
+        PUT_SUM(r->terms[0], r->terms[1], slopes);
+        PUT(r->terms[2], bends);
+        PUT(r->terms[3], own);
+    }
+}
+
+/* a p, less (b + b_lo) w F' in rows of soft targets; `a` holds the inverse of the sum already */
+STAGE(profile_grad) {
+    const scalar *x = k->x, *t = k->t, *cw = k->cw, *e = k->e, *lo = k->lo;
+    scalar *out = k->out;
+    CLASSES;
+    EACH_GROUP {
+        PROFILE_ROWS
+        const pair scale = ROW_SPLIT(a), unit = ROW_SPLIT(b);
+        const real post = ROW(post), mark = ROW_CLASS(mark), at_mark = ROW(at_mark);
+        const mask soft = lt(ROW(label), K(0));
+        if (t) {
+            EACH_CLASS((void)part; PROFILE_ENTRY() const real ap = r_mul0(r_quotient(IN(e, 0), IN(lo, 0), scale), post);
+                       const real less = rounded(times(unit, times(w, f.slope)));
+                       ENTRY(out, where(eq(CLASS(), mark), at_mark, where(soft, ap - less, ap))););
+        } else {
+            EACH_CLASS((void)part; const real ap = r_mul0(r_quotient(IN(e, 0), IN(lo, 0), scale), post);
+                       ENTRY(out, where(eq(CLASS(), mark), at_mark, ap)););
+        }
+        (void)unit, (void)soft, (void)it, (void)left, (void)top, (void)m, (void)argmax, (void)inverse, (void)x, (void)cw;
+    }
+}
+
+/* a p (1 - p + d_lead e/others) and, in rows of soft targets, what they have besides: of classes but the largest
+   b ((sum - w F'') p^2 + w F'' (1-p)^2 + p own p/left), of the largest b (sum p^2 + own left) */
+STAGE(profile_hess) {
+    const scalar *x = k->x, *t = k->t, *cw = k->cw, *e = k->e, *lo = k->lo;
+    scalar *out = k->out;
+    CLASSES;
+    EACH_GROUP {
+        PROFILE_ROWS
+        const pair scale = ROW_SPLIT(a), unit = ROW_SPLIT(b), bend = ROW_SPLIT(d_lead), inverse_others = ROW_SPLIT(other_inverse);
+        const real post = ROW(post), mark = ROW_CLASS(mark), at_mark = ROW(at_mark);
+        const real pivot = ROW_CLASS(pivot), pivot_rest = ROW(pivot_rest), all = ROW(terms[2]), own = ROW(terms[3]);
+        const real one_less = ROW(rest);
+        const mask soft = lt(ROW(label), K(0));
+#define HARD_ENTRY()                                                                                                   \
+    const real hi = IN(e, 0);                                                                                          \
+    const real low = IN(lo, 0);                                                                                        \
+    const real ap = r_mul0(r_quotient(hi, low, scale), post);                                                          \
+    const real share = r_quotient(hi, low, inverse);                                                                   \
+    const real q = where(eq(CLASS(), pivot), pivot_rest, where(eq(CLASS(), argmax), one_less, K(1) - share));          \
+    const real part_ = hi * inverse_others.hi;                                                                         \
+    const real part_lo = r_product_error(hi, inverse_others.hi, part_) + r_fma(hi, inverse_others.lo, low * inverse_others.hi); \
+    const real hard = ap * r_fma(part_, bend.hi, r_fma(part_, bend.lo, r_fma(part_lo, bend.hi, q)));
+        if (t) {
+            EACH_CLASS((void)part; PROFILE_ENTRY() HARD_ENTRY()
+                       const pair own_bend = times(times(w, f.slope), f.bend);
+                       const real here = where(lead, K(0), rounded(own_bend) / u.hi);
+                       const real shared = p_up.hi * where(eq(left.hi, K(0)), K(0), p_up.hi / left.hi);
+                       const real more = where(lead, rounded(times(own_bend, u)), r_fma(here * q, q, shared * own));
+                       const real besides = r_fma(share * share, all - here, more);
+                       const real soft_ = hard + r_fma(besides, unit.hi, besides * unit.lo) * K(1 / UP);
+                       ENTRY(out, where(eq(CLASS(), mark), at_mark, where(soft, soft_, hard))););
+        } else {
+            EACH_CLASS((void)part; HARD_ENTRY() ENTRY(out, where(eq(CLASS(), mark), at_mark, hard)););
+        }
+        (void)unit, (void)soft, (void)it, (void)left, (void)top, (void)m, (void)all, (void)own, (void)x, (void)cw;
+#undef HARD_ENTRY
+    }
+}
+
+/* Margins between the true class and the others (nothing of the softmax state is used). h = margin - x_true + x, in two parts,
+   all of it `down` times as large, a power of 2; 0 where there is no violation, and for a class that cannot be. */
+#define VIOLATION_ROWS                                                                                                 \
+    const real down = ROW(up), own_logit = ROW(x_pivot) * down, margin = K(k->params[1]) * down;                       \
+    const real label = ROW_CLASS(label);                                                                               \
+    const int squared = k->params[2] == 1;
+#define VIOLATION(logit)                                                                                               \
+    const pair from_own = two_sum((logit) * down, -own_logit), above_0 = two_sum(from_own.hi, margin);                 \
+    const pair renewed = two_sum(above_0.hi, above_0.lo + from_own.lo);                                                \
+    const mask inside = either(eq(logit, K(-INFINITY)), either(le(renewed.hi, K(0)), eq(CLASS(), label)));             \
+    const pair h = {where(inside, K(0), renewed.hi), where(inside, K(0), renewed.lo)};
+
+/* the largest logit but the true class's to runner_up, and its first class to argmax; whether one is NaN to undefined */
+STAGE(rival) {
+    const scalar *x = k->x;
+    CLASSES;
+    EACH_GROUP {
+        const real label = ROW_CLASS(label);
+        real most[SUMS], which[SUMS], odd[SUMS];
+        for (int i = 0; i < SUMS; i++) most[i] = K(-INFINITY), which[i] = K(-1), odd[i] = K(0);
+        EACH_CLASS(const real y = where(eq(CLASS(), label), K(-INFINITY), IN(x, -INFINITY));
+                   which[part] = where(lt(most[part], y), CLASS(), which[part]);
+                   odd[part] = where(eq(y, y), odd[part], K(1));
+                   most[part] = r_max(y, most[part]););
+#if ALONG
+        scalar lanes[16], classes[16], odds[16];
+        for (int i = 0; i < SUMS; i++) {
+            r_store(lanes + i * LF_LANES, most[i]);
+            r_store(classes + i * LF_LANES, which[i]);
+            r_store(odds + i * LF_LANES, odd[i]);
+        }
+        for (int i = 0; i < 16; i++) {
+            const double class_ = (double)classes[i] + (double)k->first;
+            if (odds[i] != 0) r->undefined[0] = 1;
+            if (lanes[i] > r->runner_up[0] || (lanes[i] == r->runner_up[0] && classes[i] >= 0 && class_ < r->argmax[0])) {
+                r->runner_up[0] = lanes[i];
+                r->argmax[0] = class_;
+            }
+        }
+#else
+        put_doubles(r->runner_up + lane, most[0]);
+        put_doubles(r->argmax + lane, which[0]);
+        put_doubles(r->undefined + lane, odd[0]);
+#endif
+    }
+}
+
+/* 0 and 1: sum h^p in two parts; 2 and 3: that of its derivative, or, for c = 2, of its second derivative; without the powers
+   of `down` */
+STAGE(violations) {
+    const scalar *x = k->x;
+    CLASSES;
+    if (k->params[0] == 0) return;
+    EACH_GROUP {
+        VIOLATION_ROWS
+        const mask second = eq(ROW(c), K(2));
+        SUM(value); SUM(slope);
+        EACH_CLASS(const real y = IN(x, -INFINITY); VIOLATION(y)
+                   const real hit = where(eq(h.hi, K(0)), K(0), where(eq(h.hi, h.hi), K(1), h.hi));
+                   const pair square = times(h, h);
+                   const real twice = where(second, hit + hit, h.hi + h.hi);
+                   sum_add(&value[part], squared ? square.hi : h.hi, squared ? square.lo : h.lo);
+                   sum_add(&slope[part], squared ? twice : where(second, K(0), hit), squared ? where(second, K(0), h.lo + h.lo) : K(0));)
+        ;
+        PUT_SUM(r->terms[0], r->terms[1], value);
+        PUT_SUM(r->terms[2], r->terms[3], slope);
+    }
+}
+
+/* b times the derivative, or, for c = 2, the second derivative, of h^p: of every class, or (d = 1) of the one at argmax alone */
+#define VIOLATION_ENTRIES(SECOND)                                                                                      \
+    EACH_GROUP {                                                                                                       \
+        VIOLATION_ROWS                                                                                                 \
+        const real unit = ROW(b), unit_lo = ROW(b_lo), post = ROW(post), at_label = ROW(at_mark);                      \
+        const real rival = ROW_CLASS(argmax);                                                                          \
+        const int alone = k->params[0] == 0;                                                                           \
+        EACH_CLASS((void)part; const real y = IN(x, -INFINITY); VIOLATION(y)                                           \
+                   const mask none = either(eq(h.hi, K(0)), alone ? not_(eq(CLASS(), rival)) : lt(K(0), K(0)));        \
+                   const real hit = where(eq(h.hi, h.hi), K(1), h.hi);                                                 \
+                   const real g = squared ? K(2) * (SECOND ? hit : h.hi) : SECOND ? hit - hit : hit;                   \
+                   const real low = squared && !SECOND ? K(2) * h.lo : K(0);                                           \
+                   const real entry = where(lt(r_abs(g), K(INFINITY)), r_fma(g, unit, r_fma(g, unit_lo, low * unit)), r_mul0(unit, g)) * post; \
+                   ENTRY(out, where(eq(CLASS(), label), at_label, where(none, unit * K(0), entry))););                 \
+    }
+STAGE(violation_grad) {
+    const scalar *x = k->x;
+    scalar *out = k->out;
+    CLASSES;
+    VIOLATION_ENTRIES(0)
+}
+STAGE(violation_hess) {
+    const scalar *x = k->x;
+    scalar *out = k->out;
+    CLASSES;
+    VIOLATION_ENTRIES(1)
+}
+
 #undef STAGE
 #undef SUMS
 #undef EACH_GROUP
@@ -886,3 +1106,8 @@ LF_ENTRYWISE(ENTRYWISE)
 #undef SHARE
 #undef DEVIATION_ROWS
 #undef DEVIATION_ENTRY
+#undef PROFILE_ROWS
+#undef PROFILE_ENTRY
+#undef VIOLATION_ROWS
+#undef VIOLATION
+#undef VIOLATION_ENTRIES

@@ -81,8 +81,36 @@ INLINE growth growth_of(real t, real lo) {
                     where(near, small_lo, where(lt(large.hi, K(INFINITY)), large.lo + (less_lo - lo), K(0)))};
 }
 
+/* Numbers in two parts, so that a row's constants (weight, scale, temperature) cost its entries one rounding in all. */
+INLINE pair exactly(real x) { return (pair){x, K(0)}; }
+/* without a second part where there can be none: of 0, of what is infinite */
+INLINE pair normal(real hi, real lo) {
+    return (pair){hi, where(both(lt(r_abs(hi), K(INFINITY)), not_(eq(hi, K(0)))), lo, K(0))};
+}
+INLINE pair times(pair x, pair y) {
+    const real hi = r_mul0(x.hi, y.hi);
+    return normal(hi, r_product_error(x.hi, y.hi, hi) + r_fma(x.hi, y.lo, x.lo * y.hi));
+}
+INLINE pair plus(pair x, pair y) {
+    const pair s = two_sum(x.hi, y.hi);
+    return normal(s.hi, s.lo + (x.lo + y.lo));
+}
+INLINE pair divided(real x, real y) {
+    const real q = x / y;
+    return normal(q, -r_product_error(q, y, x) / y);
+}
+INLINE pair minus(pair x) { return (pair){-x.hi, -x.lo}; }
+INLINE real rounded(pair x) { return x.hi + x.lo; }
+/* (x + x_lo) / (y + y_lo) */
+INLINE pair ratio(real x, real x_lo, real y, real y_lo) {
+    const real q = x / y;
+    return (pair){q, ((x_lo - q * y_lo) - r_product_error(q, y, x)) / y};
+}
+
+#include "profiles.h"
 #define LF_BODIES 1
 #include "entrywise.h"
+
 #define ALONG 1
 #include "rowstages.h"
 #undef ALONG
@@ -113,29 +141,8 @@ static const lf_stage lf_along[] = {LF_STAGES(LF_ALONG)};
 #define SET(name, y) r_store(r->name + i, (y))
 #define POSITIVE(x) r_max((x), K(0))
 
-/* Numbers in two parts, so that a row's constants (weight, scale, temperature) cost its entries one rounding in all. */
 #define PAIR(name) ((pair){V(name), V(name##_lo)})
 #define SET_PAIR(name, y) do { const pair y_ = (y); SET(name, y_.hi); SET(name##_lo, y_.lo); } while (0)
-INLINE pair exactly(real x) { return (pair){x, K(0)}; }
-/* without a second part where there can be none: of 0, of what is infinite */
-INLINE pair normal(real hi, real lo) {
-    return (pair){hi, where(both(lt(r_abs(hi), K(INFINITY)), not_(eq(hi, K(0)))), lo, K(0))};
-}
-INLINE pair times(pair x, pair y) {
-    const real hi = r_mul0(x.hi, y.hi);
-    return normal(hi, r_product_error(x.hi, y.hi, hi) + r_fma(x.hi, y.lo, x.lo * y.hi));
-}
-INLINE pair plus(pair x, pair y) {
-    const pair s = two_sum(x.hi, y.hi);
-    return normal(s.hi, s.lo + (x.lo + y.lo));
-}
-INLINE pair divided(real x, real y) {
-    const real q = x / y;
-    return normal(q, -r_product_error(q, y, x) / y);
-}
-INLINE pair minus(pair x) { return (pair){-x.hi, -x.lo}; }
-INLINE real rounded(pair x) { return x.hi + x.lo; }
-
 static void zero(double *p) { memset(p, 0, LF_ROWS * sizeof *p); }
 
 STEP(prepare) {
@@ -154,12 +161,6 @@ STEP(prepare) {
 INLINE pair over_t(real x, const lf_options *o) {
     return o->temperature == 1 ? exactly(x) : divided(x, K(o->temperature));
 }
-/* (x + x_lo) / (y + y_lo) */
-INLINE pair ratio(real x, real x_lo, real y, real y_lo) {
-    const real q = x / y;
-    return (pair){q, ((x_lo - q * y_lo) - r_product_error(q, y, x)) / y};
-}
-
 /* log((others + e) / e) for a normal e > 0 and others >= 0, to about 2^-50 of itself, by one division: 2 atanh(s) of
    s = (S - e) / (S + e), S = others + e brought near e by a power of 2, so that |s| <= 0.2004; k ln 2 besides. */
 INLINE real log_of_share(real others, real e) {
@@ -239,6 +240,11 @@ STEP(remainders) {
         SET(top, top);
         SET(top_lo, top_lo);
         SET(lse, rounded(plus((pair){top, top_lo}, over_t(V(max), o))));
+        if (o->profile >= 0) {
+            const pair fine = fine_log1p(more);
+            SET_PAIR(left, times(PAIR(rest), lifted(PAIR(inverse), UP)));
+            SET_PAIR(fine_top, fine);
+        }
         SET(rest, r_quotient(V(rest), V(rest_lo), PAIR(inverse)));
     }
 }
@@ -694,6 +700,133 @@ STEP(divergence_grad_temperature) {
     EACH_ROW SET(result, where(eq(V(c), K(-INFINITY)), K(NAN), rounded(times(UNIT_2(), exactly(V(terms[0]))))));
 }
 
+/* Losses with a profile (profiles.h). Of the true class, with all their digits, -log p, UP p and 1 - p; and its profile. */
+typedef struct { pair a, p_up, u; profile f; } truth;
+INLINE truth truth_of(const lf_rows *r, int i, const lf_options *o) {
+    truth y = {.p_up = times(((pair){V(pivot_e), V(pivot_lo)}), lifted(PAIR(inverse), UP)), .u = times(PAIR(others), PAIR(inverse))};
+    const parted whole = part(V(others), V(others_lo), V(pivot_e), V(pivot_lo), 64);
+    y.a = fine_log1p(ratio(V(others), V(others_lo), where(whole.direct, V(pivot_e), K(1)), V(pivot_lo)));
+    if (any(not_(whole.direct))) {
+        const pair gap = over_t(V(shift) - V(x_pivot), o), far = r_log_sum(whole.sum_, whole.sum_lo, V(scale_exponent) - K(128), gap.hi, 1);
+        const mask known = eq(whole.sum_, whole.sum_);
+        y.a.hi = where(whole.direct, y.a.hi, where(known, far.hi, whole.sum_));
+        y.a.lo = where(whole.direct, y.a.lo, where(both(known, lt(r_abs(far.hi), K(INFINITY))), far.lo + gap.lo, K(0)));
+    }
+    profile_of(o->profile, &y.a, &y.p_up, &y.u, o->params, &y.f);
+    return y;
+}
+INLINE mask is_soft(const lf_rows *r, int i, const lf_options *o) { return o->soft ? lt(V(label), K(0)) : lt(K(0), K(0)); }
+INLINE pair either_of(mask m, pair x, pair y) { return (pair){where(m, x.hi, y.hi), where(m, x.lo, y.lo)}; }
+STEP(profile_start) {
+    (void)o;
+    EACH_ROW SET(c, where(lt(K(0x1p1020), r_abs(V(max))), K(0x1p-3), K(1)));
+}
+STEP(profile_value) {
+    EACH_ROW {
+        const truth y = truth_of(r, i, o);
+        const mask soft = is_soft(r, i, o);
+        /* a gap beyond the range, whose product with the weights may not be: an eighth of it */
+        const mask far = both(both(le(K(0), V(label)), eq(y.f.value.hi, K(INFINITY))), lt(K(-INFINITY), V(x_pivot)));
+        pair value = y.f.value;
+        if (any(far)) {
+            const pair eighth = exactly((K(0.125) * V(max) - K(0.125) * V(x_pivot)) / K(o->temperature));
+            profile f;
+            profile_of(o->profile, &eighth, &y.p_up, &y.u, o->params, &f);
+            value = either_of(far, f.value, value);
+        }
+        value = either_of(soft, ((pair){V(terms[0]), V(terms[1])}), times(exactly(V(label_weight)), value));
+        const real up = where(soft, K(1) / V(c), where(far, K(8), K(1)));
+        SET(result, rounded(times(exactly(V(weight)), value)) * up);
+    }
+}
+STEP(profile_slope) {
+    EACH_ROW {
+        const truth y = truth_of(r, i, o);
+        const pair unit = UNIT(), hard = times(times(unit, exactly(V(label_weight))), y.f.slope);
+        const pair whole = either_of(is_soft(r, i, o), times(unit, ((pair){V(terms[0]), V(terms[1])})), hard);
+        set_scaled_inverse(r, i, whole, o);
+        SET_PAIR(b, unit);
+        SET(mark, V(label));
+        SET(at_mark, K(0) - rounded(times(hard, y.u)));
+    }
+}
+STEP(profile_bend) {
+    EACH_ROW {
+        const truth y = truth_of(r, i, o);
+        const mask soft = is_soft(r, i, o);
+        const pair unit = UNIT_2(), hard = times(times(unit, exactly(V(label_weight))), y.f.slope);
+        const pair whole = either_of(soft, times(unit, ((pair){V(terms[0]), V(terms[1])})), hard);
+        set_scaled_inverse(r, i, whole, o);
+        SET_PAIR(b, unit);
+        SET_PAIR(d_lead, either_of(soft, exactly(K(0)), lifted(y.f.bend, 1 / UP)));
+        SET_PAIR(other_inverse, either_of(either(soft, lt(V(others), K(0x1p-1000))), exactly(K(0)), r_inverse(V(others), V(others_lo)))); /* p is 0 then */
+        SET(mark, V(label));
+        SET(at_mark, rounded(times(times(hard, y.u), plus(y.p_up, y.f.bend))) * K(1 / UP));
+    }
+}
+
+/* Margins: the largest of the other classes says how large violations are. */
+STEP(margin_start) {
+    (void)o;
+    EACH_ROW {
+        SET(runner_up, K(-INFINITY));
+        SET(argmax, K(-1));
+    }
+    zero(r->undefined);
+}
+static void scale_violations(lf_rows *r, const lf_options *o, double order) {
+    const int squared = o->params[2] == 1;
+    EACH_ROW {
+        const real eighth = (K(0.125) * V(runner_up) - K(0.125) * V(x_pivot)) + K(0.125 * o->params[1]);
+        SET(up, where(lt(K(squared ? 0x1p400 : 0x1p1000), eighth), K(squared ? 0x1p-540 : 0x1p-60), K(1)));
+        SET(c, K(order));
+    }
+}
+STEP(margin_first) { scale_violations(r, o, 1); }
+STEP(margin_second) { scale_violations(r, o, 2); }
+/* of the largest violation, `up` times as large: h, and the sums over all classes that there are then of h^p and its derivative */
+INLINE void rival_alone(const lf_rows *r, int i, const lf_options *o, pair *value, pair *slope) {
+    const int squared = o->params[2] == 1;
+    const real up = V(up), hit = K(1);
+    const pair d = two_sum(V(runner_up) * up, -(V(x_pivot) * up)), above = two_sum(d.hi, K(o->params[1]) * up);
+    const pair h = two_sum(above.hi, above.lo + d.lo);
+    const mask none = either(eq(V(runner_up), K(-INFINITY)), le(h.hi, K(0))), second = eq(V(c), K(2)), number = eq(h.hi, h.hi);
+    const pair square = times(h, h), is = exactly(where(number, hit, h.hi));
+    const pair first = squared ? (pair){h.hi + h.hi, h.lo + h.lo} : is, bend = squared ? exactly(is.hi + is.hi) : exactly(is.hi - is.hi);
+    *value = either_of(none, exactly(K(0)), squared ? square : h);
+    *slope = either_of(none, exactly(K(0)), either_of(second, bend, first));
+}
+INLINE pair margin_unit(const lf_rows *r, int i, const lf_options *o, pair weight) {
+    const mask infinite = both(eq(V(runner_up), K(INFINITY)), eq(V(x_pivot), K(INFINITY)));
+    const mask odd = either(either(lt(K(0), V(undefined)), infinite), not_(eq(V(x_pivot), V(x_pivot))));
+    const pair of_class = times(weight, exactly(V(label_weight)));
+    const pair y = o->params[0] == 0 ? of_class : times(of_class, r_inverse(V(classes), K(0)));
+    return (pair){where(odd, K(NAN), y.hi), y.lo};
+}
+STEP(margin_value) {
+    EACH_ROW {
+        pair value, slope;
+        rival_alone(r, i, o, &value, &slope);
+        if (o->params[0] != 0) value = (pair){V(terms[0]), V(terms[1])};
+        const real y = rounded(times(margin_unit(r, i, o, exactly(V(weight))), value)) / V(up);
+        SET(result, (o->params[2] == 1 ? y / V(up) : y) + K(0));
+    }
+}
+static void margin_entries(lf_rows *r, const lf_options *o, double sign) {
+    EACH_ROW {
+        pair value, slope;
+        rival_alone(r, i, o, &value, &slope);
+        if (o->params[0] != 0) slope = (pair){V(terms[2]), V(terms[3])};
+        const pair unit = margin_unit(r, i, o, WEIGHT());
+        const real post = o->params[2] == 1 && sign < 0 ? K(1) / V(up) : K(1);
+        SET_PAIR(b, unit);
+        SET(post, post);
+        SET(at_mark, K(0) + K(sign) * rounded(times(unit, slope)) * post);
+    }
+}
+STEP(margin_slope) { margin_entries(r, o, -1); }
+STEP(margin_bend) { margin_entries(r, o, 1); }
+
 /* input: log-probabilities; nothing of the softmax state is used */
 STEP(nll_value) { (void)o; EACH_ROW SET(result, V(weight) * r_silence(V(label_weight), K(0) - V(x_pivot))); }
 STEP(nll_grad) {
@@ -822,6 +955,18 @@ static const lf_program lf_programs[] = {
       {divergence_balanced_lead, LF_STAGE_divergence_mean},
       {divergence_curvature, LF_STAGE_divergence_temperature},
       {divergence_grad_temperature, -1}}},
+
+#define LF_PROFILE_PROGRAMS(name)                                                                                    \
+    {#name, "loss", {{profile_start, LF_STAGE_profile_sum}, {profile_value, -1}, NONE}},                             \
+    {#name, "grad", {{NULL, LF_STAGE_profile_slopes}, {profile_slope, LF_STAGE_profile_grad}, NONE}},                \
+    {#name, "hess", {{NULL, LF_STAGE_profile_slopes}, {profile_bend, LF_STAGE_profile_hess}, NONE}},
+    LF_PROFILES(LF_PROFILE_PROGRAMS)
+
+    {"multiclass_hinge_loss", "loss", {{margin_start, LF_STAGE_rival}, {margin_first, LF_STAGE_violations}, {margin_value, -1}, NONE}},
+    {"multiclass_hinge_loss", "grad",
+     {{margin_start, LF_STAGE_rival}, {margin_first, LF_STAGE_violations}, {margin_slope, LF_STAGE_violation_grad}, NONE}},
+    {"multiclass_hinge_loss", "hess",
+     {{margin_start, LF_STAGE_rival}, {margin_second, LF_STAGE_violations}, {margin_bend, LF_STAGE_violation_hess}, NONE}},
 
     {"softmax", "vjp", {{NULL, LF_STAGE_along_v}, {softmax_product, LF_STAGE_product}, NONE}},
     {"softmax", "jvp", {{NULL, LF_STAGE_along_v}, {softmax_product, LF_STAGE_product}, NONE}},

@@ -407,8 +407,8 @@ cdef void run_program(const Job *j, Bench *w, int which) noexcept nogil:
             return
         if s.step != NULL:
             s.step(&w.rows, &j.options)
-        if s.stage < 0:
-            continue
+        if s.stage < 0 or (not j.has[TARGET] and s.stage in (LF_STAGE_profile_sum, LF_STAGE_profile_slopes)):
+            continue  # with labels a profile is that of the true class alone
         last = i + 1 == LF_MAX_STEPS or (out.program.steps[i + 1].step == NULL and out.program.steps[i + 1].stage < 0)
         first = 0
         while first < j.classes:
@@ -1055,6 +1055,7 @@ cdef void set_up(Job *j, int dtype, ptrdiff_t classes) noexcept nogil:
         j.batch //= 2
     j.options.dtype = dtype
     j.options.temperature = j.start.inverse_temperature = 1
+    j.options.profile = j.start.profile = -1
 
 
 # ---- from what is wanted and where it lies to a job ----
@@ -1083,6 +1084,7 @@ cdef class RowPlan:
     cdef int needs_rest              # as it is; with targets and without
     cdef int needs_rest_of_targets
     cdef int may_need_sums, always_argmax
+    cdef int profile                 # which; -1: none
 
     def __init__(self, str loss, tuple names):
         cdef PlannedOutput *out
@@ -1090,10 +1092,12 @@ cdef class RowPlan:
         if len(names) > 24:
             raise ValueError(f"at most 24 outputs can be wanted, got {len(names)}")
         # The Newton step, the quadratic cost's derivatives and a comparison of two softmaxes are small differences of large
-        # numbers: in double always.
+        # numbers, and so are margins; powers of a probability have its error several times over: in double always.
         # Sums over entries have their digits from there too.
         self.entrywise = find_program(table, loss.encode(), b"label:loss") != NULL
-        self.in_double = "newton_step" in names or loss == "quadratic_softmax_loss" or self.entrywise
+        self.profile = profile_number(loss.encode())
+        self.in_double = "newton_step" in names or loss in ("quadratic_softmax_loss", "multiclass_hinge_loss")
+        self.in_double = self.in_double or self.entrywise or self.profile >= 0
         self.direction_a_row = (loss == "logsumexp" or self.entrywise) and "vjp" in names
         self.always_argmax = self.needs_rest = loss == "quadratic_softmax_loss"
         self.may_need_sums = loss in ("cross_entropy", "quadratic_softmax_loss")
@@ -1115,14 +1119,14 @@ cdef class RowPlan:
                 program = find_program(table, loss.encode(), b"label:" + name.encode())
                 if program != NULL:
                     out.label_program = <int>(program - table.programs)
-                if not self.entrywise and (loss != "nll_loss" or name not in ("loss", "grad", "hess", "hvp")):
+                if not self.entrywise and (loss not in ("nll_loss", "multiclass_hinge_loss") or name not in ("loss", "grad", "hess", "hvp")):
                     self.needs_softmax |= name not in ("margin", "rank")
             self.needs_truth |= name in ("margin", "rank")
             if name not in WEIGHTED:  # of a row without a label the largest class is the pivot, whatever else is wanted
                 self.needs_argmax = 1
             if name in ("pred", "correct"):
                 self.needs_prediction = 1
-                self.needs_softmax |= name == "correct" and loss != "nll_loss"  # it tells a row with a NaN
+                self.needs_softmax |= name == "correct" and loss not in ("nll_loss", "multiclass_hinge_loss")  # it tells a row with a NaN
             self.needs_rest_of_targets |= name in ("hess", "entropy", "log_proba", "grad_target", "lse")
 
 
@@ -1172,6 +1176,8 @@ cdef void make_job(Job *j, Job *other, RowPlan plan, const RowTask *task) noexce
     j.options.z_loss = task.z_loss
     j.options.ridge = task.ridge
     j.options.soft = j.has[TARGET]
+    j.options.profile = j.start.profile = plan.profile
+    j.start.fine = plan.profile >= 0 and task.dtype == 64
     j.start.inverse_temperature = 1 / t
     j.start.inverse_temperature_lo = fma(-(1 / t), t, 1) / t if t != 1 else 0
     memcpy(j.options.params, task.params, sizeof(j.options.params))
@@ -1182,7 +1188,7 @@ cdef void make_job(Job *j, Job *other, RowPlan plan, const RowTask *task) noexce
     j.needs_softmax, j.needs_prediction, j.needs_truth = plan.needs_softmax, plan.needs_prediction, plan.needs_truth
     j.needs_argmax = plan.needs_argmax or j.has[TARGET] or not j.has[LABELS] or plan.always_argmax
     j.needs_rest = plan.needs_rest
-    if (j.has[LABELS] or j.has[TARGET]) and (plan.needs_rest_of_targets or task.label_smoothing != 0 or task.z_loss != 0):
+    if (j.has[LABELS] or j.has[TARGET]) and (plan.needs_rest_of_targets or (plan.profile >= 0 and j.has[TARGET]) or task.label_smoothing != 0 or task.z_loss != 0):
         j.needs_rest = j.needs_argmax = 1
     j.needs_sums = plan.may_need_sums and (j.has[TARGET] or task.label_smoothing != 0)
     for i in range(plan.n):  # whatever is written over the logits comes last: the others still read them

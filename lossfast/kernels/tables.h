@@ -74,6 +74,8 @@ typedef struct {
     double tau[LF_ROWS], tau_gap[LF_ROWS], cw_sum[LF_ROWS], cw_gap[LF_ROWS];
     /* from `remainder`: the sum over all classes but argmax, and argmax's own; then, from `remainders`, their share */
     double rest[LF_ROWS], rest_lo[LF_ROWS], max_e[LF_ROWS], max_e_lo[LF_ROWS];
+    /* of losses with a profile (`fine`): of argmax, UP (1 - p) and -log p */
+    double left[LF_ROWS], left_lo[LF_ROWS], fine_top[LF_ROWS], fine_top_lo[LF_ROWS];
     /* of the other logits, where a loss compares two softmaxes (set by the driver, which brings them to theirs first): max,
        top, shift, scale_exponent and inverse as above, and the one that belongs to argmax */
     double other_max[LF_ROWS], other_top[LF_ROWS], other_top_lo[LF_ROWS], other_shift[LF_ROWS], other_exponent[LF_ROWS];
@@ -97,17 +99,20 @@ typedef struct {
     const void *v;         /* a direction, or factors, or NULL */
     const void *cw;        /* class weights, or NULL for 1 */
     const void *live;      /* 0 where a class is masked (its logit is -inf already), else 1; or NULL */
-    const double *params;  /* of a loss that is a sum over its entries */
+    const double *params;  /* the loss's own, in the order declared */
     void *e, *lo;          /* the exponentials, in two parts */
     void *out;             /* what the stage writes */
     double inverse_temperature, inverse_temperature_lo;
+    int profile;           /* which (profiles.h); -1: none */
+    int fine;              /* exponentials to well beyond a double's precision */
 } lf_classes;
 
 typedef struct {
     double scale, label_smoothing, temperature, z_loss, ridge;
     int dtype;             /* 32 or 64 */
     int soft;              /* there are soft targets */
-    double params[LF_MAX_PARAMS]; /* of a loss that is a sum over its entries */
+    double params[LF_MAX_PARAMS]; /* the loss's own, in the order declared */
+    int profile;           /* which (profiles.h); -1: none */
 } lf_options;
 
 typedef void (*lf_stage)(const lf_classes *, lf_rows *);
@@ -119,7 +124,9 @@ typedef void (*lf_row_step)(lf_rows *, const lf_options *);
     S(remainder) S(spread) S(variance) S(along_v) S(ranking) S(newton_sums) S(quadratic_sums) S(quadratic_v_sums) \
     S(affine) S(indicator) S(curvature) S(product) S(linear) S(gap) S(weighted_gap) S(newton) S(quadratic_grad) S(quadratic_hess) S(quadratic_hvp) \
     S(divergence_balance) S(divergence_sum) S(divergence_mean) S(divergence_v_sum) S(divergence_temperature) \
-    S(divergence_grad) S(divergence_hess) S(divergence_hvp) S(difference)
+    S(divergence_grad) S(divergence_hess) S(divergence_hvp) S(difference) \
+    S(profile_sum) S(profile_slopes) S(profile_grad) S(profile_hess) \
+    S(rival) S(violations) S(violation_grad) S(violation_hess)
 
 #define LF_ENUM(name) LF_STAGE_##name,
 #define LF_ENTRY_ENUM(name) LF_ENTRY_STAGES(LF_ENUM, name)
@@ -196,6 +203,7 @@ typedef struct {
 } lf_table;
 
 extern const char *const lf_pointwise_names[]; /* ends with NULL */
+extern const char *const lf_profile_names[];   /* the same of profiles.h */
 
 /* ---- dispatch ---- */
 

@@ -57,7 +57,7 @@ cdef struct RowTask:
     int has_ignore
     int64_t ignore
     double scale, label_smoothing, temperature, z_loss, ridge
-    double params[4]            # of a loss that is a sum over its entries
+    double params[4]            # the loss's own, in the order declared
     const Operand *outputs[24]  # in the order of the names that the plan was made for
     int total[24]               # whether the total is wanted
     # found by `weigh_rows`
