@@ -18,7 +18,7 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -325,7 +325,7 @@ def exact(case: Case, given: Inputs) -> dict[str, longdouble.Exact]:
     if "hess" in found:
         jump = longdouble.at_a_jump(loss, given.x, target, extra, parameters)
         for name in ("hess", "hvp"):
-            found[name] = longdouble.Exact(np.where(jump, np.nan, found[name].value))
+            found[name] = replace(found[name], value=np.where(jump, np.nan, found[name].value))
     return found
 
 

@@ -12,7 +12,7 @@ A result that is a difference of larger terms cannot have more digits than they;
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -458,7 +458,9 @@ def own_error(loss: Any, x: np.ndarray, target: np.ndarray | None) -> float:
         mine, compute = pointwise(loss, x, 0 if target is None else target, v=v), references._pointwise
         if "hess" in mine:
             jump = at_a_jump(loss, x, target, 1, {})
-            mine |= {name: Exact(np.where(jump, np.nan, mine[name].value)) for name in ("hess", "hvp")}
+            mine |= {
+                name: replace(mine[name], value=np.where(jump, np.nan, mine[name].value)) for name in ("hess", "hvp")
+            }
     else:
         compute = references._softmax_rows
         mine = row_function(loss, x, {}, v, double) if target is None else row_loss(loss, x, target, {}, v, double)

@@ -1279,9 +1279,11 @@ def quadratic_sigmoid_loss(x, t, q):
     plus, minus = far * (2.0 - 3.0 * far), b * (1.0 - 2.0 * far)
     plus_lo = far * lost(2.0, 3.0 * far) + lost_in_product(far, 2.0 - 3.0 * far) - far * lost_in_product(3.0, far)
     minus_lo = b * lost(1.0, 2.0 * far) + lost_in_product(b, 1.0 - 2.0 * far) + b_lo * (1.0 - 2.0 * far)
-    bend = (plus - minus) + (lost(plus, minus) + (plus_lo - minus_lo) + far_lo * (2.0 - 6.0 * far + 2.0 * b))
-    grad = r * slope + (r * slope_lo + r_lo * slope)
-    return 0.5 * r * r + r * r_lo, where(up, -grad, grad) + 0.0, slope * bend + slope_lo * bend
+    bend_lo = lost(plus, minus) + (plus_lo - minus_lo) + (far_lo * (2.0 - 6.0 * far) + 2.0 * far_lo * b)
+    bend, finite = (plus - minus) + bend_lo, np.abs(r) < np.inf
+    value = where(finite, 0.5 * r * r + r * r_lo, r * r)
+    grad = where(finite, r * slope + (r * slope_lo + r_lo * slope), r * slope)
+    return value, where(up, -grad, grad) + 0.0, where(finite, slope * bend + slope_lo * bend, -slope * minus)
 
 
 @pointwise_loss(

@@ -277,7 +277,8 @@ def test_the_reference(loss, dtype, limit):
         found = reference(loss, x, target, dtype)
         for (name, near), column in zip(found.items(), columns, strict=False):
             right = np.array([as_extended(v) for v in column])
-            slack = np.ldexp(Extended(1), -20) * slack_of(loss, x, target, name, dtype)
+            # where terms cancel, the reference has lost what they have beyond its own digits
+            slack = np.ldexp(Extended(1), -20 if dtype == np.float32 else -9) * slack_of(loss, x, target, name, dtype)
             each = [ulps(in_range(a, dtype), right, dtype, slack) for a in allowed(loss, x, target, name, near, dtype)]
             assert np.min(each, 0).max() < limit, (name, target)
 

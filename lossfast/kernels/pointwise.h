@@ -335,9 +335,13 @@ LOSS_OF_DECAY(quadratic_sigmoid_loss) {
     const real triple = K(3) * far, minus = b.hi * near.hi, plus = far * (K(2) - triple);
     const pair two = difference(K(2), triple, 1), bend = difference(far * two.hi, minus, plain);
     const real plus_lo = r_product_error(far, two.hi, plus) + far * (two.lo - r_product_error(K(3), far, triple));
-    const real minus_lo = r_product_error(b.hi, near.hi, minus) + r_fma(b.hi, near.lo, b.lo * near.hi), g = product_of(r, slope);
-    return (vgh){product_of((pair){K(0.5) * r.hi, r.lo}, (pair){r.hi, K(0)}), where(up, -g, g),
-                 product_of(slope, (pair){bend.hi, bend.lo + (plus_lo - minus_lo)}), beyond(x, K(MODERATE)) | beyond(r.hi, K(INFINITY))};
+    const real minus_lo = r_product_error(b.hi, near.hi, minus) + r_fma(b.hi, near.lo, b.lo * near.hi);
+    const real v = r_fma(K(0.5) * r.hi, r.hi, r.lo * r.hi), g = product_of(r, slope);
+    const real h = product_of(slope, (pair){bend.hi, bend.lo + (plus_lo - minus_lo)});
+    if (plain) return (vgh){v, where(up, -g, g), h, beyond(x, K(MODERATE)) | beyond(r.hi, K(INFINITY))};
+    const mask fair = lt(r_abs(r.hi), K(INFINITY));
+    const real g_ = where(fair, g, r.hi * slope.hi);
+    return (vgh){where(fair, v, r.hi * r.hi), where(up, -g_, g_), where(fair, h, -slope.hi * minus)};
 }
 
 /* ---- losses of which a logarithm or an exponential is a term ----
