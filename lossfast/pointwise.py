@@ -1754,7 +1754,7 @@ def half_gamma_deviance(x, t, q, link):
     near = np.abs(r) < 1.0
     s, quotient = log_ratio(t, x), t / x
     close = np.abs(s) < 1.0
-    log_value = where(near, growth(r), where(r < -700.0, -1.0 - r, (ratio - 1.0) - r))
+    log_value = where(near, growth(r), where(ratio < np.inf, (ratio - 1.0) - r, ratio))
     value = where(close, growth(s), where(quotient < np.inf, (quotient - 1.0) - s, quotient))
     grad = where(x < 0.0, np.nan, (x - t) / x / x)
     hess = where(x < 0.0, np.nan, (t - (x - t)) / x / x / x)
@@ -1864,7 +1864,8 @@ def half_tweedie_deviance(x, t, q, power, link):
     part_a = where(a == 0.0, keep_nan(0.0, r), where(near_a, own * some_a, (rest - own) / a + line))
     part_b = where(b == 0.0, keep_nan(0.0, r), where(near_b, own * some_b, (most - own) / b + line))
     value = where(most == np.inf, most, where(rest == np.inf, rest, where(own == np.inf, own, part_b - part_a)))
-    value = keep_nan(keep_nan(value, x), t)
+    limit = where(b > 0.0, most / b, np.inf)  # of a target of 0
+    value = keep_nan(keep_nan(where(t == 0.0, limit, value), x), t)
     slope = where(np.abs(r) < 1.0, -most * np.expm1(r), most - rest)
     bend = mul0(b, most) - mul0(a, rest)
     both = where(most == np.inf, where(rest == np.inf, 1.0, 0.0), 0.0)
@@ -2026,7 +2027,12 @@ def sigmoid_focal_loss(x, t, q, gamma, alpha):
     share = where(alpha == alpha, alpha * t + (1.0 - alpha) * no, 1.0)
     factor, gain = share * (np.power(w, gamma) * (1.0 + gamma * missing)), gamma * u
     curve = mul0(gain * ((gamma - 1.0) * u + (back - s)), c) + (2.0 * gain * bent + slope)
-    return mul0(factor, c), factor * (mul0(gain, c) + bent) + 0.0, factor * curve + 0.0
+    # where e^-|x| has few digits, 1 + gamma (1-2t) (2 - |x|) of it is what a wrong answer has
+    a, half = np.abs(x), np.exp(-0.5 * np.abs(x))
+    wrong = where(x > 0.0, no, t) * where(a > 700.0, 1.0, 0.0) * where(a < np.inf, 1.0, 0.0)
+    many = 1.0 + gamma * where(x > 0.0, no - t, t - no) * (2.0 - a)
+    hess = where(wrong > 0.0, (factor * many * half) * half, factor * curve)
+    return mul0(factor, c), factor * (mul0(gain, c) + bent) + 0.0, hess + 0.0
 
 
 def _terms_of_gaussian_nll_loss(x, t, q, full, eps):

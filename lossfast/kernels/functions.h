@@ -206,7 +206,7 @@ INLINE real r_log(real x) { return r_log_pair(r_single(x)).hi; }
 /* ---- words for losses that need them in several places: functions of their own, lest each loss become many times as long ---- */
 
 /* r_log_pair to at least 9 bits more than the dtype has: with s = f / (2 + f) and its cube in two parts, 2 atanh(s) =
-   2 s + s^3 (c + s^2 P(s^2)). */
+   2 s + s^3 (c + s^2 P(s^2)). e^(2.5 log x) made with it is within 1.14 ULP, at 0.0959803; float64 1.14, at 4.62905. */
 NOINLINE pair r_log_exact(pair x) {
     static const scalar c[] = LF_ATANH;
     const argument a = r_log_argument(x);
@@ -234,7 +234,8 @@ NOINLINE real r_phi_pair_of(pair t) {
 }
 
 /* log(t!) = log Gamma(t + 1) for t >= 0, with full relative accuracy at its zeros 0 and 1 too: t (t - 1) P(t) up to 1, from
-   there on by the logarithm of t (t - 1) ..., and by Stirling's series from 8 on. Below 0 it is NaN. */
+   there on by the logarithm of t (t - 1) ..., and by Stirling's series from 8 on. Below 0 it is NaN. 4.95 ULP, at 1.03555, where log t and the
+   rest cancel; float64 4.90, at 1.03335. */
 NOINLINE real r_log_factorial(real t) {
     static const scalar c[] = LF_LOG_FACTORIAL, d[] = LF_STIRLING;
     const mask large = le(K(8), t), endless = eq(t, K(INFINITY)), below = lt(t, K(0));

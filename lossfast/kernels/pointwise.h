@@ -485,7 +485,8 @@ LOSS(poisson_nll_loss) {
         pair s = r_total(x, eps.hi);
         s.lo += eps.lo;
         const pair log = r_log_pair(s);
-        v = r_sum2(r_single(x), r_negative(r_choose(none, r_single(zero), r_multiply(r_single(t), log)))), lead = x, lean = log.hi;
+        v = r_sum2(r_single(x), r_negative(r_choose(none, r_single(zero), r_multiply(r_single(t), log))));
+        lead = x, lean = log.hi;
         if (!plain) v = where(eq(x, K(INFINITY)), where(eq(t, t), x, t), v);
         const pair q = r_divide(r_single(t), s);
         g = where(none, where(eq(x, x), one, x), r_sum2(r_single(one), r_negative(q)));
@@ -555,7 +556,11 @@ LOSS(half_tweedie_deviance) {
     const mask without = both(not_(near_a), not_(near_b));
     const pair part_b = tweedie_part(b, most, own, r, near_b, without), part_a = tweedie_part(a, rest, own, r, near_a, without);
     const mask beyond_range = either(eq(own, K(INFINITY)), either(eq(most, K(INFINITY)), eq(rest, K(INFINITY))));
-    const real v = where(both(beyond_range, both(eq(x, x), eq(t, t))), K(INFINITY), r_sum2(part_b, r_negative(part_a)));
+    const mask none = eq(t, zero), number = both(eq(log_mu.hi, log_mu.hi), eq(t, t));
+    const real cost = r_settled(r_divide(r_single(most), b)), endless_or_not = where(number, K(INFINITY), log_mu.hi);
+    const real limit = where(lt(zero, b.hi), cost, endless_or_not); /* of a target of 0 */
+    const real whole = where(both(beyond_range, number), K(INFINITY), r_sum2(part_b, r_negative(part_a)));
+    const real v = where(none, limit, whole);
     real g, h;
     if (!linear) {
         const mask two = both(eq(most, K(INFINITY)), eq(rest, K(INFINITY)));
@@ -564,7 +569,7 @@ LOSS(half_tweedie_deviance) {
         if (!plain) g = where(two, where(lt(zero, x), K(INFINITY), K(-INFINITY)), g), h = where(two, K(INFINITY), h);
     } else {
         /* above 1 by mu^a and what is left over mu, below by mu^-power: neither is beyond the range where the product is not */
-        const mask above = lt(one, x), none = eq(t, zero);
+        const mask above = lt(one, x);
         const pair at_x = r_single(x), gap = r_difference(x, t);
         const pair both_terms = r_sum(r_multiply(a, at_x), r_multiply(power, r_single(t))), q = r_divide(both_terms, at_x);
         const real size = r_exp_pair_of(up), factor = r_exp_pair_of(r_weighed(r_negative(power), log_mu));
@@ -604,7 +609,6 @@ LOSS(msle) {
    (1-t) s(x) - t s(-x): A w^gamma (gamma u c + c'), and A w^gamma (gamma u ((gamma-1) u c + (s(-x) - s(x)) c + 2 c') +
    s(x) s(-x)). */
 LOSS_OF_DECAY(sigmoid_focal_loss) {
-    (void)plain;
     const real one = K(1), zero = K(0);
     const pair gamma = r_parameter(p, 0), alpha = r_parameter(p, 1), yes = r_single(t), no = r_difference(one, t);
     const pair near = r_inverse(one + e.hi, (e.hi - ((one + e.hi) - one)) + e.lo), far = r_multiply((pair){e.hi, e.lo}, near);
@@ -618,13 +622,23 @@ LOSS_OF_DECAY(sigmoid_focal_loss) {
     const pair power = r_exp_in_parts(r_weighed(gamma, r_log_exact(w)));
     const pair rest = r_difference(one, alpha.hi);
     const pair share = r_sum(r_multiply(alpha, yes), r_multiply((pair){rest.hi, rest.lo - alpha.lo}, no));
-    const pair factor = r_choose(eq(alpha.hi, alpha.hi), r_multiply(share, power), power), gain = r_multiply(gamma, u);
-    const pair g = r_sum(r_weighed(gain, c), bent), less = r_total(gamma.hi, -one);
+    const pair factor = r_choose(eq(alpha.hi, alpha.hi), r_multiply(share, power), power);
+    const pair g = r_sum(r_weighed(u, r_weighed(gamma, c)), bent), less = r_total(gamma.hi, -one);
     const pair inner = r_sum(r_multiply((pair){less.hi, less.lo + gamma.lo}, u), r_sum(back, r_negative(s)));
     const pair twice = {K(2) * bent.hi, K(2) * bent.lo};
-    const pair h = r_sum(r_weighed(r_multiply(gain, inner), c), r_sum(r_multiply(gain, twice), slope));
-    return (vgh){r_settled(r_weighed(factor, c)), r_settled(r_multiply(factor, g)), r_settled(r_multiply(factor, h)),
-                 beyond(x, K(MODERATE))};
+    const pair bow = r_multiply(gamma, r_sum(r_weighed(inner, c), twice));
+    real h = r_settled(r_multiply(factor, r_sum(r_weighed(u, bow), slope)));
+    if (!plain) { /* where e^-|x| has few digits, 1 + gamma (1-2t) (2 - |x|) of it is what a wrong answer has */
+        const real a = r_abs(x), up_by = K(LF_DTYPE == 32 ? 0x1p64 : 0x1p128), down_by = one / up_by;
+        const pair lift = {K(LF_DTYPE == 32 ? 0x1.62e43p+5 : 0x1.62e42fefa39efp+6),
+                           K(LF_DTYPE == 32 ? -0x1.05c61p-23 : 0x1.abc9e3b39803fp-49)}; /* of log up_by */
+        const pair top = r_total(lift.hi, -a), part = r_exp_in_parts((pair){top.hi, top.lo + lift.lo});
+        const pair lean = r_choose(up, tilt, r_negative(tilt));
+        const pair many = r_sum(r_multiply(r_multiply(gamma, lean), r_difference(K(2), a)), r_single(one));
+        const mask deep = both(lt(K(LF_DTYPE == 32 ? 87 : 708), a), both(lt(a, K(1e4)), lt(zero, where(up, no.hi, t))));
+        h = where(deep, r_settled(r_multiply(r_multiply(factor, many), part)) * down_by, h);
+    }
+    return (vgh){r_settled(r_weighed(factor, c)), r_settled(r_multiply(factor, g)), h, beyond(x, K(MODERATE))};
 }
 
 /* (log V + d s) / 2, s = d / V, V = max(q, eps), and log(2 pi)/2 with `full`; s, 1 / V; (1/V - s^2) / 2 and
