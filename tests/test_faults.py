@@ -11,6 +11,7 @@ import multiprocessing
 import operator
 import os
 import platform
+import re
 import shutil
 import signal
 import subprocess
@@ -310,7 +311,7 @@ def test_09_what_can_be_represented_is_right_though_parts_of_it_overflow(loss, d
     most = np.finfo(dtype).max
     sizes = np.array([most, most / 2, most / 3, np.sqrt(most), 4 * np.sqrt(most), 1, np.finfo(dtype).tiny, 0], dtype)
     x, t = (a.ravel() for a in np.meshgrid(np.concatenate((sizes, -sizes)), np.concatenate((sizes, -sizes))))
-    if loss is lf.binary_cross_entropy_with_logits:  # whose targets are probabilities
+    if loss in (lf.binary_cross_entropy_with_logits, lf.sigmoid_focal_loss):  # whose targets are probabilities
         t = np.where(np.abs(t) > 1, 1, np.abs(t)).astype(dtype)
     x, t = within(loss, x, t)
     parameters = [wide(number) for number in numbers_of(loss)]
@@ -1083,7 +1084,9 @@ def test_26_elements_outside_their_domain(loss, name, dtype):
     for wrong in ELEMENTS_OUTSIDE[loss.domains[name]]:
         (clean, options), (operands, others) = with_elements(loss, name, dtype, wrong)
         expected = loss.value_and_grad(*clean, **options, where=~at)
-        message = f"^{name} must be {loss.domains[name]}, got {dtype(wrong):g} at {first} .{count} such elements."
+        message = (
+            f"^{name} must be {re.escape(loss.domains[name])}, got {dtype(wrong):g} at {first} .{count} such elements."
+        )
         buffers = [np.full((5, 4), 7, dtype) for _ in range(2)]
         for method, names in (("value_and_grad", ("out", "grad_out")), ("grad_and_hess", ("grad_out", "hess_out"))):
             if hasattr(loss, method):

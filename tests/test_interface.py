@@ -331,7 +331,8 @@ def test_dtypes(loss, dtype):
     assert loss(x, target) == pytest.approx(loss(wide, target), rel=1e-6)
     buffer = np.empty(x.shape, np.float64)
     assert loss.grad(x, target, out=buffer) is buffer
-    np.testing.assert_allclose(buffer, loss.grad(wide, target), rtol=2e-6, atol=1e-12)
+    room = 1e-12 if getattr(loss, "terms", None) is None else 1e-8  # where terms cancel
+    np.testing.assert_allclose(buffer, loss.grad(wide, target), rtol=2e-6, atol=room)
 
 
 @pytest.mark.parametrize("dtype", [*"bBhHiIlLqQ?", ">i8", ">u4"])

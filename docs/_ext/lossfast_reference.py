@@ -30,7 +30,7 @@ METHODS = (
 #: The classes whose methods ``reference/methods.md`` describes.
 DESCRIBED = (
     *(_loss.Loss, _loss.RowLoss, _loss.PointwiseFunction, _loss.RowFunction, _loss.Softmax, _loss.LogSumExp),
-    *(_loss.EntryFunction, _embeddings.EmbeddingLoss),
+    *(_loss.EntryFunction, _loss.PointwiseLossOfTwo, _embeddings.EmbeddingLoss),
 )
 
 # ---------------------------------------------------------------------------------------------------- what there is

@@ -586,7 +586,7 @@ LOSS(msle) {
     enum { UP = LF_DTYPE == 32 ? 32 : 64 };
     const real two = K(2), away = K(LF_DTYPE == 32 ? 0x1p32 : 0x1p64), down = K(LF_DTYPE == 32 ? 0x1p-32 : 0x1p-64);
     const pair one_x = r_total(K(1), x), one_t = r_total(K(1), t), u = r_divide(r_difference(x, t), one_t);
-    const mask near = le(r_abs(u.hi), K(0.5)), large = lt(K(1), one_x.hi);
+    const mask near = le(r_abs(u.hi), K(0.5)), large = lt(K(LF_DTYPE == 32 ? 0x1p40 : 0x1p128), one_x.hi);
     const real level = where(large, down, away);
     const pair whole = r_divide((pair){one_x.hi * level, one_x.lo * level}, one_t), ratio = r_choose(near, r_plus_one(u), whole);
     const mask fair = both(lt(K(0), ratio.hi), lt(ratio.hi, K(INFINITY)));
