@@ -1326,10 +1326,11 @@ class EntryFunction(_Entrywise, LogSumExp):
 def _evaluation(names: tuple[str, ...], title: str = "Evaluation", doc: str = "What was wanted.") -> Any:
     """The class of `Loss.evaluate`'s results with these names, or of another named tuple."""
     base = namedtuple(title, names)  # type: ignore[misc]
+    others = () if title == "Evaluation" else (title, doc)  # as it was asked for, or the class would be another one
     reduce = {
         "__slots__": (),
         "__doc__": doc,
-        "__reduce__": lambda self: (_evaluated, (names, tuple(self), title, doc)),
+        "__reduce__": lambda self: (_evaluated, (names, tuple(self), *others)),
     }
     return type(title, (base,), reduce)
 
