@@ -1180,14 +1180,13 @@ def _margins(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:
             store(out["loss"], rows.at, loss)
         if "loss" in job.totals:
             totals["loss"] = loss
-    for which, name in ((1, "grad"), (2, "hess")):
-        if name not in out:
-            continue
-        at_true = job.scale * unit * sum_over(which)
-        for columns in ranges:
-            values = _mul0((job.scale * unit)[:, None], violations(columns)[which])
-            mine = bring(columns)[2]
-            values[mine] = (0.0 - at_true if which == 1 else at_true)[mine[0]]
+    offered = [(which, name) for which, name in ((1, "grad"), (2, "hess")) if name in out]
+    at_true = {name: _mul0(job.scale * unit, sum_over(which)) for which, name in offered}
+    for columns in ranges:  # all of a chunk before any of it is written, perhaps over the logits
+        made, mine = violations(columns), bring(columns)[2]
+        for which, name in offered:
+            values = _mul0((job.scale * unit)[:, None], made[which])
+            values[mine] = (0.0 - at_true[name] if which == 1 else at_true[name])[mine[0]]
             store(out[name], rows.at, finish(values), columns)
     return totals
 
