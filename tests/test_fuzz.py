@@ -286,6 +286,10 @@ def spread_of(call: Call, reference: Variant) -> dict[str, Any]:
                     if name in SECOND or name == "grad" and cancels(call):
                         size = 8 * np.abs(np.split(value, 2, axis)[0])  # p is half of what it was, p ** 2 a quarter
                         spread[name] = np.maximum(spread[name], eps * size)
+        if call.loss.of == "truth" and "hess" in spread:  # its terms are about those of cross-entropy
+            shared = {name: value for name, value in options.items() if name not in call.loss.own}
+            size = np.abs(wide(lf.cross_entropy.grad_and_hess(*operands, **shared)[1]))
+            spread["hess"] = np.maximum(spread["hess"], eps * 64 * size)
         # A factor may have lost digits to underflow before it meets large ones.
         factors = [operands[-1] if len(operands) > 2 or call.method in ("vjp", "jvp") else np.ones(1)]
         least = tiny
