@@ -69,9 +69,11 @@ INLINE pair r_exp_pair(real t) {
     return (pair){e, r_fma(w, s, s - e)};
 }
 
-/* r_exp_parts of a t in two parts, the first brought between low and high; a second part that is NaN counts for nothing */
+/* r_exp_parts of a t in two parts, the first brought between low and high; a second part that is NaN, or of what was not between
+   them, counts for nothing */
 INLINE exponential r_exp_parts_of(pair t, real low, real high) {
-    return r_exp_parts(r_min(high, r_max(low, t.hi)), where(lt(r_abs(t.lo), K(1)), t.lo, K(0)));
+    const mask fair = both(lt(r_abs(t.lo), K(1)), both(le(low, t.hi), le(t.hi, high)));
+    return r_exp_parts(r_min(high, r_max(low, t.hi)), where(fair, t.lo, K(0)));
 }
 
 /* e^t for any t: subnormals kept, 0 far below, infinity far above. 1.02 ULP, at -5.8571; float64 0.98, at -4.4629. */
