@@ -22,10 +22,10 @@ run: $(VENV)/.built $(VENV)/.demo  ## build, and run the demonstration on handwr
 	$(PY) -m lossfast demo --output-dir demo-output
 
 test: $(VENV)/.built $(VENV)/.test  ## the ordinary tests
-	$(PY) -m pytest $(PYTEST)
+	$(PY) -m pytest -n auto --dist worksteal $(PYTEST)
 
 test-all: $(VENV)/.built $(VENV)/.test  ## the slow, exhaustive tests too
-	$(PY) -m pytest -m "" --timeout 3600 $(PYTEST)
+	LOSSFAST_TEST_EVERY=1 $(PY) -m pytest -n auto --dist worksteal -m "" --timeout 3600 $(PYTEST)
 
 aarch64: $(VENV)/.built $(VENV)/.test  ## the kernels for AArch64, under emulation: digests of every result
 	PYTHON=$(abspath $(PY)) tests/aarch64.sh

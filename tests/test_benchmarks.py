@@ -74,8 +74,9 @@ def test_asv_sees_the_benchmarks_that_are_tested_here():
 
 @pytest.fixture
 def tiny(monkeypatch):
-    """The smallest of inputs, and one turn each."""
-    interleaved = common.interleaved
+    """The smallest of inputs, and one turn each; what is measured for all losses at once, of a few of each kind."""
+    interleaved, names = common.interleaved, common.names
+    monkeypatch.setattr(common, "names", lambda *kinds: names(*kinds)[::8])
     short = {"100000x10": "50x10", "1000000": "500", "10000": "50", "1000x10": "10x10", "10000x10": "10x10"}
     monkeypatch.setattr(common, "shape_of", lambda text: tuple(map(int, short.get(text, text).split("x"))))
     monkeypatch.setattr(scaling, "ELEMENTS", 10_000)
