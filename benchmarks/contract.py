@@ -44,6 +44,7 @@ OTHER_VALUES = {
     "finite and >= -1": 2.0,
     "in [0, 1]": 0.1,
     "in (0, 1)": 0.25,
+    "in (0, 0.5)": 0.1,
     "finite, > 0 and not 1": 2.0,
 }
 RIDGE = 0.1
