@@ -178,19 +178,19 @@ def test_row_references_are_the_formulas_written_elsewhere(name: str) -> None:
         (given, _), *_ = contract.batches(case, "float64", contract.SMALL)
         true = contract.exact(case, given)
         seen = np.isfinite(given.x).all(1) & (np.abs(given.x).max(1) < 2000)  # what 1,500 bits reach across
-        options = {key: value for key, value in given.options.items() if key not in loss.own}
         hard = given.target.ndim == 1
         if loss.entrywise:
             for row in np.flatnonzero((abs(given.x) > 1e-100).all(1) & np.isfinite(given.x).all(1))[::3]:
                 t = int(given.target[row]) if hard else [mp.mpf(float(u)) for u in given.target[row]]
                 if not hard and 0 in t:
                     continue  # where logarithms have their limits
-                found = exact_entries(loss, [mp.mpf(float(u)) for u in given.x[row]], t, options)
+                found = exact_entries(loss, [mp.mpf(float(u)) for u in given.x[row]], t, given.options)
                 assert {"value", "grad", "hess"} <= set(true) & set(found)
                 for output in set(true) & set(found):
                     agree(f"{case.name} {output}", true[output], row, found[output])
             continue
         params = loss.own_numbers(given.options)
+        options = {key: value for key, value in given.options.items() if key not in loss.own}
         job = RowwiseJob(name, FLOAT64, given.x, v=given.v, ridge=contract.RIDGE, params=params, **options)
         job.labels, job.target = (given.target, None) if hard else (None, given.target)
         for row in np.flatnonzero(seen)[::3]:
