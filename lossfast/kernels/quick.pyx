@@ -102,6 +102,59 @@ cdef inline bint is_float_array(object x) noexcept:
     return dtype == <PyObject *>_float32 or dtype == <PyObject *>_float64 or dtype == <PyObject *>_float16
 
 
+ctypedef fused element:
+    float
+    double
+    int64_t
+
+# The domains of elements, by the text that declares them (`lossfast._loss.ELEMENTS`).
+cdef dict _domains = {"": 0, "-1 or 1": 1, "0 or 1": 2, "in [0, 1]": 3, ">= 0": 4, "> 0": 5, "not 0": 6, "> -1": 7}
+
+
+cdef bint all_inside(const element *a, ptrdiff_t n, int domain) noexcept nogil:
+    """Whether none is outside; NaN is not looked at."""
+    cdef ptrdiff_t i
+    cdef int outside = 0
+    if domain == 1:
+        for i in range(n):
+            outside |= (a[i] == a[i]) & (a[i] != 1) & (a[i] != -1)
+    elif domain == 2:
+        for i in range(n):
+            outside |= (a[i] == a[i]) & (a[i] != 0) & (a[i] != 1)
+    elif domain == 3:
+        for i in range(n):
+            outside |= (a[i] < 0) | (a[i] > 1)
+    elif domain == 4:
+        for i in range(n):
+            outside |= a[i] < 0
+    elif domain == 5:
+        for i in range(n):
+            outside |= a[i] <= 0
+    elif domain == 6:
+        for i in range(n):
+            outside |= a[i] == 0
+    elif domain == 7:
+        for i in range(n):
+            outside |= a[i] <= -1
+    return not outside
+
+
+cdef bint is_inside(object given, int domain):
+    """Whether all elements are known to be in the domain; if not, the general way finds out and says which are not."""
+    if domain == 0:
+        return True
+    if not is_plain(given) or not cnp.PyArray_ISCARRAY_RO(<cnp.ndarray>given):
+        return False
+    cdef ptrdiff_t n = cnp.PyArray_SIZE(<cnp.ndarray>given)
+    cdef void *data = cnp.PyArray_DATA(<cnp.ndarray>given)
+    cdef int kind = cnp.PyArray_TYPE(<cnp.ndarray>given)
+    if kind == cnp.NPY_FLOAT32:
+        return all_inside(<const float *>data, n, domain)
+    if kind == cnp.NPY_FLOAT64:
+        return all_inside(<const double *>data, n, domain)
+    return kind == cnp.NPY_INT64 and all_inside(<const int64_t *>data, n, domain)
+
+
 cdef inline bint is_plain(object array) noexcept:
     """A plain array of a dtype that the kernels read."""
     return cnp.PyArray_CheckExact(array) and type_of_number(cnp.PyArray_TYPE(<cnp.ndarray>array)) >= 0
@@ -715,11 +768,14 @@ cdef class PointwiseEntry(Entry):
 
     cdef bint is_function
     cdef int which
+    cdef int of_pred, of_target   # the domains of their elements
 
     def __init__(self, loss, ptrdiff_t most):
         Entry.__init__(self, loss, most)
         self.is_function = loss.kind == "function"
         self.which = find(loss.name)
+        self.of_pred, self.of_target = (_domains[loss.domains.get(name, "")] for name in ("pred", "target"))
+        self.understood = self.understood and set(loss.domains) <= {"pred", "target"}
 
     def run(self, tuple names, x, target, v, dict options, dict buffers):
         """The results of these names; None if the call is declined."""
@@ -751,7 +807,9 @@ cdef class PointwiseEntry(Entry):
         cdef int totals[MOST_OUTPUTS]
         cdef double numbers[2]
         cdef int i
-        if s.check or not 0 < size <= self.most:  # elements are checked in the general way
+        if not 0 < size <= self.most:
+            return None
+        if s.check and not (is_inside(x, self.of_pred) and is_inside(target, self.of_target)):
             return None
         shape.ndim, shape.lengths, shape.axis = cnp.PyArray_NDIM(x), cnp.PyArray_DIMS(x), -1
         memset(&task, 0, sizeof(PointwiseTask))
