@@ -115,6 +115,21 @@ def kept(classes: int) -> np.ndarray:
 # --------------------------------------------------------------------------------------------------- arithmetic
 
 
+@functools.cache
+def _arithmetic() -> Any:
+    """mpmath of `BITS` bits whose divisions by 0 are infinite or NaN, as those of floats: twins choose afterwards."""
+    import mpmath
+
+    context = mpmath.MPContext()
+    context.prec = BITS
+    number = context.mpf
+    divide, divide_into, power = number.__truediv__, number.__rtruediv__, number.__pow__
+    number.__truediv__ = lambda a, b: a * context.inf if b == 0 else divide(a, b)
+    number.__rtruediv__ = lambda b, a: a * context.inf if b == 0 else divide_into(b, a)
+    number.__pow__ = lambda a, b: context.inf if a == 0 and b < 0 else power(a, b)
+    return context
+
+
 class _Numbers:
     """What stands in for NumPy inside a twin: the functions of that name, for mpmath's numbers."""
 
@@ -122,13 +137,8 @@ class _Numbers:
     nan = float("nan")
     renamed = {"abs": "fabs", "absolute": "fabs", "power": "power", "arctan": "atan", "arcsinh": "asinh"}
 
-    def __init__(self) -> None:
-        import mpmath
-
-        self.mpmath = mpmath
-
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.mpmath, self.renamed.get(name, name))
+        return getattr(_arithmetic(), self.renamed.get(name, name))
 
     @staticmethod
     def where(condition: Any, a: Any, b: Any) -> Any:
@@ -164,8 +174,7 @@ def exactly(function: types.FunctionType) -> types.FunctionType:
 
 
 def _pointwise(loss: Any, arrays: dict[str, np.ndarray]) -> dict[str, list[Any]]:
-    from mpmath import mpf
-
+    mpf = _arithmetic().mpf
     parameters = [mpf(rule.number(rule.default)) for rule in loss.parameters.values()]
     twin, terms_of = exactly(loss.twin), exactly(loss.terms) if loss.terms else lambda *given: (0, 0, 0)
     x = arrays["x"].astype(np.float64).tolist()
