@@ -463,7 +463,8 @@ def do_entries(job: RowwiseJob, rows: Rows, compute: Callable[..., Any] | None =
         if "hess" in out:
             made["hess"] = _mul0(by, hess)
         if "hvp" in out:
-            made["hvp"] = _mul0(given(v), _mul0(by, hess))
+            bend = _mul0(by, hess)
+            made["hvp"] = np.where((given(v) == 0) & (bend == bend), 0.0, v * bend)  # NaN is heard
         if "grad_target" in out:
             made["grad_target"] = _mul0(by, slope)
         if "vjp" in out:
