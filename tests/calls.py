@@ -778,7 +778,7 @@ def draw_targets(build: Builder, x: Array, rows: Rows | None) -> Any:
         values = shares(draw, build.other_shape(x.shape) if wrong else shape)
         return build.floating(mostly_inside(draw, call.loss, "target", values))
     if not call.loss.labelled:
-        if build.flaw("integers for logits", TypeError):
+        if not call.loss.entrywise and build.flaw("integers for logits", TypeError):
             return build.place(np.zeros(x.shape, int))
         wrong = build.flaw("the other logits' shape", ValueError)
         values = numbers(draw, build.other_shape(x.shape) if wrong else x.shape)
