@@ -84,35 +84,52 @@ def softplus(x):
     return where(x > 0.0, x, 0.0) + np.log1p(np.exp(-np.abs(x)))
 
 
-#: The reciprocals of 3!, 4! ...: as many as a t up to 1 needs for 80 bits, which is more than any float has.
-_FACTORIALS = tuple(1.0 / math.factorial(n) for n in range(3, 26))
+#: What is divided by, one after the other, to have 1/3!, 1/4! ...: as many as a t up to 1 needs for 80 bits, which is
+#: more than any float has. (Reciprocals would be rounded to float64 in longer types too.)
+_FACTORS = tuple(map(float, range(3, 26)))
 
 
 def growth(t):
     """``exp(t) - 1 - t``, with full relative accuracy, from its series where it is small."""
     near = np.abs(t) < 1.0
     r = where(near, t, 0.0)
-    series = 0.0 * r
-    for factor in _FACTORIALS[::-1]:
-        series = series * r + factor
-    return where(near, r * r * (0.5 + r * series), np.expm1(t) - t)
+    series = 1.0 + 0.0 * r
+    for factor in _FACTORS[::-1]:
+        series = 1.0 + r * series / factor
+    return where(near, 0.5 * r * r * series, np.expm1(t) - t)
+
+
+#: 3 * 4, 5 * 6 ...: the same for the series of cosh(d) - 1, up to 2.
+_PAIRS = tuple(float(n * (n + 1)) for n in range(3, 31, 2))
 
 
 def log_cosh(d):
     """``log(cosh(d))`` without overflow, with full relative accuracy near 0."""
     a = np.abs(d)
-    s = np.sinh(where(a < 2.0, 0.5 * a, 0.0))
-    return where(a < 2.0, np.log1p(2.0 * s * s), a + np.log(0.5 + 0.5 * np.exp(-2.0 * a)))
+    r = where(a < 2.0, a, 0.0)
+    square = r * r
+    series = 1.0 + 0.0 * r
+    for factor in _PAIRS[::-1]:
+        series = 1.0 + square * series / factor
+    return where(a < 2.0, np.log1p(0.5 * r * r * series), a + np.log(0.5 + 0.5 * np.exp(-2.0 * a)))
 
 
-def sigmoid_rest(x):
-    """What rounding the sum and the quotient took from `sigmoid`, as a share of it."""
-    e = np.exp(-np.abs(x))
-    part, whole = where(x < 0.0, e, 1.0 + 0.0 * e), 1.0 + e
-    q = part / whole
-    p = q * whole
-    share = ((part - p) - lost_in_product(q, whole) - q * (e - (whole - 1.0))) / part
-    return where(np.abs(share) < 1e-10, share, 0.0)
+_LN2_HEAD, _LN2_TAIL = float.fromhex("0x1.62e42fefa38p-1"), float.fromhex("0x1.ef35793c7673p-45")
+
+
+def exp_in_parts(t):
+    """``exp(t)`` for t <= 0, and what it lacks as a share of it: the error of both together is half of that of one."""
+    r = where(t < -1e5, -1e5, t)
+    k = np.rint(r / 0.6931471805599453)
+    w = np.expm1((r - k * _LN2_HEAD) - k * _LN2_TAIL)
+    near = 1.0 + w
+    return np.exp2(k) * near, lost(1.0, -w) / near
+
+
+def small(share, whole):
+    """``share / whole``; 0 where that is not small: where there is nothing, or nothing left but subnormals."""
+    ratio = share / whole
+    return where(np.abs(ratio) < 1e-10, ratio, 0.0)
 
 
 def exp_product(a, x):
@@ -215,5 +232,5 @@ WORDS = (
         softplus,
         growth,
     ),
-    *(log_cosh, sigmoid_rest, exp_product, log_ratio, stirling, log_factorial, exp_times),
+    *(log_cosh, exp_in_parts, small, exp_product, log_ratio, stirling, log_factorial, exp_times),
 )

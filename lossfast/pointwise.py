@@ -14,6 +14,7 @@ from lossfast._loss import Base, Choice, Parameter, pointwise_function, pointwis
 from lossfast._words import (
     difference,
     excess,
+    exp_in_parts,
     exp_product,
     growth,
     keep_nan,
@@ -24,9 +25,9 @@ from lossfast._words import (
     lost_in_product,
     lost_in_ratio,
     mul0,
-    sigmoid_rest,
     sigmoid_slope,
     sign,
+    small,
     softplus,
     stirling,
     where,
@@ -1580,14 +1581,27 @@ def cauchy_loss(x, t, q, c):
     share = where(a < np.inf, less / more, 0.5 * c / half)
     w, r, back = share * share, a / c, share * more
     missing = (((less - back) - lost_in_product(share, more)) + where(near, beside, -share * beside)) / more
-    w = w + (lost_in_product(share, share) + 2.0 * share * where(np.abs(missing) < 1.0, missing, 0.0))
-    log = where(r < 1e100, np.log1p(r * r), 2.0 * (np.log(half) - np.log(0.5 * c)))
+    missing = where(np.abs(missing) < 1.0, missing, 0.0)
+    square, w_lo = w, lost_in_product(share, share) + 2.0 * share * missing
+    w = square + w_lo
+    w_lo = (square - w) + w_lo
+    log = where(r < 1e100, np.log1p(where(near, w, r * r)), 2.0 * (np.log(half) - np.log(0.5 * c)))
     part = where(w < 1e-30, 1.0, log / w)
     value = where(near, 0.5 * a * (a * part), 0.5 * c * (c * log))
     grad = where(near, a, c * share) / (1.0 + w)
-    gap = where(more < np.inf, ((more - less) - where(near, beside, -beside)) / more, keep_nan(1.0, a))
-    over = where(w < 0.25, 1.0 - w, gap * (1.0 + share)) / ((1.0 + w) * (1.0 + w))
-    hess = where(near, over, -w * over)
+    # 1 - w as (1 - share) (1 + share), over 1 + w twice, all in two parts
+    left, left_lo = more - less, lost(more, less) - where(near, beside, -beside)
+    start, start_lo = left + left_lo, (left - (left + left_lo)) + left_lo
+    gap = where(more < np.inf, start / more, keep_nan(1.0, a))
+    gap_lo = lost_in_ratio(gap, start, start_lo, more, where(near, 0.0, beside))
+    sum_, sum_lo, all_, all_lo = 1.0 + share, lost(1.0, -share) + missing, 1.0 + w, lost(1.0, -w) + w_lo
+    top = gap * sum_
+    top_lo = lost_in_product(gap, sum_) + gap * sum_lo + gap_lo * sum_
+    once = top / all_
+    once_lo = lost_in_ratio(once, top, top_lo, all_, all_lo)
+    over = once / all_
+    over_lo = lost_in_ratio(over, once, once_lo, all_, all_lo)
+    hess = where(near, over + over_lo, -(w * over + (w * over_lo + w_lo * over)))
     grad = grad + hess * beside
     return value + grad * beside, where(d < 0.0, -grad, grad) + 0.0, hess
 
@@ -1749,17 +1763,21 @@ def half_gamma_deviance(x, t, q, link):
     >>> lf.half_gamma_deviance([2.0], [1.0], link="identity")
     0.1931471805599453
     """
-    e = np.exp(-0.5 * x)
-    ratio, r = t * e * e, np.log(t) - x
+    e, half = np.exp(-x), np.exp(-0.5 * x)  # two halves where the whole is beyond the range and t times it may not be
+    whole, log = np.abs(x) < 700.0, np.log(t)
+    ratio, r = where(whole, t * e, t * half * half), log - x
+    beside, rest = where(whole, lost_in_product(t, e), 0.0), lost(log, x)
     near = np.abs(r) < 1.0
     s, quotient = log_ratio(t, x), t / x
     close = np.abs(s) < 1.0
-    log_value = where(near, growth(r), where(ratio < np.inf, (ratio - 1.0) - r, ratio))
+    log_value = where(
+        near, growth(r), where(ratio < np.inf, ((ratio - 1.0) - r) + (lost(ratio, 1.0) + (beside - rest)), ratio)
+    )
     value = where(close, growth(s), where(quotient < np.inf, (quotient - 1.0) - s, quotient))
     grad = where(x < 0.0, np.nan, (x - t) / x / x)
     hess = where(x < 0.0, np.nan, (t - (x - t)) / x / x / x)
     linear = link == 1.0
-    log_grad = where(near, -np.expm1(r), 1.0 - ratio)
+    log_grad = where(near, -np.expm1(r), (1.0 - ratio) - beside)
     return where(linear, value, log_value), where(linear, grad, log_grad), where(linear, hess, ratio)
 
 
@@ -1934,12 +1952,16 @@ def msle(x, t, q):
     >>> lf.msle([1.0, 3.0], [1.0, 1.0], reduction="none")
     array([0.        , 0.48045301])
     """
-    gap, ratio = (x - t) / (1.0 + t), (1.0 + x) / (1.0 + t)
-    near, apart = np.abs(gap) <= 0.5, np.log1p(x) - np.log1p(t)
-    d = where(near, np.log1p(gap), where(1e-300 < ratio, np.log(ratio), apart))
-    d = where(ratio < 1e300, d, apart)
-    far, s = x == np.inf, 1.0 + x
-    return d * d, where(far, keep_nan(0.0, d), 2.0 * (d / s)), where(far, keep_nan(0.0, d), 2.0 * ((1.0 - d) / s / s))
+    s, s_lo, below, below_lo = 1.0 + x, lost(1.0, -x), 1.0 + t, lost(1.0, -t)
+    apart, gap, ratio = difference(x, t), difference(x, t) / below, s / below
+    gap_lo = lost_in_ratio(gap, apart, lost(x, t), below, below_lo)
+    ratio_lo = lost_in_ratio(ratio, s, s_lo, below, below_lo)
+    fair, near, logs = (1e-300 < ratio) & (ratio < 1e300), np.abs(gap) <= 0.5, np.log1p(x) - np.log1p(t)
+    d = where(near, np.log1p(gap) + gap_lo / (1.0 + gap), where(fair, np.log(ratio) + ratio_lo / ratio, logs))
+    far, bend = x == np.inf, (1.0 - d) / s / s
+    rest = (lost(1.0, d) / s - 2.0 * bend * s_lo) / s
+    hess = 2.0 * (bend + where(np.abs(rest) < np.inf, rest, 0.0))
+    return d * d, where(far, keep_nan(0.0, d), 2.0 * (d / s)), where(far, keep_nan(0.0, d), hess)
 
 
 def _terms_of_sigmoid_focal_loss(x, t, q, gamma, alpha):
@@ -2014,25 +2036,56 @@ def sigmoid_focal_loss(x, t, q, gamma, alpha):
     >>> lf.sigmoid_focal_loss([0.0, 2.0, 2.0], [1.0, 1.0, 0.0], reduction="none")
     array([0.1732868 , 0.00180356, 1.65007818])
     """
-    no, up, down, lost_up, lost_down = 1.0 - t, _sigmoid(x), _sigmoid(-x), sigmoid_rest(x), sigmoid_rest(-x)
-    s, back = up + up * lost_up, down + down * lost_down
-    mix = where(x > 0.0, no + (t - no) * back, t + (no - t) * s)
-    w, missing = (
-        where(no == 0.0, down, where(t == 0.0, up, mix)),
-        where(no == 0.0, lost_down, where(t == 0.0, lost_up, 0.0)),
-    )
-    c = mul0(t, softplus(-x)) + mul0(no, softplus(x))
-    slope, bent = s * back, no * s - t * back
-    u = where(no == 0.0, -s, where(t == 0.0, back, (1.0 - 2.0 * t) * slope / w))
+    # in two parts: `far`, the smaller of s(x) and s(-x); `base`, the weight of the less likely answer
+    up, a, no, no_lo = x > 0.0, np.abs(x), 1.0 - t, lost(1.0, t)
+    e, e_share = exp_in_parts(-a)
+    below, base, base_lo = 1.0 + e, where(up, no, t), where(up, no_lo, 0.0)
+    near = 1.0 / below
+    near_share = lost_in_ratio(near, 1.0, 0.0, below, lost(1.0, -e) + e * e_share) * below
+    far = e * near
+    far_share = e_share + near_share + small(lost_in_product(e, near), far)
+    tilt, tilt_lo = where(up, t - no, no - t), where(up, lost(t, no) - no_lo, lost(no, t) + no_lo)
+    part, line, log = tilt * far, mul0(base, a), np.log1p(e)
+    w, c = base + part, log + line
+    w_lo = lost(base, -part) + (lost_in_product(tilt, far) + part * far_share + (base_lo + tilt_lo * far))
+    c_lo = lost(log, -line) + (lost_in_product(base, a) + far * e_share + where(a < np.inf, base_lo * a, 0.0))
+    w_share, c_share = small(w_lo, w), small(c_lo, c)
     share = where(alpha == alpha, alpha * t + (1.0 - alpha) * no, 1.0)
-    factor, gain = share * (np.power(w, gamma) * (1.0 + gamma * missing)), gamma * u
-    curve = mul0(gain * ((gamma - 1.0) * u + (back - s)), c) + (2.0 * gain * bent + slope)
+    factor, more = share * np.power(w, gamma), gamma * w_share
+    value = mul0(factor, c)
+    value = value + where(value < np.inf, value * (more + c_share), 0.0)
+    slope, lean, lean_lo = far * near, no - t, lost(no, t) + no_lo
+    slope_lo = lost_in_product(far, near) + slope * (far_share + near_share)
+    rise = lean * slope
+    rise_lo = lost_in_product(lean, slope) + (lean * slope_lo + lean_lo * slope)
+    u = where(no == 0.0, where(up, -near, -far), where(t == 0.0, where(up, far, near), rise / w))
+    own = u * where((no == 0.0) == up, near_share, far_share)
+    u_lo = where(t * no == 0.0, own, lost_in_ratio(u, rise, rise_lo, w, w_lo))
+    bent, bent_lo = base - far, lost(base, far) + (base_lo - far * far_share)
+    bent, bent_lo = where(up, bent, -bent), where(up, bent_lo, -bent_lo)
+    gain, gain_lo = gamma * u, lost_in_product(gamma, u) + gamma * u_lo
+    pull = mul0(gain, c)
+    inner, pull_lo = pull + bent, lost_in_product(gain, c) + (gain * c_lo + gain_lo * c)
+    inner_lo = lost(pull, -bent) + (bent_lo + where(np.abs(pull_lo) < np.inf, pull_lo, 0.0))
+    grad = factor * inner + factor * (inner_lo + inner * more)
+    # gamma u (((gamma - 1) u + s(-x) - s(x)) c + 2 c') + s(x) s(-x)
+    rest, rest_lo = 1.0 - 2.0 * far, lost(1.0, 2.0 * far) - 2.0 * far * far_share
+    rest, rest_lo, less = where(up, -rest, rest), where(up, -rest_lo, rest_lo), gamma - 1.0
+    head = less * u
+    mid = head + rest
+    mid_lo = lost(head, -rest) + (lost_in_product(less, u) + (rest_lo + less * u_lo + lost(gamma, 1.0) * u))
+    bow = mid * c
+    sag = bow + 2.0 * bent
+    sag_lo = lost(bow, -2.0 * bent) + (lost_in_product(mid, c) + (mid * c_lo + mid_lo * c) + 2.0 * bent_lo)
+    turn = mul0(gain, sag)
+    turn_lo = lost_in_product(gain, sag) + (gain * sag_lo + gain_lo * sag)
+    curve, turn_lo = turn + slope, where(np.abs(turn_lo) < np.inf, turn_lo, 0.0)
+    curve_lo = lost(turn, -slope) + (turn_lo + slope_lo)
     # where e^-|x| has few digits, 1 + gamma (1-2t) (2 - |x|) of it is what a wrong answer has
-    a, half = np.abs(x), np.exp(-0.5 * np.abs(x))
-    wrong = where(x > 0.0, no, t) * where(a > 700.0, 1.0, 0.0) * where(a < np.inf, 1.0, 0.0)
-    many = 1.0 + gamma * where(x > 0.0, no - t, t - no) * (2.0 - a)
-    hess = where(wrong > 0.0, (factor * many * half) * half, factor * curve)
-    return mul0(factor, c), factor * (mul0(gain, c) + bent) + 0.0, hess + 0.0
+    half, deep = np.exp(-0.5 * a), (a > 700.0) & (a < 1e4) & (base > 0.0)
+    many = 1.0 + gamma * -tilt * (2.0 - where(deep, a, 2.0))
+    hess = where(deep, (factor * many * half) * half, factor * curve + factor * (curve_lo + curve * more))
+    return value, grad + 0.0, hess + 0.0
 
 
 def _terms_of_gaussian_nll_loss(x, t, q, full, eps):
@@ -2236,6 +2289,6 @@ def self_information(x, t, q, unit):
     >>> lf.self_information([1.0, 0.5, 0.125, 0.0], base=2)
     array([ 0.,  1.,  3., inf])
     """
-    p = where(x < 0.0, np.nan, x + 0.0)
+    p = (x + 0.0) * where(x < 0.0, np.nan, 1.0)
     slope = unit / p
     return 0.0 - unit * np.log(p), 0.0 - slope, slope / p

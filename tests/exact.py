@@ -64,6 +64,10 @@ def exact_pointwise(loss, x, t, q, parameters):
         return (delta * (a - delta / 2), delta * sign, zero), (0, 0, 0)
     if loss == "self_information":
         unit = exact(parameters[0])
+        if x < 0:
+            return (mp.nan, mp.nan, mp.nan), (0, 0, 0)
+        if x == 0:  # the limits from above
+            return (mp.sign(unit) * mp.inf, -mp.sign(unit) * mp.inf, mp.sign(unit) * mp.inf), (0, 0, 0)
         return (-unit * mp.log(x), -unit / x, unit / x**2), (0, 0, 0)
     if loss in DIFFERENCES:
         with mp.workprec(4000):  # 1 and the square of a subnormal number
@@ -531,6 +535,7 @@ def _stirling(t):
 #: What words mean that are approximations for floats.
 EXACT_WORDS = {
     "growth": lambda t: Number(mp.expm1(_number(t)) - _number(t)),
+    "exp_in_parts": lambda t: (Number(mp.exp(_number(t))), Number(0)),
     "log_cosh": lambda d: Number(mp.log(mp.cosh(_number(d)))),
     "log_factorial": lambda t: Number(_log_factorial(_number(t))),
     "stirling": _stirling,
