@@ -270,13 +270,18 @@ def _row_reference(loss: Any, z: np.ndarray, target: np.ndarray | None) -> Exact
 def worst_ulp(result: np.ndarray, exact: np.ndarray, terms: Any) -> float:
     """The largest error of ``result``, in units in the last place that its dtype has at the exact value.
 
-    Where the result is a difference of ``terms``, an epsilon of their sizes counts as 2.
+    Where the result is a difference of ``terms``, an epsilon of their sizes counts as 2. An infinity stands for the
+    first number beyond the range: it is right wherever what is exact is not below that. NaN is right for NaN alone.
     """
     limits = np.finfo(result.dtype)
     exact = np.broadcast_to(exact, result.shape).astype(np.longdouble)
-    exponent = np.maximum(np.where(exact == 0, limits.minexp, np.frexp(exact)[1] - 1), limits.minexp)
+    exponent = np.where(exact == 0, limits.minexp, np.frexp(exact)[1] - 1)
+    exponent = np.clip(exponent, limits.minexp, limits.maxexp - 1)
     unit = np.maximum(np.ldexp(np.longdouble(1), exponent - limits.nmant), limits.eps * terms / 2)
-    return float(np.max(np.abs(result.astype(np.longdouble) - exact) / unit, initial=0))
+    beyond, wide = np.ldexp(np.longdouble(1), limits.maxexp), result.astype(np.longdouble)
+    error = np.abs(np.clip(wide, -beyond, beyond) - np.where(np.isinf(wide), np.clip(exact, -beyond, beyond), exact))
+    off = np.where(np.isnan(wide) & np.isnan(exact), 0, error / unit)
+    return float(np.max(np.where(np.isnan(off), np.inf, off), initial=0))
 
 
 def reference_error() -> float:

@@ -585,6 +585,23 @@ def test_check_finds_a_loss_that_is_off(run, monkeypatch):
     assert code == 1 and "*" in out and "bounds broken" in out
 
 
+def test_check_takes_infinity_for_what_is_beyond_the_range():
+    """And for nothing else; NaN is never hidden by the comparison with a bound."""
+    from lossfast.selftest import worst_ulp
+
+    most = float(np.finfo(np.float32).max)
+    right = [(math.inf, 1e60), (-math.inf, -1e60), (math.inf, math.inf), (most, most), (math.nan, math.nan)]
+    near = [(math.inf, most), (most, most + 0.75 * 2.0**104)]
+    wrong = [(most, 1e60), (most, math.inf), (math.inf, 1.0), (-math.inf, 1e60), (math.nan, 1.0), (1.0, math.nan)]
+
+    def off(got, exact):
+        return worst_ulp(np.array([got], np.float32), np.array([exact], np.longdouble), 0)
+
+    assert [off(*pair) for pair in right] == [0] * len(right)
+    assert [off(*pair) for pair in near] == [1, 0.75]
+    assert min(off(*pair) for pair in wrong) > 1e6
+
+
 def test_demo(run, tmp_path, monkeypatch):
     for module in ("sklearn", "matplotlib"):
         pytest.importorskip(module)
