@@ -172,7 +172,8 @@ def test_pointwise_formulas(loss):
                 pytest.skip(str(error))
             terms = terms_pointwise(loss, *map(exact, (x, t, q)), parameters)
             for name, u, v in zip(("value", "grad", "hess"), ours, theirs, strict=True):
-                assert abs(u - v) <= mp.ldexp(abs(v), -100), (name, x, t, options)
+                same = u == v or (mp.isnan(u) and mp.isnan(v))
+                assert same or abs(u - v) <= mp.ldexp(abs(v), -100), (name, x, t, options)
             for name, u, v in zip(("value", "grad", "hess"), terms, sizes, strict=True):
                 assert abs(u - v) <= mp.ldexp(abs(v), -100), (f"terms of {name}", x, t, options)
 
