@@ -179,8 +179,10 @@ LOSS_IN_BASE(relative_entropy) {
 /* Binary cross-entropy with logits, of each class by itself */
 LOSS_OF_MEAN(multilabel_soft_margin_loss) {
     (void)p;
-    const vgh y = binary_cross_entropy_with_logits_body(x, t, K(1), r_exp_negative(r_abs(x), 0), NULL, 0);
-    return (entry){one_part(y.v), number(y.g), number(y.h), number(K(0) - x)};
+    const decay e = r_exp_negative(r_abs(x), 0);
+    const vgh y = binary_cross_entropy_with_logits_body(x, t, K(1), e, NULL, 0);
+    const real bend = where(eq(t, t), both_sides(e).product, K(NAN)); /* without t and 1 - t, whose sum may not be 1 */
+    return (entry){one_part(y.v), number(y.g), number(bend), number(K(0) - x)};
 }
 
 #undef LOSS
