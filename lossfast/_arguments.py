@@ -741,8 +741,9 @@ def _check_distribution(target: np.ndarray, where: np.ndarray | None, name: str)
         with np.errstate(invalid="ignore"):  # ml_dtypes flags a comparison with NaN
             low = np.minimum.reduce(block, axis=-1, where=mask, initial=0)
             total = block.sum(-1, dtype=FLOAT64, where=mask)  # of infinities of both signs NaN
+            fair = (low >= 0) & (abs(total - 1) <= tolerance)
         whole = np.zeros(total.shape, bool) if where is None else ~where[rows].any(-1)
-        bad = ~((low >= 0) & (abs(total - 1) <= tolerance) | whole)
+        bad = ~(fair | whole)
         if bad.any():
             first = np.unravel_index(int(bad.argmax()), bad.shape)
             low_value, total_value = float(low[first]), float(total[first])
