@@ -260,3 +260,19 @@ def test_tiny_probabilities_keep_the_digits_that_there_are(variant, name):
         x, t = ([mp.mpf(float(u)) for u in a[row]] for a in (p, q))
         true, size = (part[0] for part in exact_entries(loss, x, None if name == "entropy" else t)["value"])
         assert abs(mp.mpf(float(got[row])) - true) <= max(mp.mpf(2.0**-1074), mp.ldexp(size, -51))
+
+
+@pytest.mark.parametrize("target", [INF, -INF, 1e30, -3.0, 0.3])
+def test_the_second_derivative_of_soft_margins_knows_no_target(target):
+    loss = lf.multilabel_soft_margin_loss
+    hess = loss.evaluate([[1.0, 0.0]], [[target, 1.0]], want=["hess"]).hess
+    np.testing.assert_allclose(hess, [[math.exp(1) / (1 + math.exp(1)) ** 2 / 2, 0.125]], rtol=1e-14)
+    assert np.isnan(loss.evaluate([[1.0, 0.0]], [[NAN, 1.0]], want=["hess"]).hess[0, 0])
+
+
+def test_directions_of_0_hear_nan():
+    """As NaN logits do; a class that a mask takes out does not."""
+    x, t = np.array([[NAN, 0.5, 0.5]]), np.array([[0.5, 0.5, 0.0]])
+    for loss in (lf.relative_entropy, lf.js_div, lf.categorical_cross_entropy):
+        assert np.isnan(loss.hvp(x, t, np.zeros((1, 3)))).tolist() == [[True, False, False]]
+        assert not np.isnan(loss.hvp(x, t, np.zeros((1, 3)), where=[[False, True, True]])).any()
