@@ -463,7 +463,18 @@ def pointwise(
 
 
 def _check_elements(name: str, array: np.ndarray, domain: str, job: PointwiseJob) -> None:
-    """A ValueError if an element that counts is outside its domain."""
+    """A ValueError if an element that counts is outside its domain, whatever the caller's arithmetic makes of it."""
+    from . import backends
+
+    backend = backends.current or backends.get()
+    state = backend.enter_arithmetic()
+    try:
+        _look_at_elements(name, array, domain, job)
+    finally:
+        backend.leave_arithmetic(state)
+
+
+def _look_at_elements(name: str, array: np.ndarray, domain: str, job: PointwiseJob) -> None:
     from ._loss import ELEMENTS  # which builds on this module
     from .backends.numpy import load, spots
 

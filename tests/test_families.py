@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from exact import exact, mp
 from extended import IS_EXTENDED, Extended, Rows, as_extended, soften, spacing, ulps
-from parameters import SINGLE, other_values_of
+from parameters import SINGLE, other_values_of, within
 from variants import VARIANTS
 
 import lossfast as lf
@@ -446,6 +446,8 @@ def state_sample(loss, dtype):
         return (x,), {}
     labelled = loss.kind == "rowwise" and loss.labelled
     target = labels_of(x) if labelled else np.abs(x[:, ::-1])
+    if loss.kind == "pointwise":
+        x, target = within(loss, x, target)
     return (x, target), {"sample_weight": weight}
 
 
