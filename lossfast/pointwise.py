@@ -1885,7 +1885,8 @@ def half_tweedie_deviance(x, t, q, power, link):
     limit = where(b > 0.0, most / b, np.inf)  # of a target of 0
     value = keep_nan(keep_nan(where(t == 0.0, limit, value), x), t)
     slope = where(np.abs(r) < 1.0, -most * np.expm1(r), most - rest)
-    bend = mul0(b, most) - mul0(a, rest)
+    half_most = exp_product(0.5 * b, x)  # a share of what is beyond the range may be within it
+    bend = where(most < np.inf, mul0(b, most), mul0(b, half_most) * half_most) - mul0(a, rest)
     both = where(most == np.inf, where(rest == np.inf, 1.0, 0.0), 0.0)
     slope, bend = where(both == 1.0, where(x > 0.0, np.inf, -np.inf), slope), where(both == 1.0, np.inf, bend)
     factor = np.power(base, -power)
