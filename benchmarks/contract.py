@@ -572,6 +572,8 @@ def sums(scope: Scope, variants: list[str]) -> list[dict[str, Any]]:
             x, target = common.operands(loss, actual, shape)
             if loss.kind == "pointwise":
                 right = longdouble.pointwise(loss, x, target)["value"]
+            elif loss.entrywise:
+                right = longdouble.entries(loss, x, target, {}, np.ones_like(x))["value"]
             else:
                 right = longdouble.row_loss(loss, x, target, {}, np.ones_like(x), actual)["value"]
             size = np.abs(right.value).sum()
@@ -823,7 +825,10 @@ def reference_ulp(scope: Scope) -> float:
             for C in (5,) if scope is SMALL else (5, 500):
                 x, labels = rows_of(C, 4 if C < 100 else 1, "float64")
                 within = np.isfinite(x).all(1) & (np.abs(x).max(1) < 1e300)  # what 1,500 bits reach across
-                samples.append((x[within], labels[within] if loss.kind == "rowwise" else None))
+                pair = (x[within], labels[within] if loss.labelled else x[within][::-1])
+                if loss.entrywise:
+                    pair = fitting(loss, *pair[: len(loss.operands)])
+                samples.append((pair[0], pair[1] if loss.kind == "rowwise" else None))
         else:
             parameters = {key: rule.number(rule.default) for key, rule in loss.parameters.items()}
             x, target = elements_of(loss, 10 if scope is SMALL else 50, "float64", parameters)

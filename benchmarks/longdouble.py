@@ -250,8 +250,9 @@ def row_function(
     loss: Any, x: np.ndarray, options: Mapping[str, Any], v: np.ndarray, dtype: np.dtype[Any]
 ) -> dict[str, Exact]:
     """Every output of a function over rows, along the direction ``v``, of x's shape."""
-    s = State(x, b=options.get("b"))
-    v = v.astype(LD)
+    T = LD(options.get("temperature", 1))
+    s = State(x, float(T), options.get("b"))
+    v = v.astype(LD) / T
     p = Exact(s.p, terms=np.abs(s.p) * s.size if s.signed else 0, rule="A14" if s.signed else "")
     if loss.outputs[0] == "lse":
         w = v[:, :1]
@@ -461,6 +462,8 @@ def own_error(loss: Any, x: np.ndarray, target: np.ndarray | None) -> float:
             mine |= {
                 name: replace(mine[name], value=np.where(jump, np.nan, mine[name].value)) for name in ("hess", "hvp")
             }
+    elif loss.entrywise:
+        mine, compute = entries(loss, x, target, {}, v), references._entries
     else:
         compute = references._softmax_rows
         mine = row_function(loss, x, {}, v, double) if target is None else row_loss(loss, x, target, {}, v, double)

@@ -135,9 +135,18 @@ class _Numbers:
 
     inf = float("inf")
     nan = float("nan")
-    renamed = {"abs": "fabs", "absolute": "fabs", "power": "power", "arctan": "atan", "arcsinh": "asinh"}
+    renamed = {
+        "abs": "fabs",
+        "absolute": "fabs",
+        "power": "power",
+        "arctan": "atan",
+        "arcsinh": "asinh",
+        "rint": "nint",
+    }
 
     def __getattr__(self, name: str) -> Any:
+        if name == "exp2":
+            return lambda x: _arithmetic().power(2, x)
         return getattr(_arithmetic(), self.renamed.get(name, name))
 
     @staticmethod
