@@ -394,7 +394,12 @@ LOSS(binary_cross_entropy) {
     const real v = -r_sum2(r_weighed(r_single(t), r_log_pair(yes_p)), r_weighed(no, r_log_pair(no_p)));
     const mask none = eq(t, zero), all = eq(t, one);
     const real over = where(none, one, where(all, -one, x - t));
-    const real under = where(none, rest.hi, where(all, at, r_fma(at, rest.hi, at * rest.lo)));
+#ifndef LF_NO_FMA
+    const real spread = r_fma(at, rest.hi, at * rest.lo);
+#else
+    const real whole = at * rest.hi, spread = whole + (r_product_error(at, rest.hi, whole) + at * rest.lo);
+#endif
+    const real under = where(none, rest.hi, where(all, at, spread));
     const real bend = where(none, where(eq(x, x), zero, x), t / at / at);
     const pair bend_no = r_divide(r_divide(no, rest), rest);
     const real h = bend + where(all, where(eq(x, x), zero, x), r_settled(bend_no));
@@ -550,13 +555,15 @@ LOSS(half_tweedie_deviance) {
     r.lo += log_t.lo;
     if (linear) r = r_log_ratio(t, x);
     const pair up = r_weighed(a, log_mu), at = r_total(log_t.hi, up.hi);
-    const real most = r_exp_pair_of(r_weighed(b, log_mu)), rest = r_exp_pair_of((pair){at.hi, at.lo + (log_t.lo + up.lo)});
+    const mask none = eq(t, zero);
+    const real most = r_exp_pair_of(r_weighed(b, log_mu)), own_rest = r_exp_pair_of((pair){at.hi, at.lo + (log_t.lo + up.lo)});
+    const real rest = where(none, zero, own_rest); /* of an infinite x too */
     const real own = r_exp_pair_of(r_weighed(b, log_t));
     const mask near_a = le(r_abs(r_weighed(a, r).hi), one), near_b = le(r_abs(r_weighed(b, r).hi), one);
     const mask without = both(not_(near_a), not_(near_b));
     const pair part_b = tweedie_part(b, most, own, r, near_b, without), part_a = tweedie_part(a, rest, own, r, near_a, without);
     const mask beyond_range = either(eq(own, K(INFINITY)), either(eq(most, K(INFINITY)), eq(rest, K(INFINITY))));
-    const mask none = eq(t, zero), number = both(eq(log_mu.hi, log_mu.hi), eq(t, t));
+    const mask number = both(eq(log_mu.hi, log_mu.hi), eq(t, t));
     const real cost = r_settled(r_divide(r_single(most), b)), endless_or_not = where(number, K(INFINITY), log_mu.hi);
     const real limit = where(lt(zero, b.hi), cost, endless_or_not); /* of a target of 0 */
     const real whole = where(both(beyond_range, number), K(INFINITY), r_sum2(part_b, r_negative(part_a)));
@@ -604,6 +611,12 @@ LOSS(msle) {
     return (vgh){r_settled(r_multiply(d, d)), g, h};
 }
 
+/* log(1 + e), 0 <= e <= 1 in two parts, to both of them */
+INLINE pair r_log1p_exact(pair e) {
+    const real bend = e.hi * e.hi * r_fma(e.hi, K(-1.0 / 3), K(0.5));
+    return r_choose(lt(e.hi, K(LF_DTYPE == 32 ? 0x1p-12 : 0x1p-26)), (pair){e.hi, e.lo - bend}, r_log_exact(r_plus_one(e)));
+}
+
 /* A w^gamma c, with w = t s(-x) + (1-t) s(x) what the answer is short of 1, c = t log(1 + e^-x) + (1-t) log(1 + e^x), and
    A = alpha t + (1-alpha) (1-t). With u = w'/w = (1-2t) s(x) s(-x) / w (-s(x) and s(-x) for the labels 1 and 0) and c' =
    (1-t) s(x) - t s(-x): A w^gamma (gamma u c + c'), and A w^gamma (gamma u ((gamma-1) u c + (s(-x) - s(x)) c + 2 c') +
@@ -613,13 +626,15 @@ LOSS_OF_DECAY(sigmoid_focal_loss) {
     const pair gamma = r_parameter(p, 0), alpha = r_parameter(p, 1), yes = r_single(t), no = r_difference(one, t);
     const pair near = r_inverse(one + e.hi, (e.hi - ((one + e.hi) - one)) + e.lo), far = r_multiply((pair){e.hi, e.lo}, near);
     const mask up = lt(zero, x), all = eq(t, one), none = eq(t, zero);
-    const pair s = r_choose(up, near, far), back = r_choose(up, far, near), log = r_log1p_of((pair){e.hi, e.lo});
+    const pair s = r_choose(up, near, far), back = r_choose(up, far, near), log = r_log1p_exact((pair){e.hi, e.lo});
     const pair cost_no = r_sum(log, r_single(where(up, x, zero))), cost_yes = r_sum(log, r_single(where(up, zero, -x)));
     const pair c = r_sum(r_weighed(yes, cost_yes), r_weighed(no, cost_no)), slope = r_multiply(s, back);
     const pair miss_no = r_multiply(no, s), miss_yes = r_multiply(yes, back), w = r_sum(r_multiply(yes, back), miss_no);
     const pair bent = r_sum(miss_no, r_negative(miss_yes)), tilt = r_difference(one, t + t);
     const pair u = r_choose(all, r_negative(s), r_choose(none, back, r_divide(r_multiply(tilt, slope), w)));
-    const pair power = r_exp_in_parts(r_weighed(gamma, r_log_exact(w)));
+    /* a label's log w is minus the other label's cost, in which little is left of the error of e */
+    const pair log_w = r_choose(all, r_negative(cost_no), r_choose(none, r_negative(cost_yes), r_log_exact(w)));
+    const pair power = r_exp_in_parts(r_weighed(gamma, log_w));
     const pair rest = r_difference(one, alpha.hi);
     const pair share = r_sum(r_multiply(alpha, yes), r_multiply((pair){rest.hi, rest.lo - alpha.lo}, no));
     const pair factor = r_choose(eq(alpha.hi, alpha.hi), r_multiply(share, power), power);
