@@ -573,7 +573,16 @@ LOSS(half_tweedie_deviance) {
         const mask two = both(eq(most, K(INFINITY)), eq(rest, K(INFINITY)));
         g = where(lt(r_abs(r.hi), one), -most * r_expm1_pair_of(r), most - rest);
         h = r_sum2(r_multiply(b, r_single(most)), r_negative(r_multiply(a, r_single(rest))));
-        if (!plain) g = where(two, where(lt(zero, x), K(INFINITY), K(-INFINITY)), g), h = where(two, K(INFINITY), h);
+        if (!plain) { /* a share of what is beyond the range may be within it */
+            const real up_by = K(LF_DTYPE == 32 ? 0x1p64 : 0x1p128);
+            const pair lift = {K(LF_DTYPE == 32 ? -0x1.62e43p+5 : -0x1.62e42fefa39efp+6),
+                               K(LF_DTYPE == 32 ? 0x1.05c61p-23 : -0x1.abc9e3b39803fp-49)}; /* minus the log of up_by */
+            const real far = where(none, zero, r_exp_pair_of(r_sum((pair){at.hi, at.lo + (log_t.lo + up.lo)}, lift)));
+            const real near = r_exp_pair_of(r_sum(r_weighed(b, log_mu), lift));
+            const real part = r_sum2(r_multiply(b, r_single(near)), r_negative(r_multiply(a, r_single(far))));
+            h = where(either(eq(most, K(INFINITY)), eq(rest, K(INFINITY))), part * up_by, h);
+            g = where(two, where(lt(zero, x), K(INFINITY), K(-INFINITY)), g), h = where(two, K(INFINITY), h);
+        }
     } else {
         /* above 1 by mu^a and what is left over mu, below by mu^-power: neither is beyond the range where the product is not */
         const mask above = lt(one, x);
