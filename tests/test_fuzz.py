@@ -377,7 +377,7 @@ def whole():
 
 @pytest.mark.xfail(
     strict=False,
-    reason="open findings, where float32 overflows before a mean divides (half_tweedie_deviance, poisson_nll_loss), and at "
+    reason="open findings: where float32 overflows before a mean divides (half_tweedie_deviance, poisson_nll_loss), and "
     "edges where backends differ: margin, rank, newton_step without ridge, labels that are not checked",
 )
 @settings(
