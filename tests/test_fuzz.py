@@ -377,8 +377,8 @@ def whole():
 
 @pytest.mark.xfail(
     strict=False,
-    reason="open findings: where float32 overflows before a mean divides (half_tweedie_deviance, poisson_nll_loss), and "
-    "edges where backends differ: margin, rank, newton_step without ridge, labels that are not checked",
+    reason="open findings: where float32 overflows before a mean divides (half_tweedie_deviance, poisson_nll_loss), "
+    "and edges where backends differ: margin, rank, newton_step without ridge, labels that are not checked",
 )
 @settings(
     max_examples=2500,
