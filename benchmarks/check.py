@@ -115,8 +115,9 @@ def times(seconds: float, only: Iterable[str] | None = None) -> dict[str, float]
     return {case_name(*case): ratio_of(*case, seconds) for case in chosen}
 
 
-def measure(kinds: Sequence[str] = KINDS, seconds: float = 0.2) -> Figures:
-    names = common.names()
+def measure(kinds: Sequence[str] = KINDS, seconds: float = 0.2, names: Sequence[str] = ()) -> Figures:
+    """Of these losses, or of all; the times are of those that `TIMED` names."""
+    names = names or common.names()
     found: Figures = {}
     if "accuracy" in kinds:
         found["accuracy"] = common.rounded(accuracies(names), 6)
@@ -234,7 +235,7 @@ def build(tree: Path) -> None:
 #: This directory's benchmarks with that tree's lossfast.
 IN_TREE = """
 import json, sys
-root, tree, file, kinds, seconds = sys.argv[1:]
+root, tree, file, kinds, seconds, *names = sys.argv[1:]
 sys.path[:0] = [root]
 import benchmarks
 sys.path[:0] = [tree]
@@ -245,16 +246,17 @@ if Path(tree).resolve() not in Path(lossfast.__file__).resolve().parents:
     raise SystemExit(f"measured {lossfast.__file__}, not {tree}")
 if lossfast.get_backend() != "compiled":
     raise SystemExit("the compiled backend is not there")
-Path(file).write_text(json.dumps(check.measure(kinds.split(","), float(seconds))))
+Path(file).write_text(json.dumps(check.measure(kinds.split(","), float(seconds), names)))
 """
 
 
-def measure_in(tree: Path, kinds: Sequence[str], seconds: float) -> Figures:
+def measure_in(tree: Path, kinds: Sequence[str], seconds: float, names: Sequence[str] = ()) -> Figures:
     """The figures of the lossfast in that tree."""
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory) / "figures.json"
+        given = [common.ROOT, tree, file, ",".join(kinds), seconds, *names]
         run = subprocess.run(
-            [sys.executable, "-c", IN_TREE, str(common.ROOT), str(tree), str(file), ",".join(kinds), str(seconds)],
+            [sys.executable, "-c", IN_TREE, *map(str, given)],
             cwd=directory,
             capture_output=True,
             text=True,
