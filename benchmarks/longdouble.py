@@ -113,8 +113,7 @@ def pointwise(
 
     Hessians that jump so near that the rounding of ``x - target`` decides are NaN: either side is right.
     """
-    given = parameters or {}
-    values = [LD(rule.number(given.get(name, rule.default))) for name, rule in loss.parameters.items()]
+    values = list(map(LD, loss.own_numbers(parameters)))
     x, t, q, v = (np.asarray(operand).astype(LD) for operand in (x, target, extra, v))
 
     def twin(at: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -140,7 +139,7 @@ def at_a_jump(
 ) -> np.ndarray:
     """Where a derivative of that order jumps within the rounding of ``x - target``: both sides are right there."""
     eps = float(np.finfo(x.dtype if x.dtype.kind == "f" and x.dtype.itemsize > 2 else np.float32).eps)
-    values = [LD(rule.number(parameters.get(name, rule.default))) for name, rule in loss.parameters.items()]
+    values = list(map(LD, loss.own_numbers(parameters)))
     x, t, q = (np.asarray(operand).astype(LD) for operand in (x, target, extra))
     step = (np.abs(x) + np.abs(t)) * LD(eps)
     with np.errstate(all="ignore"):
@@ -219,10 +218,9 @@ def entries(
     t = np.zeros_like(x)
     if target is not None:
         t = (target if target.ndim == 2 else np.arange(classes) == target[:, None]).astype(LD)
-    given = {name: options.get(name, rule.default) for name, rule in loss.parameters.items()}
-    values = [LD(rule.number(given[name])) for name, rule in loss.parameters.items()]
-    if given.get("base"):
-        values = [1 / np.log(LD(given["base"]))]
+    values = list(map(LD, loss.own_numbers(options)))
+    if base := options.get("base"):  # its logarithm is not to be rounded to a double
+        values = [1 / np.log(LD(base))]
     with np.errstate(all="ignore"):
         results = [np.broadcast_to(result, x.shape) for result in loss.twin(x, t, *values)]
         sizes = loss.terms(x, t, *values) if loss.terms else (0, 0, 0, 0)

@@ -52,7 +52,7 @@ def inputs(loss: Any, dtype: str) -> list[dict[str, np.ndarray]]:
     actual = common.dtype_of(dtype)
     assert actual is not None, f"{dtype} needs ml_dtypes"
     if loss.kind in common.POINTWISE_KINDS:
-        [x] = fitting(loss, inside(loss, "pred", _magnitudes(ELEMENTS[dtype]).astype(actual)))
+        [x] = fitting(loss, _magnitudes(ELEMENTS[dtype]).astype(actual))
         found = {"x": x}
         if len(loss.operands) > 1:
             found["target"] = inside(loss, "target", (np.arange(len(x)) // 3 % 2).astype(actual))
@@ -184,7 +184,7 @@ def exactly(function: types.FunctionType) -> types.FunctionType:
 
 def _pointwise(loss: Any, arrays: dict[str, np.ndarray]) -> dict[str, list[Any]]:
     mpf = _arithmetic().mpf
-    parameters = [mpf(rule.number(rule.default)) for rule in loss.parameters.values()]
+    parameters = list(map(mpf, loss.own_numbers()))
     twin, terms_of = exactly(loss.twin), exactly(loss.terms) if loss.terms else lambda *given: (0, 0, 0)
     x = arrays["x"].astype(np.float64).tolist()
     targets = arrays["target"].astype(np.float64).tolist() if "target" in arrays else [0.0] * len(x)

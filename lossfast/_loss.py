@@ -383,7 +383,7 @@ class Loss:
         return self.ulp + (output in PRODUCTS)
 
     def own_numbers(self, options: Mapping[str, Any] | None = None) -> tuple[float, ...]:
-        """What the twin of a loss over a class axis is given for its own parameters."""
+        """What the twin is given for the loss's own parameters: of these options, of what is bound, or by default."""
         given = {**self._defaults, **(options or {})}
         return tuple([self.parameters[name].number(given[name]) for name in self.own])
 

@@ -163,7 +163,7 @@ def _arguments(loss: Any, dtype: np.dtype[Any]) -> tuple[np.ndarray, ...]:
         if loss.differentiable:
             others = (x[::-1] + target, 10.0 ** random.uniform(-3, 3, size).astype(dtype))
             return (x, *(inside(loss, *pair) for pair in zip(loss.operands[1:], others, strict=True)))
-        return fitting(loss, *((x,) if loss.kind == "function" else (x, inside(loss, "target", target))))
+        return fitting(loss, *((x,) if loss.kind == "function" else (x, target)))
     spreads = 10.0 ** random.uniform(-1, 1.5, (ROWS, 1))
     logits = random.normal(size=(ROWS, CLASSES)) * spreads
     # The largest is at least 1: near 0 a log-sum-exp is the difference of larger numbers, and bounded otherwise.
@@ -198,8 +198,7 @@ def _reference(loss: Any, x: np.ndarray, target: np.ndarray | None = None, third
     with np.errstate(all="ignore"):
         if loss.kind in ("pointwise", "pointwise_of_two", "function"):
             t = x.dtype.type(0) if target is None else target.astype(x.dtype)
-            numbers = (rule.number(rule.default) for rule in loss.parameters.values())
-            given = (x, t, np.asarray(third, x.dtype), *numbers)
+            given = (x, t, np.asarray(third, x.dtype), *loss.own_numbers())
             results, terms = loss.twin(*given), loss.terms(*given) if loss.terms else (0,) * 5
             names = ["value"] + [name for name in ("grad", "hess") if name in loss.outputs]
             if loss.differentiable:

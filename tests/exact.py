@@ -610,13 +610,13 @@ def twin_row(loss, x, targets=None, parameters=(), class_weight=None):
 
 def twin_entry(loss, x, t, options):
     """The twin's results for one entry of a sum over entries: value, its derivatives in x, and the one in t."""
-    parameters = [Number(rule.number(options.get(name, rule.default))) for name, rule in loss.parameters.items()]
+    parameters = map(Number, loss.own_numbers(options))
     return tuple(_number(y) for y in loss.twin(Number(x), Number(t), *parameters))
 
 
 def terms_entry(loss, x, t, options):
     """The sizes of the terms that cancel in them; 0 where none do."""
-    parameters = [Number(rule.number(options.get(name, rule.default))) for name, rule in loss.parameters.items()]
+    parameters = map(Number, loss.own_numbers(options))
     return tuple(map(_number, loss.terms(Number(x), Number(t), *parameters))) if loss.terms else (0, 0, 0, 0)
 
 

@@ -51,12 +51,6 @@ def outside_of(parameter: Parameter | Choice) -> tuple[Any, ...]:
     return ("average", -7) if isinstance(parameter, Choice) else OUTSIDE[parameter.domain]
 
 
-def numbers_of(loss: Loss, options: dict[str, Any] | None = None) -> list[float]:
-    """What the twin is given for these options."""
-    given = options or {}
-    return [rule.number(given.get(name, rule.default)) for name, rule in loss.parameters.items()]
-
-
 #: Losses and functions with derivatives in one argument; `test_two_inputs` has the others.
 SINGLE = looped()
 

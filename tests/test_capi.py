@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from parameters import numbers_of, within
+from parameters import within
 from variants import COMPILED, Variant
 
 import lossfast as lf
@@ -160,7 +160,7 @@ def test_pointwise_losses_from_cython(user, chosen, name, weighted, dtype):
     x, t = within(loss, (random.normal(size=n) * 2).astype(dtype), random.random(n).astype(dtype))
     w = random.random(n) if weighted else None
     params = np.zeros(4)
-    params[: len(loss.parameters)] = numbers_of(loss)
+    params[: len(loss.parameters)] = loss.own_numbers()
     value, grad, hess = (np.empty(n, dtype) for _ in range(3))
     total = getattr(user, f"pointwise_{bits(dtype)}")(name, x, t, w, params, 0.25, value, grad, hess)
     options = {"sample_weight": w, "denominator": 4.0}

@@ -197,7 +197,7 @@ def test_any_number_of_classes_within_the_bounds(variant, loss, dtype):
         if not targets:
             wide.append(np.zeros_like(wide[0]))
         with np.errstate(all="ignore"):
-            parameters = [np.longdouble(rule.number(rule.default)) for rule in loss.parameters.values()]
+            parameters = list(map(np.longdouble, loss.own_numbers()))
             value, grad, hess, _ = loss.twin(*wide, *parameters)
         share = np.longdouble(1) / C if loss.average else 1
         with np.errstate(all="ignore"):

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from exact import exact, twin_pointwise
 from extended import IS_EXTENDED, Extended, as_extended, spacing, ulps
-from parameters import numbers_of, predictions_of, targets_of
+from parameters import predictions_of, targets_of
 from variants import COMPILED
 
 from lossfast._loss import inside, looped
@@ -40,7 +40,7 @@ def wider(dtype):
 def as_given(loss, x, target, dtype):
     """What the twin is given."""
     wide = wider(dtype)
-    return x.astype(wide), wide(target), wide(1), *map(wide, numbers_of(loss))
+    return x.astype(wide), wide(target), wide(1), *map(wide, loss.own_numbers())
 
 
 def reference(loss, x, target, dtype):
@@ -271,7 +271,7 @@ def test_the_reference(loss, dtype, limit):
     """How far it is from the twin in arbitrary precision, in ULP of the dtype it judges."""
     x = predictions_of(loss, sample(dtype))
     x = np.random.default_rng(0).permutation(x[np.isfinite(x)])[:150]
-    parameters = numbers_of(loss)
+    parameters = loss.own_numbers()
     for target in targets_of(loss):
         columns = zip(*(twin_pointwise(loss, *map(exact, (u, target, 1)), parameters) for u in x), strict=True)
         found = reference(loss, x, target, dtype)

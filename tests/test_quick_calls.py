@@ -31,14 +31,13 @@ from variants import COMPILED
 
 import lossfast as lf
 from lossfast import _arguments, backends
-from lossfast._loss import DOMAINS, Choice, inside, looped
+from lossfast._loss import DOMAINS, Choice, inside
 from lossfast.selftest import fitting
 
 if not COMPILED:
     pytest.skip("the compiled backend is not there", allow_module_level=True)
 
 RNG = np.random.default_rng(17)
-DECLARED = looped()
 #: Losses whose arguments have domains go the quick way where those are not checked.
 REGISTRY = {name: loss.bind(check=False) if loss.domains else loss for name, loss in SINGLE.items()}
 LOSSES = [name for name, loss in REGISTRY.items() if loss.kind in ("pointwise", "rowwise")]
@@ -311,9 +310,9 @@ def test_targets(name, dtype):
         check(loss.value_and_grad, x, 10**400, taken=False)
 
 
-@pytest.mark.parametrize("name", [name for name, loss in DECLARED.items() if loss.domains])
+@pytest.mark.parametrize("name", [name for name, loss in SINGLE.items() if loss.domains])
 def test_elements_outside_their_domain_are_left_to_the_general_way(name):
-    loss = DECLARED[name]
+    loss = SINGLE[name]
     for method in ("__call__", "value_and_grad", "reduce"):
         check(call_of(loss, method))
         check(call_of(loss, method, check=False))

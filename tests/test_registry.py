@@ -30,7 +30,7 @@ from exact import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from parameters import SINGLE, extras_of, is_inside, numbers_of, other_values_of, predictions_of, targets_of, within
+from parameters import SINGLE, extras_of, is_inside, other_values_of, predictions_of, targets_of, within
 from variants import COMPILED, VARIANTS, Variant
 
 import lossfast as lf
@@ -107,7 +107,7 @@ def pointwise_truth(loss, dtype):
         x = possible(*fitting(loss, x))
         t = np.zeros_like(x)
     for options in settings_of(loss):
-        parameters = numbers_of(loss, options)
+        parameters = loss.own_numbers(options)
         for q in extras_of(loss):
             numbers = [tuple(map(exact, (*pair, q))) for pair in zip(x, t, strict=True)]
             true = [exactly(loss, *three, parameters, dtype) for three in numbers]
@@ -164,7 +164,7 @@ def test_pointwise_formulas(loss):
     q = extras_of(loss)[-1]
     for x, t in zip(*pointwise_inputs(loss, np.float64), strict=True):
         for options in settings_of(loss):
-            parameters = numbers_of(loss, options)
+            parameters = loss.own_numbers(options)
             ours = twin_pointwise(loss, *map(exact, (x, t, q)), parameters)
             try:
                 theirs, sizes = exact_pointwise(loss.name, x, t, q, parameters)
@@ -377,7 +377,7 @@ def check_random_points(dtype, variants, data):
     x = possible(*fitting(loss, x))
     t = data.draw(hnp.arrays(dtype, x.shape, elements=st.sampled_from([0, 1, 0.5]) | any_floats(dtype, 1)))
     x, t = inside(loss, "pred", x), inside(loss, "target", t)
-    parameters = numbers_of(loss)
+    parameters = loss.own_numbers()
     numbers = [(exact(a), exact(b), mp.mpf(1)) for a, b in zip(x, t, strict=True)]
     true = [twin_pointwise(loss, *three, parameters) for three in numbers]
     sizes = [terms_pointwise(loss, *three, parameters) for three in numbers]
@@ -534,7 +534,7 @@ def expected(loss, x, target, options, reduction):
     sample, where = options.get("sample_weight"), options.get("where")
     if loss.kind == "pointwise":
         q = options.get(loss.extra, one) if loss.extra else one
-        parameters = [np.longdouble(number) for number in numbers_of(loss)]
+        parameters = list(map(np.longdouble, loss.own_numbers()))
         value, grad, _ = loss.twin(x, target.astype(np.longdouble), q * np.ones_like(x), *parameters)
         w = np.ones_like(x) if where is None else where.astype(np.longdouble)
         if sample is not None:
@@ -594,7 +594,7 @@ def expected_entries(loss, z, target, options, sample, here):
     gone = ~here.any(-1) | (target == -100 if hard else False)
     t = (np.arange(C) == target[..., None]) if hard else np.moveaxis(target, axis, -1)
     t = t.astype(np.longdouble)
-    parameters = [np.longdouble(rule.number(rule.default)) for rule in loss.parameters.values()]
+    parameters = list(map(np.longdouble, loss.own_numbers()))
     value, grad = loss.twin(z, t, *parameters)[:2]
     cw = options.get("class_weight", np.ones(C)) / (here.sum(-1, keepdims=True) if loss.average else 1)
     value, grad = (np.where(here & ~gone[..., None], cw * u, 0) for u in (value, grad))
