@@ -175,18 +175,10 @@ INLINE void few_write(const lf_plain *k, lf_batch *b, int row, scalar *out, ptrd
     }
 }
 
-/* -(lse - x) as the sum of what lies above the maximum and what lies below it */
-INLINE real log_share(real x, real m, pair top) {
-    const real below = m - x, back = below - m, lost = (m - (below - back)) - (x + back);
-    const real s = below + top.hi, kept = s - below;
-    const real low = ((below - (s - kept)) + (top.hi - kept)) + (top.lo + lost);
-    return K(0) - where(lt(s, K(INFINITY)), s + low, s);
-}
 INLINE void few_logs(const lf_plain *k, lf_batch *b, int row, const scalar *x, ptrdiff_t x_pitch, scalar *out, ptrdiff_t pitch) {
     for (int lane = 0; lane < LF_ROWS; lane += LF_LANES) {
-        const pair top = r_load_split(b->loss + row + lane, b->loss_lo + row + lane);
-        const real m = r_load_doubles(b->max + row + lane);
-        for (ptrdiff_t c = 0; c < k->classes; c++) r_store(out + c * pitch + lane, log_share(r_load(x + c * x_pitch + lane), m, top));
+        const pair lse = r_load_split(b->loss + row + lane, b->loss_lo + row + lane);
+        for (ptrdiff_t c = 0; c < k->classes; c++) r_store(out + c * pitch + lane, log_share(r_load(x + c * x_pitch + lane), lse));
     }
 }
 
@@ -216,7 +208,7 @@ INLINE int many_pass(const lf_plain *k, lf_batch *b, int row, const scalar *x, p
     for (int part = 0; part < PARTS; part++) others[part] = sum_zero();
     for (ptrdiff_t i = 0; i < n; i += LF_ROWS) {
         WILL_READ(x + i + LF_AHEAD);
-        if (keep && out) WILL_WRITE(out + first + i);
+        if ((keep || k->largest) && out) WILL_WRITE(out + first + i);
         UNROLL for (int part = 0; part < PARTS; part++) {
             const ptrdiff_t at = i + part * LF_LANES;
             const int whole = i + LF_ROWS <= n;
@@ -267,7 +259,7 @@ static int many_maximum(const lf_plain *k, lf_batch *b, int row) {
     enum { PARTS = LF_ROWS / LF_LANES };
     const scalar *x = k->x;
     const ptrdiff_t n = k->classes;
-    real m[PARTS], most = K(0);
+    real m[PARTS], least = K(0);
     scalar lanes[LF_ROWS], largest = -INFINITY;
     for (int part = 0; part < PARTS; part++) m[part] = K(-INFINITY);
     for (ptrdiff_t i = 0; i < n; i += LF_ROWS) {
@@ -276,7 +268,7 @@ static int many_maximum(const lf_plain *k, lf_batch *b, int row) {
             const ptrdiff_t at = i + part * LF_LANES;
             const real z = i + LF_ROWS <= n ? r_load(x + at) : r_load_part(x + at, n - at, (scalar)-INFINITY);
             m[part] = r_max(z, m[part]);
-            most = r_most(most, i + LF_ROWS <= n ? z : r_load_part(x + at, n - at, 0));
+            least = r_min(i + LF_ROWS <= n ? z : r_load_part(x + at, n - at, 0), least);
         }
     }
     for (int part = 0; part < PARTS; part++) r_store(lanes + part * LF_LANES, m[part]);
@@ -288,7 +280,7 @@ static int many_maximum(const lf_plain *k, lf_batch *b, int row) {
         while (i < n - 1 && r_load_one(x + i) != largest) i++;
         b->label[row] = (double)i;
     }
-    return any(lt(K(NEAR), most));
+    return largest > NEAR || any(lt(least, K(-NEAR)));
 }
 
 static void many_sums(const lf_plain *k, lf_batch *b, int row, int to) {
@@ -321,11 +313,10 @@ INLINE void many_write(scalar *out, const scalar *e, const scalar *lo, ptrdiff_t
 static void many_logs(const lf_plain *k, lf_batch *b, int row) {
     const scalar *x = k->x;
     scalar *out = k->out;
-    const pair top = K_split(b->loss[row], b->loss_lo[row]);
-    const real m = K(b->max[row]);
+    const pair lse = K_split(b->loss[row], b->loss_lo[row]);
     ptrdiff_t i = 0;
-    for (; i + LF_LANES <= k->classes; i += LF_LANES) r_store(out + i, log_share(r_load(x + i), m, top));
-    if (i < k->classes) r_store_part(out + i, log_share(r_load_part(x + i, k->classes - i, 0), m, top), k->classes - i);
+    for (; i + LF_LANES <= k->classes; i += LF_LANES) r_store(out + i, log_share(r_load(x + i), lse));
+    if (i < k->classes) r_store_part(out + i, log_share(r_load_part(x + i, k->classes - i, 0), lse), k->classes - i);
 }
 
 static void many_entries(const lf_plain *k, lf_batch *b, int row, int to) {

@@ -563,9 +563,9 @@ INLINE pair r_load_split(const double *hi, const double *lo) {
 #if LF_DTYPE == 64
     return (pair){h, r_load_doubles(lo)};
 #else
-    (void)lo;
     dreal left[DPARTS];
-    for (int part = 0; part < DPARTS; part++) left[part] = d_load(hi + part * DLANES) - r_double(h, part);
+    for (int part = 0; part < DPARTS; part++)
+        left[part] = (d_load(hi + part * DLANES) - r_double(h, part)) + d_load(lo + part * DLANES);
     return (pair){h, r_from_doubles(left)};
 #endif
 }

@@ -438,9 +438,9 @@ STAGE(linear) {
 
 /* down (lse - x/T), as the sum of what lies above the maximum and what lies below it; `down` is a power of 2 */
 #define GAP_ROWS                                                                                                       \
-    const pair above = ROW_SPLIT(b), a = ROW_SPLIT(a);                                                                 \
+    const pair over = ROW_SPLIT(b);                                                                                    \
     const real down = ROW(c), m = ROW(max) * down;                                                                     \
-    const pair top = {above.hi * down, above.lo * down};
+    const pair top = {over.hi * down, over.lo * down};
 #define GAP_ENTRY()                                                                                                    \
     const real y = IN(x, -INFINITY) * down;                                                                            \
     const real below = m - y;                                                                                          \
@@ -453,15 +453,21 @@ STAGE(linear) {
     const real low = ((q - (s - kept)) + (top.hi - kept)) + (top.lo + tail);                                           \
     const real gap = where(lt(s, K(INFINITY)), s + low, s);
 
-/* a (lse - x/T) */
-STAGE(gap) {
+/* x/T - lse */
+STAGE(log_shares) {
     const scalar *x = k->x;
     scalar *out = k->out;
     CLASSES;
     const pair it = K_split(k->inverse_temperature, k->inverse_temperature_lo);
+    const int plain = k->inverse_temperature == 1 && k->inverse_temperature_lo == 0;
     EACH_GROUP {
-        GAP_ROWS
-        EACH_CLASS((void)part; GAP_ENTRY() ENTRY(out, r_fma(a.hi, gap, K(0))););
+        if (plain) {
+            const pair lse = ROW_SPLIT(b);
+            EACH_CLASS((void)part; ENTRY(out, log_share(IN(x, -INFINITY), lse)););
+        } else {
+            GAP_ROWS
+            EACH_CLASS((void)part; GAP_ENTRY() ENTRY(out, K(0) - gap););
+        }
     }
 }
 
@@ -473,6 +479,7 @@ STAGE(weighted_gap) {
     const pair it = K_split(k->inverse_temperature, k->inverse_temperature_lo);
     EACH_GROUP {
         GAP_ROWS
+        const pair a = ROW_SPLIT(a);
         EACH_CLASS((void)part; GAP_ENTRY() const real g = cw ? r_mul0(IN(cw, 0), gap) : gap;
                    ENTRY(out, where(lt(r_abs(g), K(INFINITY)), r_fma(a.hi, g, a.lo * g), r_mul0(a.hi, g))););
     }

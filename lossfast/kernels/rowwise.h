@@ -107,6 +107,20 @@ INLINE pair ratio(real x, real x_lo, real y, real y_lo) {
     return (pair){q, ((x_lo - q * y_lo) - r_product_error(q, y, x)) / y};
 }
 
+/* The log-sum-exp as a sum of the maximum and what is above it. */
+INLINE pair above(real max, pair top) { return plus(exactly(max), top); }
+/* x - lse. In float32 lse is as good as exact: two roundings, at most 1.5 ULP off (1 but where the second leaves the binade).
+   In float64 its logarithm has an error of its own, which leaves room for one. */
+INLINE real log_share(real x, pair lse) {
+    const real d = x - lse.hi;
+#if LF_DTYPE == 32
+    return d - lse.lo;
+#else
+    const real back = d - x, lost = (x - (d - back)) - (lse.hi + back);
+    return where(lt(K(-INFINITY), d), d + (lost - lse.lo), d);
+#endif
+}
+
 #include "profiles.h"
 #define LF_BODIES 1
 #include "entrywise.h"
@@ -383,7 +397,7 @@ INLINE void plain_rows_of(lf_batch *r, int from, int to, const lf_options *o, co
         if (want & (LF_PLAIN_LOSS | LF_PLAIN_LOGS)) {
             const pair near = pivot_log(others, others_lo, where(y.direct, e, K(1)), e_lo, dtype);
             const pair l = {where(direct, near.hi, far.hi), where(direct, near.lo, far.lo)};
-            if (want & LF_PLAIN_LOGS) SET_PAIR(loss, l);
+            if (want & LF_PLAIN_LOGS) SET_PAIR(loss, above(V(max), l));
             else SET(loss, even ? rounded(l) : rounded(times(exactly(V(weight)), times(exactly(V(label_weight)), l))));
         }
     }
@@ -561,13 +575,10 @@ STEP(probabilities) {
     zero(r->b), zero(r->c);
 }
 STEP(log_probabilities) {
-    (void)o;
     EACH_ROW {
-        SET(a, K(-1));
-        SET_PAIR(b, PAIR(top));
+        SET_PAIR(b, o->temperature == 1 ? above(V(max), PAIR(top)) : PAIR(top));
         SET(c, K(1));
     }
-    zero(r->a_lo);
 }
 STEP(softmax_product) {
     EACH_ROW {
@@ -904,7 +915,7 @@ static const lf_program lf_programs[] = {
     LF_ENTRYWISE(ENTRY_PROGRAMS)
     /* of every row loss and function */
     {"", "proba", {{probabilities, LF_STAGE_affine}, NONE}},
-    {"", "log_proba", {{log_probabilities, LF_STAGE_gap}, NONE}},
+    {"", "log_proba", {{log_probabilities, LF_STAGE_log_shares}, NONE}},
     {"", "lse", {{value_lse, -1}, NONE}},
     {"", "sign", {{value_sign, -1}, NONE}},
     {"", "entropy", {{NULL, LF_STAGE_spread}, {value_entropy, -1}, NONE}},

@@ -122,7 +122,7 @@ typedef void (*lf_row_step)(lf_rows *, const lf_options *);
 #define LF_STAGES(S) \
     S(maximum) S(locate) S(exponentials) S(exponentials_times_v) S(one_hot) S(target_sums) \
     S(remainder) S(spread) S(variance) S(along_v) S(ranking) S(newton_sums) S(quadratic_sums) S(quadratic_v_sums) \
-    S(affine) S(indicator) S(curvature) S(product) S(linear) S(gap) S(weighted_gap) S(newton) S(quadratic_grad) S(quadratic_hess) S(quadratic_hvp) \
+    S(affine) S(indicator) S(curvature) S(product) S(linear) S(log_shares) S(weighted_gap) S(newton) S(quadratic_grad) S(quadratic_hess) S(quadratic_hvp) \
     S(divergence_balance) S(divergence_sum) S(divergence_mean) S(divergence_v_sum) S(divergence_temperature) \
     S(divergence_grad) S(divergence_hess) S(divergence_hvp) S(difference) \
     S(profile_sum) S(profile_slopes) S(profile_grad) S(profile_hess) \
