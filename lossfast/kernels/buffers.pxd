@@ -241,6 +241,8 @@ cdef void put_geometry(Geometry *to, const Geometry *g) noexcept nogil
 # The array, or NULL for None, in the next of some free operands.
 cdef const Operand *described(Operand **free, object array, bint has_classes) except? NULL
 cdef void join_axes(Geometry *g, Operand **ops, int count) noexcept nogil
+# Axes in the order in which the first operand lies in memory: for work that comes to the same in any order.
+cdef void sort_axes(Geometry *g, Operand **ops, int count) noexcept nogil
 cdef ptrdiff_t offset(const Geometry *g, const Operand *op, ptrdiff_t index) noexcept nogil
 
 cdef void read(void *to, int dtype, ptrdiff_t step, const Operand *op, const char *at, ptrdiff_t stride, ptrdiff_t n) noexcept nogil

@@ -186,6 +186,25 @@ cdef void join_axes(Geometry *g, Operand **ops, int count) noexcept nogil:
     g.ndim = last + 1
 
 
+cdef void sort_axes(Geometry *g, Operand **ops, int count) noexcept nogil:
+    cdef int axis, at, i
+    for axis in range(1, g.ndim):
+        at = axis
+        while at > 0 and distance(ops[0].strides[at - 1]) < distance(ops[0].strides[at]):
+            swap(&g.shape[at - 1], &g.shape[at])
+            for i in range(count):
+                swap(&ops[i].strides[at - 1], &ops[i].strides[at])
+            at -= 1
+
+
+cdef ptrdiff_t distance(ptrdiff_t stride) noexcept nogil:
+    return stride if stride >= 0 else -stride
+
+
+cdef void swap(ptrdiff_t *a, ptrdiff_t *b) noexcept nogil:
+    a[0], b[0] = b[0], a[0]
+
+
 cdef ptrdiff_t offset(const Geometry *g, const Operand *op, ptrdiff_t index) noexcept nogil:
     cdef ptrdiff_t total = 0
     cdef int axis
@@ -234,17 +253,43 @@ cdef int lies_ready(int dtype, const Geometry *g, const Operand *op, ptrdiff_t s
     return is_native(op, dtype) and op.strides[g.ndim - 1] == op.itemsize and (g.ndim == 1 or start % inner + n <= inner)
 
 
+# How many of n elements from there on lie an even stride apart.
+cdef ptrdiff_t run_of(const Geometry *g, ptrdiff_t start, ptrdiff_t n) noexcept nogil:
+    cdef ptrdiff_t inner = g.shape[g.ndim - 1], run = inner - start % inner
+    return run if run < n else n
+
+
+# How many whole rows of the innermost axis begin there, if they are to be taken column by column: where the columns are
+# longer than the rows, and lie closer. Otherwise 0.
+cdef ptrdiff_t columns_of(const Geometry *g, const Operand *op, ptrdiff_t start, ptrdiff_t n) noexcept nogil:
+    cdef ptrdiff_t inner = g.shape[g.ndim - 1], rows, left
+    if g.ndim == 1 or start % inner:
+        return 0
+    if distance(op.strides[g.ndim - 2]) > distance(op.strides[g.ndim - 1]):
+        return 0
+    rows, left = n // inner, g.shape[g.ndim - 2] - start // inner % g.shape[g.ndim - 2]
+    if rows > left:
+        rows = left
+    return rows if rows > inner else 0
+
+
 cdef void *bring(void *scratch, int dtype, const Geometry *g, const Operand *op, ptrdiff_t start, ptrdiff_t n) noexcept nogil:
-    cdef ptrdiff_t inner = g.shape[g.ndim - 1], done = 0, run
+    cdef ptrdiff_t inner = g.shape[g.ndim - 1], done = 0, size = dtype // 8, column, rows
+    cdef const char *at
     if lies_ready(dtype, g, op, start, n):
         return op.data + offset(g, op, start)
     while done < n:
-        run = inner - (start + done) % inner
-        if run > n - done:
-            run = n - done
-        read(<char *>scratch + done * (dtype // 8), dtype, 1, op, op.data + offset(g, op, start + done),
-             op.strides[g.ndim - 1], run)
-        done += run
+        at = op.data + offset(g, op, start + done)
+        rows = columns_of(g, op, start + done, n - done)
+        if rows:
+            for column in range(inner):
+                read(<char *>scratch + (done + column) * size, dtype, inner, op, at + column * op.strides[g.ndim - 1],
+                     op.strides[g.ndim - 2], rows)
+            done += rows * inner
+        else:
+            rows = run_of(g, start + done, n - done)
+            read(<char *>scratch + done * size, dtype, 1, op, at, op.strides[g.ndim - 1], rows)
+            done += rows
     return scratch
 
 
@@ -253,16 +298,22 @@ cdef void *place(void *scratch, int dtype, const Geometry *g, const Operand *op,
 
 
 cdef void put(const void *values, int dtype, const Geometry *g, const Operand *op, ptrdiff_t start, ptrdiff_t n) noexcept nogil:
-    cdef ptrdiff_t inner = g.shape[g.ndim - 1], done = 0, run
+    cdef ptrdiff_t inner = g.shape[g.ndim - 1], done = 0, size = dtype // 8, column, rows
+    cdef char *at
     if lies_ready(dtype, g, op, start, n):
         return
     while done < n:
-        run = inner - (start + done) % inner
-        if run > n - done:
-            run = n - done
-        write(op.data + offset(g, op, start + done), op, op.strides[g.ndim - 1],
-              <const char *>values + done * (dtype // 8), dtype, 1, run)
-        done += run
+        at = op.data + offset(g, op, start + done)
+        rows = columns_of(g, op, start + done, n - done)
+        if rows:
+            for column in range(inner):
+                write(at + column * op.strides[g.ndim - 1], op, op.strides[g.ndim - 2],
+                      <const char *>values + (done + column) * size, dtype, inner, rows)
+            done += rows * inner
+        else:
+            rows = run_of(g, start + done, n - done)
+            write(at, op, op.strides[g.ndim - 1], <const char *>values + done * size, dtype, 1, rows)
+            done += rows
 
 
 cdef void read_tile(void *to, int dtype, const Operand *op, char **rows, ptrdiff_t first, ptrdiff_t n) noexcept nogil:

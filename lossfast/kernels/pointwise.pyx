@@ -163,6 +163,8 @@ cdef class Pointwise:
         put_geometry(&self.geometry, &task.shape)
         for i in range(OPERANDS):
             self.has[i] = enlist(&self.ops[i], given[i], task.shape.ndim, used, &count)
+        if not task.total:
+            sort_axes(&self.geometry, used, count)
         join_axes(&self.geometry, used, count)
         self.size = self.geometry.size
         self.want = (LF_SUM if task.total else 0) | (LF_VALUE if self.has[VALUE] else 0)
