@@ -1888,7 +1888,8 @@ def half_tweedie_deviance(x, t, q, power, link):
     half_most = exp_product(0.5 * b, x)  # a share of what is beyond the range may be within it
     bend = where(most < np.inf, mul0(b, most), mul0(b, half_most) * half_most) - mul0(a, rest)
     both = where(most == np.inf, where(rest == np.inf, 1.0, 0.0), 0.0)
-    slope, bend = where(both == 1.0, where(x > 0.0, np.inf, -np.inf), slope), where(both == 1.0, np.inf, bend)
+    upward = where(r < 0.0, np.inf, where(r > 0.0, -np.inf, where(x > 0.0, np.inf, -np.inf)))
+    slope, bend = where(both == 1.0, upward, slope), where(both == 1.0, np.inf, bend)
     factor = np.power(base, -power)
     straight = where(t == 0.0, np.power(base, a), factor * (x - t))
     curve = where(t == 0.0, a * factor, factor * ((a * x + power * t) / x))

@@ -416,10 +416,11 @@ STAGE(product) {
     EACH_GROUP {
         const pair inverse = ROW_SPLIT(inverse), a = ROW_SPLIT(a), b = ROW_SPLIT(b);
         const real c = ROW(c), post = ROW(post);
+        const mask number = both(eq(a.hi, a.hi), eq(post, post));
         EACH_CLASS((void)part; const real hi = IN(e, 0); const real low = IN(lo, 0);
                    const real ap = r_quotient(hi, low, a) * post; const real d = (IN(v, 0) - b.hi) - b.lo;
                    const real p = r_quotient(hi, low, inverse);
-                   ENTRY(out, where(both(eq(hi, K(0)), eq(p, p)), K(0), r_fma(ap, d, p * c))););
+                   ENTRY(out, where(both(both(eq(hi, K(0)), eq(p, p)), number), K(0), r_fma(ap, d, p * c))););
     }
 }
 
@@ -1070,6 +1071,26 @@ STAGE(violation_hess) {
     scalar *out = k->out;
     CLASSES;
     VIOLATION_ENTRIES(1)
+}
+
+/* One of the row's own classes (x_pivot) and others (-infinity: none): 0 and 1: sum h in two parts; 2: how many violations there
+   are, which are also counted where they are */
+STAGE(pairs) {
+    const scalar *x = k->x;
+    scalar *out = k->out;
+    CLASSES;
+    EACH_GROUP {
+        VIOLATION_ROWS
+        (void)squared;
+        SUM(value); SUM(hits);
+        EACH_CLASS(const real y = IN(x, -INFINITY); VIOLATION(y)
+                   const real hit = where(eq(h.hi, K(0)), K(0), K(1));
+                   sum_add(&value[part], h.hi, h.lo);
+                   sum_add(&hits[part], hit, K(0));
+                   OUT(out, IN(out, 0) + hit););
+        PUT_SUM(r->terms[0], r->terms[1], value);
+        PUT(r->terms[2], hits);
+    }
 }
 
 #undef STAGE

@@ -49,7 +49,9 @@ cdef struct Output:
     int per_class
     int weighted           # 0 where the row counts for nothing
     double when_masked     # in a row without classes
+    double when_lost       # in one whose label is no class
     int is_loss
+    int is_grad
     int is_temperature     # 0, or the order of its derivative in the temperature
     const lf_program *program
 
@@ -74,6 +76,7 @@ cdef struct Job:
     int64_t ignore
     int needs_softmax, needs_argmax, needs_prediction, needs_truth, needs_rest, needs_sums, n_outputs
     int entrywise          # a sum over the entries, without a softmax
+    int pairs              # a sum over pairs of classes
     Output outputs[24]
 
 # One thread's memory, and where it stands.
@@ -89,10 +92,12 @@ cdef struct Bench:
     int other_limit[16]    # the same of the other logits
     int silent[16]         # ignored, of weight 0, or without classes
     int masked[16]         # without classes
+    int lost[16]           # with a label that is no class, and is not ignored
     double prediction[16]
     double lse[16]         # NaN, or the log-sum-exp that only a limit gives
     int unusual            # the last group left marks on the rows
     int pivotless          # no class is kept out of the sum
+    int failed             # there was no memory for a row
     int far                # the last of the plain rows needed their maxima, as the next ones will
     int plain              # the batch is one of plain rows: their losses are kept
     lf_batch batch
@@ -428,16 +433,21 @@ cdef void run_program(const Job *j, Bench *w, int which) noexcept nogil:
 cdef void deliver(const Job *j, Bench *w, const Output *out, ptrdiff_t first) noexcept nogil:
     """A chunk of an output from `k.out` to the array."""
     cdef int lane
+    cdef double empty
     cdef char *values
     cdef char *rows[16]
     for lane in range(w.n):
         values = <char *>w.k.out + lane * j.width
-        if not (w.masked[lane] or (out.weighted and w.silent[lane])):
+        if w.masked[lane] or (out.weighted and w.silent[lane]):
+            empty = 0 if out.weighted else out.when_masked
+        elif w.lost[lane] and not out.weighted:
+            empty = NAN
+        else:
             continue
         if j.dtype == 32:
-            fill(<float *>values, j.group, w.k.n, 0 if out.weighted else out.when_masked)
+            fill(<float *>values, j.group, w.k.n, <float>empty)
         else:
-            fill(<double *>values, j.group, w.k.n, 0 if out.weighted else out.when_masked)
+            fill(<double *>values, j.group, w.k.n, empty)
     if lies_along(j, &out.op):
         return
     point(j, &out.op, w.row, w.n, rows)
@@ -462,6 +472,8 @@ cdef void deliver_rows(const Job *j, Bench *w, const Output *out) noexcept nogil
             y = w.rows.result[lane]
             if w.masked[lane] or (out.weighted and w.silent[lane]):
                 y = 0 if out.weighted else out.when_masked
+            elif w.lost[lane] and not out.weighted:
+                y = out.when_lost
         w.rows.result[lane] = y if y == y else NAN  # of one sign, whichever the processor made
     if out.is_loss or out.is_temperature or w.plain:
         memcpy(&w.sums[out.is_temperature][w.row - w.base], w.rows.result, w.n * sizeof(double))
@@ -486,6 +498,7 @@ cdef void reset_rows(const Job *j, Bench *w) noexcept nogil:
     memset(w.other_limit, 0, sizeof(w.other_limit))
     memset(w.silent, 0, sizeof(w.silent))
     memset(w.masked, 0, sizeof(w.masked))
+    memset(w.lost, 0, sizeof(w.lost))
     w.rows.rows = j.group
     for lane in range(LF_ROWS):
         w.rows.weight[lane] = w.rows.label_weight[lane] = w.rows.label_live[lane] = w.rows.factor[lane] = 1
@@ -551,7 +564,9 @@ cdef void describe_rows(const Job *j, Bench *w) noexcept nogil:
                     r.weight[lane] = NAN
             if j.has_ignore and label == j.ignore:
                 w.silent[lane] = w.unusual = 1
-    if j.has[WHERE] or j.has[FACTORS]:
+            elif r.label[lane] < 0:
+                w.lost[lane] = 1
+    if j.has[WHERE] or j.has[FACTORS] or j.classes == 0:
         w.unusual = 1
         for lane in range(j.group):
             r.classes[lane] = count_classes(j, w, lane)
@@ -638,11 +653,136 @@ cdef void do_entries(const Job *j, Bench *w) noexcept nogil:
     run_outputs(j, w)
 
 
+# A row's own classes that need no memory of their own; and the classes of a stretch of others.
+cdef enum:
+    MOST_OWN = 256
+    STRETCH = 512
+
+
+cdef void put_entries(const Job *j, const Output *out, ptrdiff_t row, ptrdiff_t first, const double *values, ptrdiff_t n) noexcept nogil:
+    write(out.op.data + offset(&j.geometry, &out.op, row) + first * out.op.stride, &out.op, out.op.stride, values, 64, 1, n)
+
+
+cdef double of_unit(double count, double unit, double unit_lo, double classes) noexcept nogil:
+    """count (unit + unit_lo) / classes, rounded about once."""
+    cdef double y = count * unit, q = y / classes, rest
+    rest = (fma(-q, classes, y) + (fma(count, unit, -y) + count * unit_lo)) / classes
+    return (q + rest if rest - rest == 0 else q) + 0.0
+
+
+cdef void do_pairs(const Job *j, Bench *w, int lane) noexcept nogil:
+    """A row of a loss of pairs: of a class that the row has, `own`, and one that it has not."""
+    cdef lf_rows r
+    cdef lf_classes k
+    cdef const Output *out
+    cdef double x[STRETCH]
+    cdef double t[STRETCH]
+    cdef double live[STRETCH]
+    cdef double hits[STRETCH]
+    cdef double few[MOST_OWN]
+    cdef double few_hits[MOST_OWN]
+    cdef ptrdiff_t few_places[MOST_OWN]
+    cdef double *own = few
+    cdef double *own_hits = few_hits
+    cdef ptrdiff_t *places = few_places
+    cdef char *memory = NULL
+    cdef ptrdiff_t first, n, i, o, found = 0, room = MOST_OWN
+    cdef double params[4]
+    cdef double most = 0, classes = 0, weight = w.rows.weight[lane], unit, unit_lo, y, rest, above
+    cdef int odd = 0, high = 0, which, turn
+    memset(live, 0, sizeof(live))
+    for turn in range(2):  # how many there are first, if they are many
+        found = 0
+        classes = 0
+        first = 0
+        while first < j.classes:
+            n = j.classes - first if j.classes - first < STRETCH else STRETCH
+            read(x, 64, 1, &j.ops[LOGITS], w.at[LOGITS][lane] + first * j.ops[LOGITS].stride, j.ops[LOGITS].stride, n)
+            read(t, 64, 1, &j.ops[TARGET], w.at[TARGET][lane] + first * j.ops[TARGET].stride, j.ops[TARGET].stride, n)
+            if j.has[WHERE]:
+                read(live, 64, 1, &j.ops[WHERE], w.at[WHERE][lane] + first * j.ops[WHERE].stride, j.ops[WHERE].stride, n)
+            for i in range(n):
+                if j.has[WHERE] and live[i] == 0:
+                    continue
+                classes += 1
+                odd |= isnan(x[i]) or isnan(t[i])
+                if x[i] - x[i] == 0 and (x[i] > most or -x[i] > most):
+                    most = x[i] if x[i] > 0 else -x[i]
+                if t[i] != 0:
+                    if found < room:
+                        own[found], own_hits[found], places[found] = x[i], 0, first + i
+                    found += 1
+                    high |= 2 * (x[i] == INFINITY)
+                else:
+                    high |= x[i] == INFINITY
+            first += n
+        if found <= room:
+            break
+        memory = <char *>malloc(found * (2 * sizeof(double) + sizeof(ptrdiff_t)))
+        if memory == NULL:
+            w.failed = 1
+            return
+        room = found
+        own, own_hits, places = <double *>memory, <double *>memory + found, <ptrdiff_t *>(<double *>memory + 2 * found)
+    odd |= high == 3
+    memset(&r, 0, sizeof(r))
+    memset(&k, 0, sizeof(k))
+    r.label[0] = -1
+    r.up[0] = 2.0**-100 if most > 2.0**900 else 1
+    params[0], params[1], params[2], params[3] = 1, j.options.params[0], 0, 0
+    k.params, k.x, k.out = params, x, hits
+    unit = weight * j.options.scale
+    unit_lo = fma(weight, j.options.scale, -unit)
+    first = 0
+    while first < j.classes:
+        n = k.n = j.classes - first if j.classes - first < STRETCH else STRETCH
+        read(x, 64, 1, &j.ops[LOGITS], w.at[LOGITS][lane] + first * j.ops[LOGITS].stride, j.ops[LOGITS].stride, n)
+        read(t, 64, 1, &j.ops[TARGET], w.at[TARGET][lane] + first * j.ops[TARGET].stride, j.ops[TARGET].stride, n)
+        if j.has[WHERE]:
+            read(live, 64, 1, &j.ops[WHERE], w.at[WHERE][lane] + first * j.ops[WHERE].stride, j.ops[WHERE].stride, n)
+        for i in range(n):
+            hits[i] = 0
+            if t[i] != 0 or (j.has[WHERE] and live[i] == 0):
+                x[i] = -INFINITY
+        for o in range(found):
+            r.x_pivot[0], r.terms[2][0] = own[o], 0
+            current_table(64).along[LF_STAGE_pairs](&k, &r)
+            own_hits[o] += r.terms[2][0]
+        for which in range(j.n_outputs):
+            out = &j.outputs[which]
+            if not out.per_class:
+                continue
+            for i in range(n):
+                t[i] = hits[i] if out.is_grad else 0
+                t[i] = 0 if w.silent[lane] else NAN if odd else of_unit(t[i], unit, unit_lo, classes)
+            put_entries(j, out, w.row + lane, first, t, n)
+        first += n
+    for which in range(j.n_outputs):
+        out = &j.outputs[which]
+        if out.is_grad and not w.silent[lane] and not odd:
+            for o in range(found):
+                y = of_unit(-own_hits[o], unit, unit_lo, classes)
+                put_entries(j, out, w.row + lane, places[o], &y, 1)
+    above = r.terms[0][0]
+    y = above / classes
+    rest = (fma(-y, classes, above) + r.terms[1][0]) / classes
+    y = weight * (y + rest if rest - rest == 0 else y) / r.up[0]
+    w.rows.result[lane] = NAN if odd else y
+    free(memory)
+
+
 cdef void do_group(const Job *j, Bench *w, Bench *o, ptrdiff_t row, int n) noexcept nogil:
     """A group, by the stages: whatever is wanted of it."""
     cdef lf_rows *r = &w.rows
     cdef int lane, i
     stand(j, w, row, n)
+    if j.pairs:
+        for lane in range(n):
+            do_pairs(j, w, lane)
+        for i in range(j.n_outputs):
+            if not j.outputs[i].per_class:
+                deliver_rows(j, w, &j.outputs[i])
+        return
     if j.entrywise:
         do_entries(j, w)
         return
@@ -997,7 +1137,7 @@ cdef int do_rows(const Job *j, ptrdiff_t start, ptrdiff_t stop, lf_total *totals
     for i in range(BUFFERS):
         w.buffers[i] = o.buffers[i] = w.memory + i * size
     w.unusual = o.unusual = 1
-    w.far = 0
+    w.far = w.failed = 0
     w.pivotless, o.pivotless = is_pivotless(j), 0
     state = lf_fp_set()
     while at < stop:
@@ -1025,7 +1165,7 @@ cdef int do_rows(const Job *j, ptrdiff_t start, ptrdiff_t stop, lf_total *totals
         totals[k] = sums[k].total
     lf_fp_restore(state)
     free(w.memory)
-    return 0
+    return -w.failed
 
 
 cdef const lf_program *find_program(const lf_table *table, const char *loss, const char *output) noexcept nogil:
@@ -1067,10 +1207,10 @@ OF_TEMPERATURE = {"grad_temperature": 1, "hess_temperature": 2}
 
 # One output as it is in every job that wants it.
 cdef struct PlannedOutput:
-    int kind, per_class, weighted, is_loss, is_temperature
+    int kind, per_class, weighted, is_loss, is_grad, is_temperature
     int program            # its place among the table's, the same for every instruction set
     int label_program      # that of integer labels, which may be another
-    double when_masked
+    double when_masked, when_lost
     int given              # its place among the names that were asked for
 
 
@@ -1079,7 +1219,7 @@ cdef class RowPlan:
 
     cdef int n
     cdef PlannedOutput outputs[24]   # in the order in which they are worked out: first those with one number a row
-    cdef int in_double, direction_a_row, entrywise
+    cdef int in_double, direction_a_row, entrywise, pairs
     cdef int needs_softmax, needs_argmax, needs_prediction, needs_truth
     cdef int needs_rest              # as it is; with targets and without
     cdef int needs_rest_of_targets
@@ -1097,7 +1237,8 @@ cdef class RowPlan:
         self.entrywise = find_program(table, loss.encode(), b"label:loss") != NULL
         self.profile = profile_number(loss.encode())
         self.in_double = "newton_step" in names or loss in ("quadratic_softmax_loss", "multiclass_hinge_loss")
-        self.in_double = self.in_double or self.entrywise or self.profile >= 0
+        self.pairs = loss == "multilabel_margin_loss"
+        self.in_double = self.in_double or self.entrywise or self.pairs or self.profile >= 0
         self.direction_a_row = (loss == "logsumexp" or self.entrywise) and "vjp" in names
         self.always_argmax = self.needs_rest = loss == "quadratic_softmax_loss"
         self.may_need_sums = loss in ("cross_entropy", "quadratic_softmax_loss")
@@ -1108,8 +1249,10 @@ cdef class RowPlan:
             out.per_class = name in PER_CLASS
             out.weighted = name in WEIGHTED
             out.is_loss = name == "loss"
+            out.is_grad = name == "grad"
             out.is_temperature = OF_TEMPERATURE.get(name, 0)
             out.when_masked = {"log_proba": -INFINITY, "lse": -INFINITY, "margin": NAN}.get(name, 0)
+            out.when_lost = 0 if name == "rank" else NAN
             out.kind = {"pred": PREDICTION, "correct": CORRECT}.get(name, PROGRAM)
             if out.kind == PROGRAM:
                 program = find_program(table, loss.encode(), name.encode())
@@ -1119,7 +1262,7 @@ cdef class RowPlan:
                 program = find_program(table, loss.encode(), b"label:" + name.encode())
                 if program != NULL:
                     out.label_program = <int>(program - table.programs)
-                if not self.entrywise and (loss not in ("nll_loss", "multiclass_hinge_loss") or name not in ("loss", "grad", "hess", "hvp")):
+                if not (self.entrywise or self.pairs) and (loss not in ("nll_loss", "multiclass_hinge_loss") or name not in ("loss", "grad", "hess", "hvp")):
                     self.needs_softmax |= name not in ("margin", "rank")
             self.needs_truth |= name in ("margin", "rank")
             if name not in WEIGHTED:  # of a row without a label the largest class is the pivot, whatever else is wanted
@@ -1182,7 +1325,7 @@ cdef void make_job(Job *j, Job *other, RowPlan plan, const RowTask *task) noexce
     j.start.inverse_temperature_lo = fma(-(1 / t), t, 1) / t if t != 1 else 0
     memcpy(j.options.params, task.params, sizeof(j.options.params))
     j.start.params = j.options.params
-    j.entrywise = plan.entrywise
+    j.entrywise, j.pairs = plan.entrywise, plan.pairs
     j.class_weight = task.class_weight if task.class_weight != NULL else task.entry_weight
     j.has_ignore, j.ignore = task.has_ignore, task.ignore
     j.needs_softmax, j.needs_prediction, j.needs_truth = plan.needs_softmax, plan.needs_prediction, plan.needs_truth
@@ -1199,8 +1342,10 @@ cdef void make_job(Job *j, Job *other, RowPlan plan, const RowTask *task) noexce
         planned = &plan.outputs[i if over < 0 or i < over else i + 1 if i + 1 < plan.n else over]
         out = &j.outputs[i]
         memset(<char *>out + sizeof(Operand), 0, sizeof(Output) - sizeof(Operand))
-        out.kind, out.per_class, out.weighted, out.when_masked = planned.kind, planned.per_class, planned.weighted, planned.when_masked
+        out.kind, out.per_class, out.weighted = planned.kind, planned.per_class, planned.weighted
+        out.when_masked, out.when_lost = planned.when_masked, planned.when_lost
         out.is_loss = planned.is_loss and task.total[planned.given]
+        out.is_grad = planned.is_grad
         out.is_temperature = planned.is_temperature if task.total[planned.given] else 0
         if out.kind == PROGRAM:
             out.program = &j.rows.programs[planned.label_program if j.has[LABELS] else planned.program]
@@ -1278,7 +1423,9 @@ cdef int read_job(RowTask *task, Operand **free, object job) except -1:
         array = job.entry_weight
         task.entry_weight = <const double *>cnp.PyArray_DATA(array)
     ignore = job.ignore_index
-    if ignore is not None and -(2**63) <= ignore < 2**63:
+    if ignore is not None and task.labels != NULL and job.labels.dtype.kind == "u" and 2**63 <= ignore < 2**64:
+        task.has_ignore, task.ignore = 1, ignore - 2**64  # as `read_labels` has such labels
+    elif ignore is not None and -(2**63) <= ignore < 2**63 and (ignore >= 0 or task.labels == NULL or job.labels.dtype.kind != "u"):
         task.has_ignore, task.ignore = 1, ignore
     return 0
 

@@ -26,6 +26,7 @@ typedef struct {
     double params[LF_MAX_PARAMS];
     double scale;         /* of grad and hess */
     double sum[2];        /* out: the weighted sum, hi + lo */
+    int odd;              /* out: what is computed is not finite everywhere */
 } lf_block;
 
 typedef void (*lf_pointwise_function)(lf_block *, int want);
@@ -126,7 +127,7 @@ typedef void (*lf_row_step)(lf_rows *, const lf_options *);
     S(divergence_balance) S(divergence_sum) S(divergence_mean) S(divergence_v_sum) S(divergence_temperature) \
     S(divergence_grad) S(divergence_hess) S(divergence_hvp) S(difference) \
     S(profile_sum) S(profile_slopes) S(profile_grad) S(profile_hess) \
-    S(rival) S(violations) S(violation_grad) S(violation_hess)
+    S(rival) S(violations) S(violation_grad) S(violation_hess) S(pairs)
 
 #define LF_ENUM(name) LF_STAGE_##name,
 #define LF_ENTRY_ENUM(name) LF_ENTRY_STAGES(LF_ENUM, name)
