@@ -544,14 +544,15 @@ def multilabel_soft_margin_loss(x, t):
 def multilabel_margin_loss(x, t, margin):
     r"""Hinge loss of several labels a row: by how much each of its classes fails to beat each of the others.
 
-    .. math:: \ell = \frac{s}{n} \sum_{j:\,t_j \ne 0}\ \sum_{i:\,t_i = 0} h_{ij}, \qquad h_{ij} = \max(0,\, m - x_j + x_i)
+    .. math:: \ell = \frac{s}{n} \sum_{j:\,t_j \ne 0}\ \sum_{i:\,t_i = 0} h_{ij}, \qquad
+        h_{ij} = \max(0,\, m - x_j + x_i)
 
     .. math:: \frac{\partial\ell}{\partial x_i} = \frac{s}{n} \sum_{j:\,t_j \ne 0} [h_{ij} > 0] \quad (t_i = 0), \qquad
         \frac{\partial\ell}{\partial x_j} = -\frac{s}{n} \sum_{i:\,t_i = 0} [h_{ij} > 0] \quad (t_j \ne 0)
 
-    with :math:`m` the margin, :math:`s` the row's sample weight and :math:`n` the number of unmasked classes. The second
-    derivatives are 0. At the kink, where :math:`m - x_j + x_i` is 0, the derivatives are those of the side without a
-    violation. A row that has no classes, or all, loses nothing.
+    with :math:`m` the margin, :math:`s` the row's sample weight and :math:`n` the number of unmasked classes. The
+    second derivatives are 0. At the kink, where :math:`m - x_j + x_i` is 0, the derivatives are those of the side without
+    a violation. A row that has no classes, or all, loses nothing.
 
     It takes time in proportion to the classes that a row has times those that it has not, and memory for the former.
 
@@ -626,7 +627,8 @@ def multilabel_margin_loss(x, t, margin):
         rest = rest + (lost(value, -h) + low)
         value = value + h
         slope = slope + where(hit, 1.0, 0.0)
-        np.put_along_axis(slope, place, where(there, -hit.sum(-1, keepdims=True), np.take_along_axis(slope, place, -1)), -1)
+        mine = where(there, -hit.sum(-1, keepdims=True), np.take_along_axis(slope, place, -1))
+        np.put_along_axis(slope, place, mine, -1)
     odd = odd[..., None]
     return where(odd, _NAN, value + rest), where(odd, _NAN, slope), where(odd, _NAN, 0.0 * slope), 0.0 * slope
 

@@ -693,7 +693,7 @@ def _along(p, s, share, units, z_loss, v, pv, d, u, dead, work, out):
 
 @register_jitable
 def _ratio(a, b):
-    return 0.0 if a == 0.0 else a / b
+    return 0.0 if a == 0.0 or b == 0.0 else a / b
 
 
 @_compile

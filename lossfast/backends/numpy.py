@@ -1504,7 +1504,8 @@ def _mul0(a: Any, b: Any) -> np.ndarray:
 
 
 def _ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return np.where(a == 0, 0.0, a / b)
+    """``a / b``; where there is nothing to divide by, no curvature and no ridge, 0."""
+    return np.where((a == 0) | (b == 0), 0.0, a / b)
 
 
 def weigh_rows(job: RowwiseJob) -> Weights:

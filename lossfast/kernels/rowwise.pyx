@@ -827,6 +827,9 @@ cdef void do_group(const Job *j, Bench *w, Bench *o, ptrdiff_t row, int n) noexc
                 r.lse[lane] = w.lse[lane]
                 r.sign[lane] = w.lse[lane] == INFINITY
         if j.needs_sums:
+            for lane in range(j.group):
+                r.terms[0][lane] = 1 - j.options.label_smoothing
+                r.terms[1][lane] = j.options.label_smoothing / r.classes[lane] if r.classes[lane] > 0 else 0
             each_chunk(j, w, LF_STAGE_target_sums)
         j.rows.targets(r, &j.options)
     run_outputs(j, w)
