@@ -554,7 +554,7 @@ def multilabel_margin_loss(x, t, margin):
     second derivatives are 0. At the kink, where :math:`m - x_j + x_i` is 0, the derivatives are those of the side without
     a violation. A row that has no classes, or all, loses nothing.
 
-    It takes time in proportion to the classes that a row has times those that it has not, and memory for the former.
+    The classes that a row has are sorted; the others are then found among them. Memory goes by how many the former are.
 
     Parameters
     ----------

@@ -1763,6 +1763,7 @@ def half_gamma_deviance(x, t, q, link):
     >>> lf.half_gamma_deviance([2.0], [1.0], link="identity")
     0.1931471805599453
     """
+    x = x + 0.0
     e, half = np.exp(-x), np.exp(-0.5 * x)  # two halves where the whole is beyond the range and t times it may not be
     whole, log = np.abs(x) < 700.0, np.log(t)
     ratio, r = where(whole, t * e, t * half * half), log - x
@@ -1869,6 +1870,7 @@ def half_tweedie_deviance(x, t, q, power, link):
     """
     linear = link == 1.0
     a, b = 1.0 - power, 2.0 - power
+    x = x + 0.0
     mean, log_t, base = np.exp(x), np.log(t), x * where(x < 0.0, np.nan, 1.0)
     most = where(linear, np.power(base, b), exp_product(b, x))
     half = where(linear, np.power(base, 0.5 * a), exp_product(0.5 * a, x))

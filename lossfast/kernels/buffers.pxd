@@ -75,7 +75,6 @@ cdef extern from "tables.h" nogil:
         double sign[16]
         double tau[16]
         double terms[4][16]
-        double up[16]
         double result[16]
 
     ctypedef struct lf_classes:
@@ -121,7 +120,6 @@ cdef extern from "tables.h" nogil:
         LF_STAGE_ranking
         LF_STAGE_profile_sum
         LF_STAGE_profile_slopes
-        LF_STAGE_pairs
 
     ctypedef struct lf_program_step:
         lf_row_step step

@@ -1077,26 +1077,6 @@ STAGE(violation_hess) {
     VIOLATION_ENTRIES(1)
 }
 
-/* One of the row's own classes (x_pivot) and others (-infinity: none): 0 and 1: sum h in two parts; 2: how many violations there
-   are, which are also counted where they are */
-STAGE(pairs) {
-    const scalar *x = k->x;
-    scalar *out = k->out;
-    CLASSES;
-    EACH_GROUP {
-        VIOLATION_ROWS
-        (void)squared;
-        SUM(value); SUM(hits);
-        EACH_CLASS(const real y = IN(x, -INFINITY); VIOLATION(y)
-                   const real hit = where(eq(h.hi, K(0)), K(0), K(1));
-                   sum_add(&value[part], h.hi, h.lo);
-                   sum_add(&hits[part], hit, K(0));
-                   OUT(out, IN(out, 0) + hit););
-        PUT_SUM(r->terms[0], r->terms[1], value);
-        PUT(r->terms[2], hits);
-    }
-}
-
 #undef STAGE
 #undef SUMS
 #undef EACH_GROUP

@@ -9,7 +9,7 @@ plain.h) is done by a quicker way with the same bits, but for the groups that it
 
 from libc.math cimport INFINITY, NAN, fma, isnan, ldexp
 from libc.stdint cimport int64_t, uint64_t
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport free, malloc, qsort
 from libc.string cimport memcpy, memset, strcmp
 
 cimport numpy as cnp
@@ -653,10 +653,19 @@ cdef void do_entries(const Job *j, Bench *w) noexcept nogil:
     run_outputs(j, w)
 
 
-# A row's own classes that need no memory of their own; and the classes of a stretch of others.
+# One of a row's own classes; a row with no more than MOST_OWN needs no memory for them. Others are read in stretches.
+cdef struct Own:
+    double score
+    ptrdiff_t place
+
 cdef enum:
     MOST_OWN = 256
     STRETCH = 512
+
+
+cdef int by_score(const void *a, const void *b) noexcept nogil:
+    cdef double x = (<const Own *>a).score, y = (<const Own *>b).score
+    return (x > y) - (x < y)
 
 
 cdef void put_entries(const Job *j, const Output *out, ptrdiff_t row, ptrdiff_t first, const double *values, ptrdiff_t n) noexcept nogil:
@@ -670,104 +679,121 @@ cdef double of_unit(double count, double unit, double unit_lo, double classes) n
     return (q + rest if rest - rest == 0 else q) + 0.0
 
 
+cdef void bring_pairs(const Job *j, Bench *w, int lane, ptrdiff_t first, ptrdiff_t n, double *x, double *t) noexcept nogil:
+    """A stretch of a row; a class that is masked is none of the row's, and has a score that can beat none."""
+    cdef double live[STRETCH]
+    cdef ptrdiff_t i
+    read(x, 64, 1, &j.ops[LOGITS], w.at[LOGITS][lane] + first * j.ops[LOGITS].stride, j.ops[LOGITS].stride, n)
+    read(t, 64, 1, &j.ops[TARGET], w.at[TARGET][lane] + first * j.ops[TARGET].stride, j.ops[TARGET].stride, n)
+    if j.has[WHERE]:
+        read(live, 64, 1, &j.ops[WHERE], w.at[WHERE][lane] + first * j.ops[WHERE].stride, j.ops[WHERE].stride, n)
+        for i in range(n):
+            if live[i] == 0:
+                x[i], t[i] = -INFINITY, 0
+
+
 cdef void do_pairs(const Job *j, Bench *w, int lane) noexcept nogil:
-    """A row of a loss of pairs: of a class that the row has, `own`, and one that it has not."""
-    cdef lf_rows r
-    cdef lf_classes k
+    """A row of a loss of pairs: of a class that the row has, `own`, and one that it has not.
+
+    Own classes are sorted by their scores. Those that another class's score violates are the first ones: their number and
+    the sum of their scores say what that class adds.
+    """
     cdef const Output *out
     cdef double x[STRETCH]
     cdef double t[STRETCH]
-    cdef double live[STRETCH]
-    cdef double hits[STRETCH]
-    cdef double few[MOST_OWN]
-    cdef double few_hits[MOST_OWN]
-    cdef ptrdiff_t few_places[MOST_OWN]
-    cdef double *own = few
-    cdef double *own_hits = few_hits
-    cdef ptrdiff_t *places = few_places
+    cdef Own few[MOST_OWN]
+    cdef double few_numbers[3 * (MOST_OWN + 1)]
+    cdef Own *own = few
+    cdef double *ends = few_numbers      # how many others violate just so many
+    cdef double *sums
+    cdef double *rests
     cdef char *memory = NULL
-    cdef ptrdiff_t first, n, i, o, found = 0, room = MOST_OWN
-    cdef double params[4]
-    cdef double most = 0, classes = 0, weight = w.rows.weight[lane], unit, unit_lo, y, rest, above
-    cdef int odd = 0, high = 0, which, turn
-    memset(live, 0, sizeof(live))
+    cdef ptrdiff_t first, n, i, low, high, middle, found = 0, room = MOST_OWN
+    cdef double margin = j.options.params[0], classes = w.rows.classes[lane], weight = w.rows.weight[lane]
+    cdef double most = 0, down, unit, unit_lo, y, above, bit, part, spare, value = 0, value_lo = 0
+    cdef int odd = 0, endless = 0, tops = 0, which, turn
     for turn in range(2):  # how many there are first, if they are many
-        found = 0
-        classes = 0
-        first = 0
+        found = first = 0
         while first < j.classes:
             n = j.classes - first if j.classes - first < STRETCH else STRETCH
-            read(x, 64, 1, &j.ops[LOGITS], w.at[LOGITS][lane] + first * j.ops[LOGITS].stride, j.ops[LOGITS].stride, n)
-            read(t, 64, 1, &j.ops[TARGET], w.at[TARGET][lane] + first * j.ops[TARGET].stride, j.ops[TARGET].stride, n)
-            if j.has[WHERE]:
-                read(live, 64, 1, &j.ops[WHERE], w.at[WHERE][lane] + first * j.ops[WHERE].stride, j.ops[WHERE].stride, n)
+            bring_pairs(j, w, lane, first, n, x, t)
             for i in range(n):
-                if j.has[WHERE] and live[i] == 0:
-                    continue
-                classes += 1
                 odd |= isnan(x[i]) or isnan(t[i])
                 if x[i] - x[i] == 0 and (x[i] > most or -x[i] > most):
                     most = x[i] if x[i] > 0 else -x[i]
                 if t[i] != 0:
                     if found < room:
-                        own[found], own_hits[found], places[found] = x[i], 0, first + i
+                        own[found].score, own[found].place = x[i], first + i
                     found += 1
-                    high |= 2 * (x[i] == INFINITY)
+                    tops |= 2 * (x[i] == INFINITY)
                 else:
-                    high |= x[i] == INFINITY
+                    tops |= x[i] == INFINITY
             first += n
         if found <= room:
             break
-        memory = <char *>malloc(found * (2 * sizeof(double) + sizeof(ptrdiff_t)))
+        memory = <char *>malloc(found * sizeof(Own) + 3 * (found + 1) * sizeof(double))
         if memory == NULL:
             w.failed = 1
             return
         room = found
-        own, own_hits, places = <double *>memory, <double *>memory + found, <ptrdiff_t *>(<double *>memory + 2 * found)
-    odd |= high == 3
-    memset(&r, 0, sizeof(r))
-    memset(&k, 0, sizeof(k))
-    r.label[0] = -1
-    r.up[0] = 2.0**-100 if most > 2.0**900 else 1
-    params[0], params[1], params[2], params[3] = 1, j.options.params[0], 0, 0
-    k.params, k.x, k.out = params, x, hits
+        own, ends = <Own *>memory, <double *>(memory + found * sizeof(Own))
+    odd |= tops == 3
+    down = 2.0**-100 if most > 2.0**900 else 1
+    sums, rests = ends + found + 1, ends + 2 * (found + 1)
+    qsort(own, found, sizeof(Own), by_score)
+    ends[0] = sums[0] = rests[0] = 0
+    for i in range(found):
+        sums[i + 1], rests[i + 1], ends[i + 1] = sums[i], rests[i], 0
+        if own[i].score - own[i].score == 0:
+            dd_add(&sums[i + 1], &rests[i + 1], own[i].score * down, 0)
     unit = weight * j.options.scale
     unit_lo = fma(weight, j.options.scale, -unit)
     first = 0
     while first < j.classes:
-        n = k.n = j.classes - first if j.classes - first < STRETCH else STRETCH
-        read(x, 64, 1, &j.ops[LOGITS], w.at[LOGITS][lane] + first * j.ops[LOGITS].stride, j.ops[LOGITS].stride, n)
-        read(t, 64, 1, &j.ops[TARGET], w.at[TARGET][lane] + first * j.ops[TARGET].stride, j.ops[TARGET].stride, n)
-        if j.has[WHERE]:
-            read(live, 64, 1, &j.ops[WHERE], w.at[WHERE][lane] + first * j.ops[WHERE].stride, j.ops[WHERE].stride, n)
+        n = j.classes - first if j.classes - first < STRETCH else STRETCH
+        bring_pairs(j, w, lane, first, n, x, t)
         for i in range(n):
-            hits[i] = 0
-            if t[i] != 0 or (j.has[WHERE] and live[i] == 0):
-                x[i] = -INFINITY
-        for o in range(found):
-            r.x_pivot[0], r.terms[2][0] = own[o], 0
-            current_table(64).along[LF_STAGE_pairs](&k, &r)
-            own_hits[o] += r.terms[2][0]
+            low = 0
+            if t[i] == 0 and x[i] > -INFINITY and not odd:
+                above = margin + x[i]
+                bit = above - margin
+                bit = (margin - (above - bit)) + (x[i] - bit)
+                bit = bit if bit - bit == 0 else 0
+                high = found
+                while low < high:
+                    middle = (low + high) // 2
+                    if own[middle].score < above or (own[middle].score == above and bit > 0):
+                        low = middle + 1
+                    else:
+                        high = middle
+                ends[low] += 1
+                if low:
+                    endless |= x[i] == INFINITY or own[0].score == -INFINITY
+                    above, bit = margin * down + x[i] * down, bit * down
+                    part = low * above
+                    spare = fma(low, above, -part) + low * bit
+                    dd_add(&value, &value_lo, part, spare)
+                    dd_add(&value, &value_lo, -sums[low], -rests[low])
+            t[i] = low
         for which in range(j.n_outputs):
             out = &j.outputs[which]
-            if not out.per_class:
-                continue
-            for i in range(n):
-                t[i] = hits[i] if out.is_grad else 0
-                t[i] = 0 if w.silent[lane] else NAN if odd else of_unit(t[i], unit, unit_lo, classes)
-            put_entries(j, out, w.row + lane, first, t, n)
+            if out.per_class:
+                for i in range(n):
+                    y = t[i] if out.is_grad else 0
+                    x[i] = 0 if w.silent[lane] else NAN if odd else of_unit(y, unit, unit_lo, classes)
+                put_entries(j, out, w.row + lane, first, x, n)
         first += n
-    for which in range(j.n_outputs):
-        out = &j.outputs[which]
-        if out.is_grad and not w.silent[lane] and not odd:
-            for o in range(found):
-                y = of_unit(-own_hits[o], unit, unit_lo, classes)
-                put_entries(j, out, w.row + lane, places[o], &y, 1)
-    above = r.terms[0][0]
-    y = above / classes
-    rest = (fma(-y, classes, above) + r.terms[1][0]) / classes
-    y = weight * (y + rest if rest - rest == 0 else y) / r.up[0]
-    w.rows.result[lane] = NAN if odd else y
+    above = 0
+    for i in range(found - 1, -1, -1):
+        above += ends[i + 1]  # the others that violate this one and those below it
+        y = of_unit(-above, unit, unit_lo, classes)
+        for which in range(j.n_outputs):
+            if j.outputs[which].is_grad and not w.silent[lane] and not odd:
+                put_entries(j, &j.outputs[which], w.row + lane, own[i].place, &y, 1)
+    y = value / classes
+    bit = (fma(-y, classes, value) + value_lo) / classes
+    y = INFINITY if endless else (y + bit if bit - bit == 0 else y) / down
+    w.rows.result[lane] = NAN if odd else weight * y + 0.0
     free(memory)
 
 

@@ -127,7 +127,7 @@ typedef void (*lf_row_step)(lf_rows *, const lf_options *);
     S(divergence_balance) S(divergence_sum) S(divergence_mean) S(divergence_v_sum) S(divergence_temperature) \
     S(divergence_grad) S(divergence_hess) S(divergence_hvp) S(difference) \
     S(profile_sum) S(profile_slopes) S(profile_grad) S(profile_hess) \
-    S(rival) S(violations) S(violation_grad) S(violation_hess) S(pairs)
+    S(rival) S(violations) S(violation_grad) S(violation_hess)
 
 #define LF_ENUM(name) LF_STAGE_##name,
 #define LF_ENTRY_ENUM(name) LF_ENTRY_STAGES(LF_ENUM, name)
