@@ -474,8 +474,9 @@ def do_entries(job: RowwiseJob, rows: Rows, compute: Callable[..., Any] | None =
             made["grad_target"] = _mul0(by, slope)
         if "vjp" in out:
             made["vjp"] = _mul0(given(row_v)[:, None], grad)
+        gone = dead[:, None] if mask is None or loss.labelled else dead[:, None] | ~mask
         for name, entries in made.items():
-            store(out[name], rows.at, np.where(dead[:, None], 0.0, entries + 0.0), columns)
+            store(out[name], rows.at, np.where(gone, 0.0, entries + 0.0), columns)
     total = (values[0] + _finite(values[1])) / divisor
     if loss.average and np.isinf(total).any():
         total = np.where(np.isinf(total), lowered / divisor / FAR, total)

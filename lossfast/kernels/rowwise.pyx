@@ -679,9 +679,8 @@ cdef double of_unit(double count, double unit, double unit_lo, double classes) n
     return (q + rest if rest - rest == 0 else q) + 0.0
 
 
-cdef void bring_pairs(const Job *j, Bench *w, int lane, ptrdiff_t first, ptrdiff_t n, double *x, double *t) noexcept nogil:
+cdef void bring_pairs(const Job *j, Bench *w, int lane, ptrdiff_t first, ptrdiff_t n, double *x, double *t, double *live) noexcept nogil:
     """A stretch of a row; a class that is masked is none of the row's, and has a score that can beat none."""
-    cdef double live[STRETCH]
     cdef ptrdiff_t i
     read(x, 64, 1, &j.ops[LOGITS], w.at[LOGITS][lane] + first * j.ops[LOGITS].stride, j.ops[LOGITS].stride, n)
     read(t, 64, 1, &j.ops[TARGET], w.at[TARGET][lane] + first * j.ops[TARGET].stride, j.ops[TARGET].stride, n)
@@ -701,6 +700,7 @@ cdef void do_pairs(const Job *j, Bench *w, int lane) noexcept nogil:
     cdef const Output *out
     cdef double x[STRETCH]
     cdef double t[STRETCH]
+    cdef double live[STRETCH]
     cdef Own few[MOST_OWN]
     cdef double few_numbers[3 * (MOST_OWN + 1)]
     cdef Own *own = few
@@ -716,7 +716,7 @@ cdef void do_pairs(const Job *j, Bench *w, int lane) noexcept nogil:
         found = first = 0
         while first < j.classes:
             n = j.classes - first if j.classes - first < STRETCH else STRETCH
-            bring_pairs(j, w, lane, first, n, x, t)
+            bring_pairs(j, w, lane, first, n, x, t, live)
             for i in range(n):
                 odd |= isnan(x[i]) or isnan(t[i])
                 if x[i] - x[i] == 0 and (x[i] > most or -x[i] > most):
@@ -751,7 +751,7 @@ cdef void do_pairs(const Job *j, Bench *w, int lane) noexcept nogil:
     first = 0
     while first < j.classes:
         n = j.classes - first if j.classes - first < STRETCH else STRETCH
-        bring_pairs(j, w, lane, first, n, x, t)
+        bring_pairs(j, w, lane, first, n, x, t, live)
         for i in range(n):
             low = 0
             if t[i] == 0 and x[i] > -INFINITY and not odd:
@@ -780,7 +780,9 @@ cdef void do_pairs(const Job *j, Bench *w, int lane) noexcept nogil:
             if out.per_class:
                 for i in range(n):
                     y = t[i] if out.is_grad else 0
-                    x[i] = 0 if w.silent[lane] else NAN if odd else of_unit(y, unit, unit_lo, classes)
+                    x[i] = NAN if odd else of_unit(y, unit, unit_lo, classes)
+                    if w.silent[lane] or (j.has[WHERE] and live[i] == 0):
+                        x[i] = 0
                 put_entries(j, out, w.row + lane, first, x, n)
         first += n
     above = 0
