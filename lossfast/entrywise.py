@@ -551,8 +551,8 @@ def multilabel_margin_loss(x, t, margin):
         \frac{\partial\ell}{\partial x_j} = -\frac{s}{n} \sum_{i:\,t_i = 0} [h_{ij} > 0] \quad (t_j \ne 0)
 
     with :math:`m` the margin, :math:`s` the row's sample weight and :math:`n` the number of unmasked classes. The
-    second derivatives are 0. At the kink, where :math:`m - x_j + x_i` is 0, the derivatives are those of the side without
-    a violation. A row that has no classes, or all, loses nothing.
+    second derivatives are 0. At the kink, where :math:`m - x_j + x_i` is 0, the derivatives are those of the side
+    without a violation. A row that has no classes, or all, loses nothing.
 
     The classes that a row has are sorted; the others are then found among them. Memory goes by how many the former are.
 

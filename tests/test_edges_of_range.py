@@ -137,6 +137,10 @@ CALLS = {
         lambda: lf.cross_entropy.newton_step([[-9e3, 0, 0], [1, 2, 2]], [0, 1], where=[True, True, False]),
         [[0, 0, 0], [-1, 1, 0]],
     ),
+    "a zero of the other sign": (
+        lambda: lf.half_gamma_deviance.value_and_grad([-0.0], [1.0], link="identity"),
+        [INF, [-INF]],
+    ),
     "two infinite terms": (
         lambda: lf.half_tweedie_deviance.grad([650.0, 710.0], [1e300, 1e300], power=0.5, reduction="none"),
         [-INF, INF],
