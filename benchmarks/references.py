@@ -334,7 +334,7 @@ def _entries(loss: Any, arrays: dict[str, np.ndarray]) -> dict[str, list[Any]]:
                 continue
             made.setdefault("grad", []).append((slope, terms))
             made.setdefault("hess", []).append((bend, 0))
-            if v is not None:
+            if v is not None and "hvp" in loss.outputs:
                 made.setdefault("hvp", []).append((bend * v[c], 0))
     return made
 
