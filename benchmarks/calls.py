@@ -336,7 +336,15 @@ def _calls() -> list[Call]:
         ("optax", "optax.losses.multiclass_hinge_loss(logits, labels)", 'logits, labels, reduction="none"'),
         ("scikit-learn", "metrics.hinge_loss(labels, logits)", "logits, labels", no_grad),
     )
-    of("multilabel_margin_loss", ("torch", "F.multilabel_margin_loss(logits, listed)", "logits, listed"))
+    of(
+        "multilabel_margin_loss",
+        (
+            "torch",
+            "F.multilabel_margin_loss(logits, listed)",
+            "logits, many",
+            "labels are a list that ends at -1; here 0 or 1 for each class",
+        ),
+    )
     of(
         "multilabel_soft_margin_loss",
         ("torch", "F.multilabel_soft_margin_loss(logits, many)", "logits, many", "the mean over classes of each row"),

@@ -316,7 +316,10 @@ def _entries(loss: Any, arrays: dict[str, np.ndarray]) -> dict[str, list[Any]]:
             t = [mpf(bool(c == arrays["target"][i])) for c in range(classes)]
         elif "target" in arrays:
             t = [mpf(entry) for entry in arrays["target"][i].astype(np.float64).tolist()]
-        parts = [twin(mpf(a), b, *parameters) for a, b in zip(row, t, strict=True)]
+        if loss.of == "pairs":
+            parts = _pairs([mpf(a) for a in row], t, *parameters)
+        else:
+            parts = [twin(mpf(a), b, *parameters) for a, b in zip(row, t, strict=True)]
         sizes = [terms_of(mpf(a), b, *parameters) for a, b in zip(row, t, strict=True)]
         size = fsum(max(fabs(part[0]), of[0]) for part, of in zip(parts, sizes, strict=True))
         value = fsum(part[0] for part in parts)
@@ -331,9 +334,23 @@ def _entries(loss: Any, arrays: dict[str, np.ndarray]) -> dict[str, list[Any]]:
                 continue
             made.setdefault("grad", []).append((slope, terms))
             made.setdefault("hess", []).append((bend, 0))
-            if v is not None:
+            if v is not None and "hvp" in loss.outputs:
                 made.setdefault("hvp", []).append((bend * v[c], 0))
     return made
+
+
+def _pairs(x: list[Any], t: list[Any], margin: Any) -> list[Any]:
+    """Of every class, value and derivatives of its comparisons: values are those of classes that the row has not."""
+    parts = [[margin * 0] * 3 for _ in x]
+    for j, i in itertools.product(range(len(x)), repeat=2):
+        if t[j] == 0 or t[i] != 0:
+            continue
+        h = margin - x[j] + x[i]
+        if h > 0:
+            parts[i][0] += h
+            parts[i][1] += 1
+            parts[j][1] -= 1
+    return parts
 
 
 def _of_truth(loss: Any, twin: Any, row: list[float], y: int, p: list[Any], a: list[Any]) -> list[list[Any]]:

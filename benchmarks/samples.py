@@ -204,8 +204,12 @@ def _multi_margin(a: Mapping[str, Any]) -> Ours:
 
 
 def _multilabel_margin(a: Mapping[str, Any]) -> Ours:
-    given = {name: _array(a[name]).reshape(1) for name in ("input", "target") if a[name].ndim == 0}
-    return Ours("multilabel_margin_loss", ("input", "target"), _reduced(a), given)
+    x, labels = (_array(a[name]).reshape(a[name].shape or (1,)) for name in ("input", "target"))
+    labels = np.where(np.cumprod(labels >= 0, axis=-1, dtype=bool), labels, -1)  # a list ends at its first -1
+    counts = (np.arange(labels.shape[-1]) == labels[..., None]).sum(-2)
+    if (counts > 1).any():
+        raise LeftOutError("a label that a list has twice: here a class is one of the row's or is not")
+    return Ours("multilabel_margin_loss", ("input", "target"), _reduced(a), {"input": x, "target": counts})
 
 
 def _multilabel_soft_margin(a: Mapping[str, Any]) -> Ours:

@@ -294,7 +294,8 @@ class Loss:
         What each of its arguments holds, where that is not logits or any numbers: ``"logits"``, ``"probabilities"``,
         ``"log-probabilities"`` or ``"0 or 1"``.
     of : str
-        What the twin of a loss over a class axis is a function of: ``"classes"``, ``"truth"`` or ``"violations"``.
+        What the twin of a loss over a class axis is a function of: ``"classes"``, ``"truth"``, ``"violations"`` or
+        ``"pairs"``.
     own : tuple of str
         Those of its parameters that no other loss shares, which its twin is given.
     """
@@ -992,7 +993,7 @@ class RowLoss(_Reducing):
         ----------
         ridge : float, default 0.0
             At least 0. H is singular along the direction of equal logits (unless ``z_loss`` is above 0), so that 0 is
-            the limit of small ridges.
+            the limit of small ridges. Without a ridge, a class whose curvature is 0 as a number keeps its logit.
         out : ndarray, optional
             Where it goes: of the logits' shape, of any floating dtype.
 
@@ -1500,8 +1501,9 @@ def entry_loss(
     It is the sum of the values over the class axis. ``operands`` are its arguments' names and ``takes`` what they hold;
     ``labelled`` says that targets are labels or soft labels, otherwise they are entries like the first argument's.
     ``class_weight`` says that one is taken where there are no labels, ``average`` that the sum is divided by the number
-    of classes; ``group`` is the documentation's; ``terms``, given what the twin is, gives the sizes of the terms that
-    its results are differences of, 0 where nothing cancels. Those of the sum itself need not be said.
+    of classes; ``of="pairs"`` that the twin compares a row's entries with each other, and is given whole rows, in which
+    a masked entry is -inf; ``group`` is the documentation's; ``terms``, given what the twin is, gives the sizes of the
+    terms that its results are differences of, 0 where nothing cancels. Those of the sum itself need not be said.
     """
     traits.update({"operands": operands, "takes": takes, "ulp": ulp, "outputs": ("grad", *outputs), "soft": labelled})
     return _declare(EntryLoss if labelled else EntryComparison, parameters, **traits)

@@ -208,12 +208,8 @@ def log_factorial(t):
 
 def exp_times(c, a, low):
     """``exp(c * (a + low))``, without the error that rounding ``c * a`` to one number would make where it is large."""
-    product = c * a
-    c1, a1 = 134217729.0 * c, 134217729.0 * a  # halves, whose products are exact
-    c1, a1 = c1 - (c1 - c), a1 - (a1 - a)
-    c2, a2 = c - c1, a - a1
-    rest = (a2 * c2 - (((product - a1 * c1) - a2 * c1) - a1 * c2)) + c * low
-    return np.exp(product) * (1.0 + where(np.abs(rest) < 1.0, rest, 0.0))
+    rest = lost_in_product(c, a) + c * low
+    return np.exp(c * a) * (1.0 + where(np.abs(rest) < 1.0, rest, 0.0))
 
 
 #: Every word but `where`: compositions that a compiler can take as they stand. Some use words above them.

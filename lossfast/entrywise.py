@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from lossfast._loss import Base, Choice, Parameter, entry_function, entry_loss
-from lossfast._words import keep_nan, log_ratio, mul0, sigmoid_slope, softplus, where
+from lossfast._words import keep_nan, log_ratio, lost, mul0, sigmoid_slope, softplus, where
 from lossfast.rowwise import cross_entropy
 
 _INF, _NAN = math.inf, math.nan
@@ -529,6 +529,108 @@ def multilabel_soft_margin_loss(x, t):
     slope = (near - far * e) * inverse
     value = mul0(1.0 - t, softplus(x)) + mul0(t, softplus(0.0 - x))
     return value, where(up, slope, 0.0 - slope), keep_nan(sigmoid_slope(x), t), 0.0 - x
+
+
+@entry_loss(
+    operands=("logits", "targets"),
+    takes=("logits", "0 or 1"),
+    parameters={"margin": Parameter(1.0)},
+    outputs=("hess",),
+    average=True,
+    of="pairs",
+    ulp=2,
+    group="rows",
+)
+def multilabel_margin_loss(x, t, margin):
+    r"""Hinge loss of several labels a row: by how much each of its classes fails to beat each of the others.
+
+    .. math:: \ell = \frac{s}{n} \sum_{j:\,t_j \ne 0}\ \sum_{i:\,t_i = 0} h_{ij}, \qquad
+        h_{ij} = \max(0,\, m - x_j + x_i)
+
+    .. math:: \frac{\partial\ell}{\partial x_i} = \frac{s}{n} \sum_{j:\,t_j \ne 0} [h_{ij} > 0] \quad (t_i = 0), \qquad
+        \frac{\partial\ell}{\partial x_j} = -\frac{s}{n} \sum_{i:\,t_i = 0} [h_{ij} > 0] \quad (t_j \ne 0)
+
+    with :math:`m` the margin, :math:`s` the row's sample weight and :math:`n` the number of unmasked classes. The
+    second derivatives are 0. At the kink, where :math:`m - x_j + x_i` is 0, the derivatives are those of the side
+    without a violation. A row that has no classes, or all, loses nothing.
+
+    The classes that a row has are sorted; the others are then found among them. Memory goes by how many the former are.
+
+    Parameters
+    ----------
+    logits : array_like of float, shape (..., C)
+        Scores. float64, float32, float16 and bfloat16 are taken as they are, everything else as float64. -inf is a
+        class that cannot be.
+    targets : array_like, shape (..., C)
+        1 for the classes that the row has and 0 for the others; any number but 0 is as 1.
+    margin : float, default 1.0
+        By how much the score of a class that the row has must be above that of one that it has not.
+
+    Returns
+    -------
+    float or ndarray
+        The reduced loss as a float; with ``reduction="none"`` one loss a row.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit, there are no classes, or a parameter is out of its domain.
+    TypeError
+        If an argument is complex, object, masked or not an array.
+
+    See Also
+    --------
+    multiclass_hinge_loss : one label a row; with ``variant="weston_watkins"`` this one where a single target is 1.
+    multilabel_soft_margin_loss : each class decided by itself.
+
+    Notes
+    -----
+    ``torch.nn.functional.multilabel_margin_loss``, which takes the labels of a row as a list of C integers that ends at
+    the first -1. Of such lists ``labels`` this makes the targets here::
+
+        valid = np.cumprod(labels >= 0, axis=-1, dtype=bool)
+        targets = (np.arange(labels.shape[-1]) == np.where(valid, labels, -1)[..., None]).any(-2)
+
+    A label that stands twice in a list counts twice there, and once here.
+
+    References
+    ----------
+    .. [1] J. Weston and C. Watkins, "Support vector machines for multi-class pattern recognition", ESANN 1999, 219-224.
+    .. [2] K. Crammer and Y. Singer, "A family of additive online algorithms for category ranking", *J. Mach. Learn.
+       Res.* 3 (2003) 1025-1058.
+
+    Examples
+    --------
+    >>> import lossfast as lf
+    >>> scores = [[0.25, 0.5, 1.0, 2.0]]
+    >>> value, grad = lf.multilabel_margin_loss.value_and_grad(scores, [[1, 0, 0, 1]])
+    >>> value
+    0.75
+    >>> grad
+    array([[-0.5 ,  0.25,  0.25,  0.  ]])
+    """
+    own = t != 0.0
+    others = where(own, -_INF, x)
+    scores = where(own, x, -_INF)
+    odd = ((x != x) | (t != t)).any(-1) | ((scores == _INF).any(-1) & (others == _INF).any(-1))
+    value, rest, slope = np.zeros_like(x), np.zeros_like(x), np.zeros_like(x)
+    places = np.argsort(~own, axis=-1, kind="stable")
+    for k in range(int(own.sum(-1).max(initial=0))):
+        place = places[..., k : k + 1]
+        there, score = np.take_along_axis(own, place, -1), np.take_along_axis(x, place, -1)
+        gap = others - score
+        above = gap + margin
+        low = lost(others, score) + lost(gap, -margin)
+        h = above + low
+        hit = there & (others != -_INF) & (h > 0.0)
+        h, low = where(hit, h, 0.0), where(hit, lost(above, -low), 0.0)
+        rest = rest + (lost(value, -h) + low)
+        value = value + h
+        slope = slope + where(hit, 1.0, 0.0)
+        mine = where(there, -hit.sum(-1, keepdims=True), np.take_along_axis(slope, place, -1))
+        np.put_along_axis(slope, place, mine, -1)
+    odd = odd[..., None]
+    return where(odd, _NAN, value + rest), where(odd, _NAN, slope), where(odd, _NAN, 0.0 * slope), 0.0 * slope
 
 
 def perplexity(logits: Any, targets: Any, /, **options: Any) -> float:

@@ -1763,6 +1763,7 @@ def half_gamma_deviance(x, t, q, link):
     >>> lf.half_gamma_deviance([2.0], [1.0], link="identity")
     0.1931471805599453
     """
+    x = x + 0.0
     e, half = np.exp(-x), np.exp(-0.5 * x)  # two halves where the whole is beyond the range and t times it may not be
     whole, log = np.abs(x) < 700.0, np.log(t)
     ratio, r = where(whole, t * e, t * half * half), log - x
@@ -1869,6 +1870,7 @@ def half_tweedie_deviance(x, t, q, power, link):
     """
     linear = link == 1.0
     a, b = 1.0 - power, 2.0 - power
+    x = x + 0.0
     mean, log_t, base = np.exp(x), np.log(t), x * where(x < 0.0, np.nan, 1.0)
     most = where(linear, np.power(base, b), exp_product(b, x))
     half = where(linear, np.power(base, 0.5 * a), exp_product(0.5 * a, x))
@@ -1888,7 +1890,8 @@ def half_tweedie_deviance(x, t, q, power, link):
     half_most = exp_product(0.5 * b, x)  # a share of what is beyond the range may be within it
     bend = where(most < np.inf, mul0(b, most), mul0(b, half_most) * half_most) - mul0(a, rest)
     both = where(most == np.inf, where(rest == np.inf, 1.0, 0.0), 0.0)
-    slope, bend = where(both == 1.0, where(x > 0.0, np.inf, -np.inf), slope), where(both == 1.0, np.inf, bend)
+    upward = where(r < 0.0, np.inf, where(r > 0.0, -np.inf, where(x > 0.0, np.inf, -np.inf)))
+    slope, bend = where(both == 1.0, upward, slope), where(both == 1.0, np.inf, bend)
     factor = np.power(base, -power)
     straight = where(t == 0.0, np.power(base, a), factor * (x - t))
     curve = where(t == 0.0, a * factor, factor * ((a * x + power * t) / x))

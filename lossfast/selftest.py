@@ -130,13 +130,20 @@ def _compiled(isa: str) -> Any:
     return stack
 
 
+#: That a row is given of several.
+MOST_LABELS = 16
+
+
 def fitting(loss: Any, *arguments: np.ndarray) -> tuple[np.ndarray, ...]:
     """Any numbers, brought to where the loss is meant for; labels stay."""
     takes = dict(enumerate(loss.takes))
-    return tuple(
+    found = tuple(
         _fitting(takes.get(place, ""), inside(loss, ("pred", "target")[place], a)) if a.ndim == arguments[0].ndim else a
         for place, a in enumerate(arguments)
     )
+    if loss.of == "pairs":  # which are as many as a row's labels times its other classes: of many classes it has few
+        found = (found[0], *((t * (np.cumsum(t != 0, -1) <= MOST_LABELS)).astype(t.dtype) for t in found[1:]))
+    return found
 
 
 def _fitting(takes: str, a: np.ndarray) -> np.ndarray:

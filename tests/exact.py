@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from types import FunctionType
 
@@ -400,6 +401,8 @@ def exact_entries(loss, x, t=None, options=None):
     """Every output of a row of a sum over entries, as {name: (list, scales)}: ``t`` is a label, a list, or None."""
     options, C = options or {}, len(x)
     t = [mp.mpf(c == t) for c in range(C)] if isinstance(t, int) else [mp.mpf(0)] * C if t is None else t
+    if loss.of == "pairs":
+        return exact_pairs(x, t, exact(options.get("margin", 1)))
     w = [exact(u) for u in options.get("class_weight", np.ones(C))]
     unit = 1 / mp.log(exact(options["base"])) if options.get("base") else mp.mpf(1)
     unit /= C if loss.average else 1
@@ -411,6 +414,18 @@ def exact_entries(loss, x, t=None, options=None):
         pairs = [(u * unit * row[place][0], abs(u * unit) * row[place][1]) for u, row in zip(w, rows, strict=True)]
         out[name] = tuple(map(list, zip(*pairs, strict=True)))
     return out
+
+
+def exact_pairs(x, t, margin):
+    """The same of `multilabel_margin_loss`: each class that the row has with each that it has not."""
+    C = len(x)
+    value, grad, count = mp.mpf(0), [mp.mpf(0)] * C, mp.mpf(C)
+    for j, i in itertools.product(range(C), repeat=2):
+        if t[j] != 0 and t[i] == 0 and margin - x[j] + x[i] > 0:
+            value += margin - x[j] + x[i]
+            grad[i] += 1 / count
+            grad[j] -= 1 / count
+    return {"value": ([value / C], [0]), "grad": (grad, [0] * C), "hess": ([mp.mpf(0)] * C, [0] * C)}
 
 
 def exact_entry(kind, x, t, options):

@@ -83,3 +83,82 @@ def test_a_nan_among_the_targets_is_one_in_the_whole_row(variant, loss, C):
         grad = loss.grad(x, t, reduction="none")
     assert np.isnan(grad[0]).all()
     assert np.isfinite(grad[1]).all()
+
+
+# What random calls found: the same on every backend.
+INF, NAN = np.inf, np.nan
+EVERY = ("proba", "log_proba", "lse", "entropy", "margin", "loss", "grad", "hess")
+CALLS = {
+    "a label that is none, unchecked": (
+        lambda: lf.cross_entropy.evaluate([[1.0, 2, 3]], [7], want=EVERY, check=False, reduction="none"),
+        [[[NAN] * 3]] * 2 + [[NAN]] * 4 + [[[NAN] * 3]] * 2,
+    ),
+    "its rank": (
+        lambda: lf.cross_entropy.evaluate([[1.0, 2, 3]], [7], want=["rank", "correct"], check=False),
+        [[0], [False]],
+    ),
+    "NaN among the targets is no largest one": (
+        lambda: lf.cross_entropy.evaluate(
+            [[1.0, 2, 3]] * 2, [[NAN, 0.5, 0], [NAN] * 3], want=["margin", "rank"], reduction="none"
+        ),
+        [[-1, -2], [1, 2]],
+    ),
+    "the derivative of a sum of nothing": (
+        lambda: [lf.logsumexp.jvp(np.empty((2, 0), dtype), np.empty((2, 0))) for dtype in (np.float32, np.float64)],
+        [[0, 0]] * 2,
+    ),
+    "labels beyond 2^63": (
+        lambda: [
+            lf.nll_loss(np.zeros((2, 3)) - 1, np.array([label, 1], np.uint64), ignore_index=2**63, reduction="none")
+            for label in (2**63, 0)
+        ],
+        [[0, 1], [1, 1]],
+    ),
+    "a NaN weight of a class that cannot be": (
+        lambda: lf.cross_entropy.hvp([[1, 2, -INF]], [[0.5, 0.5, 0]], [[1.0, 2, 3]], class_weight=[1, 1, NAN]),
+        [[NAN] * 3],
+    ),
+    "infinite gaps of smoothed targets": (
+        lambda: [
+            lf.cross_entropy([[-INF, 2, 1, 0]], [[-1, 0.5, 0.5, 0.25]], label_smoothing=smoothing, reduction="sum")
+            for smoothing in (0, 0.5, 1)
+        ],
+        [-INF, -INF, INF],
+    ),
+    "a curvature beyond the range times nothing": (
+        lambda: [
+            lf.cross_entropy.grad_and_hess(np.array([[-1, 2, 1]], dtype), [1], temperature=1e-30, z_loss=z)[1]
+            for dtype in (np.float32, np.float64)
+            for z in (0, 0.0)
+        ],
+        [[[0, 0, 0]]] * 4,
+    ),
+    "a class without curvature, and no ridge": (
+        lambda: lf.cross_entropy.newton_step([[-9e3, 0, 0], [1, 2, 2]], [0, 1], where=[True, True, False]),
+        [[0, 0, 0], [-1, 1, 0]],
+    ),
+    "a zero of the other sign": (
+        lambda: lf.half_gamma_deviance.value_and_grad([-0.0], [1.0], link="identity"),
+        [INF, [-INF]],
+    ),
+    "two infinite terms": (
+        lambda: lf.half_tweedie_deviance.grad([650.0, 710.0], [1e300, 1e300], power=0.5, reduction="none"),
+        [-INF, INF],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_what_random_calls_found(variant, name):
+    call, expected = CALLS[name]
+    with variant.chosen():
+        for got, right in zip(call(), expected, strict=True):
+            np.testing.assert_allclose(got, right, rtol=0.5)
+
+
+def test_a_label_beyond_2_to_the_63_that_is_not_ignored(variant):
+    labels = np.array([2**64 - 100, 1], np.uint64)
+    with variant.chosen():
+        for options in ({}, {"where": [True, True, True]}, {"ignore_index": 2**63}):
+            with pytest.raises(IndexError, match="target 18446744073709551516 at row 0"):
+                lf.nll_loss(np.zeros((2, 3)), labels, **options)

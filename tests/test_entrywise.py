@@ -190,7 +190,7 @@ def test_any_number_of_classes_within_the_bounds(variant, loss, dtype):
     """Few classes, many, more than a block has; against the twin in long double."""
     bound = variant.ulp(loss)
     for C in (*range(1, 34, 3), 100, 191, 192, 193, 300, 1001, 15_872, 15_873, 40_001):
-        if C > 1001 and dtype == np.float32:
+        if C > 1001 and (dtype == np.float32 or loss.of == "pairs"):  # of which there are C squared
             continue
         x, targets = long_rows(loss, C, dtype, C)
         wide = [a.astype(np.longdouble) for a in (x, *targets)]
@@ -276,3 +276,65 @@ def test_directions_of_0_hear_nan():
     for loss in (lf.relative_entropy, lf.js_div, lf.categorical_cross_entropy):
         assert np.isnan(loss.hvp(x, t, np.zeros((1, 3)))).tolist() == [[True, False, False]]
         assert not np.isnan(loss.hvp(x, t, np.zeros((1, 3)), where=[[False, True, True]])).any()
+
+
+# ------------------------------------------------------------------------------------------------- pairs of classes
+
+#: (logits, targets, loss, gradient) of `multilabel_margin_loss`
+PAIRS = [
+    ([0.25, 0.5, 1.0, 2.0], [1, 0, 0, 1], 0.75, [-0.5, 0.25, 0.25, 0]),
+    ([1.0, 0.0, 5.0], [1, 0, 2], 0, [0, 0, 0]),  # at the kink, and far from it
+    ([1.0, 2.0], [0, -0.0], 0, [0, 0]),
+    ([1.0, 2.0], [1, -3], 0, [0, 0]),
+    ([-INF, 0.0, 1.0], [0, 1, 1], 0, [0, 0, 0]),
+    ([-INF, 0.0, -INF], [1, 0, 0], INF, [-1 / 3, 1 / 3, 0]),
+    ([INF, 0.0, 1.0], [0, 1, 0], INF, [1 / 3, -2 / 3, 1 / 3]),
+    ([INF, 0.0, 1.0], [1, 0, 0], 0, [0, 0, 0]),
+    ([INF, INF, 1.0], [1, 0, 0], NAN, [NAN] * 3),
+    ([INF, INF, 1.0], [1, 1, 0], 0, [0, 0, 0]),
+    ([NAN, 0.0, 1.0], [0, 0, 0], NAN, [NAN] * 3),
+    ([2.0, 0.0, 1.0], [0, NAN, 0], NAN, [NAN] * 3),
+    ([-1.5e308, 1.5e308, 0.0], [1, 0, 0], 1.5e308, [-2 / 3, 1 / 3, 1 / 3]),
+    ([1.7e308, 0.0, 0.0], [0, 1, 1], 1.7e308 / 1.5, [2 / 3, -1 / 3, -1 / 3]),
+]
+
+
+@pytest.mark.parametrize("width", [0, 300, 1200])
+@pytest.mark.parametrize("row", PAIRS, ids=lambda row: f"{row[0]}-{row[1]}".replace(" ", ""))
+def test_pairs(row, width):
+    """A row beside others; and among as many classes more, none of which can be or is one of the row's."""
+    x, t, value, grad = row
+    size = len(x)
+    share = size / (size + width)
+    x, t = np.pad([x] * 3, ((0, 0), (0, width)), constant_values=-INF), np.pad([t] * 3, ((0, 0), (0, width)))
+    t = t.astype(float)
+    x[[0, 2]], t[[0, 2]] = np.arange(size + width) / 7, np.arange(size + width) % 3 == 0
+    result = lf.multilabel_margin_loss.evaluate(x, t, reduction="none")
+    np.testing.assert_allclose(result.loss[1], value * share, rtol=1e-15)
+    beside = np.full(width, value if value != value else 0)
+    np.testing.assert_allclose(result.grad[1], [*np.multiply(grad, share), *beside], rtol=1e-15)
+    assert np.array_equal(result.hess, 0 * result.grad, equal_nan=True)
+    masked = lf.multilabel_margin_loss.evaluate(x, t, reduction="none", where=np.arange(size + width) < size)
+    np.testing.assert_allclose(masked.loss[1], value, rtol=1e-15)
+    np.testing.assert_allclose(masked.grad[1, :size], grad, rtol=1e-15)
+    assert np.isfinite(result.loss[[0, 2]]).all() and np.isfinite(result.grad[[0, 2]]).all()
+
+
+@pytest.mark.parametrize(("C", "labels"), [(5, 2), (192, 5), (193, 5), (1100, 700), (3000, 3)])
+def test_pairs_by_torch(C, labels):
+    """Rows of any width, with few labels and with more than the kernels have room for; written over the logits too."""
+    torch = pytest.importorskip("torch")
+    random = np.random.default_rng(C)
+    x = random.normal(size=(4, C))
+    listed = np.full((4, C), -1)
+    for row in listed:
+        row[:labels] = random.permutation(C)[:labels]
+    given = torch.tensor(x, requires_grad=True)
+    true = torch.nn.functional.multilabel_margin_loss(given, torch.tensor(listed))
+    true.backward()
+    valid = np.cumprod(listed >= 0, axis=-1, dtype=bool)
+    targets = (np.arange(C) == np.where(valid, listed, -1)[..., None]).any(-2)
+    value, grad = lf.multilabel_margin_loss.value_and_grad(x, targets, grad_out=x)
+    assert grad is x
+    assert math.isclose(value, true.item(), rel_tol=1e-13)
+    np.testing.assert_allclose(grad, given.grad.numpy(), rtol=0, atol=1e-15 * C)

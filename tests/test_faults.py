@@ -323,6 +323,39 @@ def test_09_what_can_be_represented_is_right_though_parts_of_it_overflow(loss, d
     same(grad, expected[1])
 
 
+@pytest.mark.parametrize("links", [{}, {"link": "identity"}], ids=["", "identity"])
+@pytest.mark.parametrize("loss", POINTWISE, ids=lambda loss: loss.name)
+def test_09_what_is_beyond_the_range_of_a_float_until_it_is_weighed_or_divided(loss, links):
+    """A mean, a weighted loss and their derivatives are right if they can be represented, whatever one element is."""
+    if not links.keys() <= loss.parameters.keys():
+        pytest.skip("it has no link")
+    sizes = np.array([3e38, 3e30, 2e19, 90, 60, 1, 1e-20, 1e-38, 1e-44], np.float32)
+    x, t = (a.ravel() for a in np.meshgrid(np.concatenate((sizes, -sizes)), np.concatenate((sizes, -sizes))))
+    if loss in (lf.binary_cross_entropy_with_logits, lf.sigmoid_focal_loss):  # whose targets are probabilities
+        t = np.where(np.abs(t) > 1, 1, np.abs(t)).astype(np.float32)
+    x, t = within(loss, x, t)
+    if links:
+        x = np.abs(x)
+    with np.errstate(all="ignore"):
+        true = loss.twin(x.astype(float), t.astype(float), 1.0, *map(np.float64, numbers_of(loss, links)))
+        true = [np.broadcast_to(result, x.shape) for result in true][: 3 if "hess" in loss.outputs else 2]
+    kept = np.abs(true).max(axis=0) < 1e100  # or NaN
+    x, t, true = x[kept], t[kept], [result[kept] for result in true]
+    down = 2.0**-40
+    weighed = {"sample_weight": np.full(x.shape, down), "reduction": "none"}
+    divided = {"denominator": 1 / down}
+    with np.errstate(all="ignore"):
+        expected = [(result * down).astype(np.float32) for result in true]
+    beyond = np.abs(true) > float(np.finfo(np.float32).max)
+    for options, first in ((weighed, 0), (divided, 1)):
+        names = ["loss", "grad", "hess"][first : len(true)]
+        for number, result in enumerate(loss.evaluate(x, t, want=names, **links, **options), first):
+            same(np.where(beyond[number], result, 0), np.where(beyond[number], expected[number], 0))
+            assert np.array_equal(np.isfinite(result), np.isfinite(expected[number]))
+    room = 1e-6 * math.fsum(np.abs(true[0])) * down
+    assert loss(x, t, **links, **divided) == pytest.approx(math.fsum(true[0]) * down, rel=0, abs=room)
+
+
 @each_dtype
 @each_loss
 @pytest.mark.parametrize("nothing", [NAN, INF, -INF], ids=str)

@@ -375,11 +375,6 @@ def whole():
         pytest.skip("there is nothing to compare with")
 
 
-@pytest.mark.xfail(
-    strict=False,
-    reason="open findings: where float32 overflows before a mean divides (half_tweedie_deviance, poisson_nll_loss), "
-    "and edges where backends differ: margin, rank, newton_step without ridge, labels that are not checked",
-)
 @settings(
     max_examples=2500,
     derandomize=True,

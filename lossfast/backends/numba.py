@@ -693,7 +693,7 @@ def _along(p, s, share, units, z_loss, v, pv, d, u, dead, work, out):
 
 @register_jitable
 def _ratio(a, b):
-    return 0.0 if a == 0.0 else a / b
+    return 0.0 if a == 0.0 or b == 0.0 else a / b
 
 
 @_compile
@@ -917,7 +917,8 @@ def _losses(job: RowwiseJob, rows: Rows, wanted: set[str], give: Callable[[str, 
             soft = np.zeros(shape)
             soft[every, label] = 1.0
         if not {"correct", "margin", "rank"}.isdisjoint(wanted) and label is None:
-            label = (soft if job.where is None else np.where(mask, soft, -np.inf)).argmax(axis=1)
+            number = soft == soft  # NaN is no row's largest target
+            label = np.where(number if job.where is None else number & mask, soft, -np.inf).argmax(axis=1)
         if job.label_smoothing > 0:
             share = (job.label_smoothing / s[:, SEEN])[:, None]
             soft *= 1.0 - job.label_smoothing
@@ -970,7 +971,7 @@ def _losses(job: RowwiseJob, rows: Rows, wanted: set[str], give: Callable[[str, 
         give("correct", (s[:, LEAD] == label) & ~rows.ignored & ~nan & (s[:, EMPTY] == 0))
     if not {"margin", "rank"}.isdisjoint(wanted):
         margin, rank = np.empty(n), np.empty(n)
-        _ranking(x, s, label, rows.ignored, margin, rank)
+        _ranking(x, s, label, rows.ignored | rows.bad, margin, rank)
         for name, values in (("margin", margin), ("rank", rank)):
             if name in wanted:
                 give(name, values)
@@ -1075,6 +1076,8 @@ def _entries(job: RowwiseJob, rows: Rows) -> dict[str, np.ndarray]:
 
 def rowwise(job: RowwiseJob) -> dict[str, Sum]:
     """Fill the job's outputs; its totals as `Sum`s."""
+    if get_loss(job.loss).of == "pairs":
+        return numpy_rowwise(job)
     if get_loss(job.loss).entrywise:
         return run_rows(job, BLOCK, _entries, _sum_of)
     # one class of a row, margins, factors of exponentials, two softmaxes and very wide rows are NumPy's

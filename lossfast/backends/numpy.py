@@ -405,7 +405,9 @@ def do_entries(job: RowwiseJob, rows: Rows, compute: Callable[..., Any] | None =
     """A sum over entries; ``compute(twin, x, t, parameters)`` gives the twin's results, itself unless given."""
     loss, out, n = get_loss(job.loss), job.outputs, rows.n
     cw = job.class_weight if job.entry_weight is None else job.entry_weight
-    ranges = [slice(first, min(first + BLOCK, rows.classes)) for first in range(0, rows.classes, BLOCK)]
+    whole = loss.of == "pairs"  # its twin looks at all of a row
+    step = rows.classes if whole else BLOCK
+    ranges = [slice(first, min(first + step, rows.classes)) for first in range(0, rows.classes, step)]
 
     def part_of(array: np.ndarray, columns: slice, dtype: Any = np.float64) -> np.ndarray:
         return load(array, rows.at, np.empty((n, columns.stop - columns.start), dtype), columns)
@@ -442,7 +444,7 @@ def do_entries(job: RowwiseJob, rows: Rows, compute: Callable[..., Any] | None =
         elif job.target is not None:
             t = part_of(job.target, columns)
         if mask is not None:
-            x = np.where(mask, x, -np.inf if loss.labelled else 0.0)
+            x = np.where(mask, x, -np.inf if loss.labelled or whole else 0.0)
             t = np.where(mask | (t == t if loss.labelled else False), t, 0.0)
         results = loss.twin(x, t, *job.params) if compute is None else compute(loss.twin, x, t, job.params)
         value, grad, hess, slope = (np.broadcast_to(result, x.shape) for result in results)
@@ -453,7 +455,10 @@ def do_entries(job: RowwiseJob, rows: Rows, compute: Callable[..., Any] | None =
             value, by = _mul0(cw[columns], value), by * cw[columns]
         values = add(values, value)
         if loss.average:
-            lowered = lowered + (FAR * value).sum(axis=1)
+            low_value = FAR * value
+            if whole and np.isinf(value).any():  # what pairs differ by may be beyond the range too
+                low_value = loss.twin(FAR * x, t, *(FAR * p for p in job.params))[0]
+            lowered = lowered + low_value.sum(axis=1)
         v = None if direction is None else part_of(direction, columns)
         if "row_jvp" in out:
             along = add(along, _mul0(given(v), grad))
@@ -469,8 +474,9 @@ def do_entries(job: RowwiseJob, rows: Rows, compute: Callable[..., Any] | None =
             made["grad_target"] = _mul0(by, slope)
         if "vjp" in out:
             made["vjp"] = _mul0(given(row_v)[:, None], grad)
+        gone = dead[:, None] if mask is None or loss.labelled else dead[:, None] | ~mask
         for name, entries in made.items():
-            store(out[name], rows.at, np.where(dead[:, None], 0.0, entries + 0.0), columns)
+            store(out[name], rows.at, np.where(gone, 0.0, entries + 0.0), columns)
     total = (values[0] + _finite(values[1])) / divisor
     if loss.average and np.isinf(total).any():
         total = np.where(np.isinf(total), lowered / divisor / FAR, total)
@@ -673,6 +679,7 @@ class _Softmax:
                 soft = self._array(given(job.target), chunk.columns)
                 if chunk.mask is not None:
                     np.copyto(soft, -np.inf, where=~chunk.mask)
+                np.copyto(soft, -np.inf, where=soft != soft)  # nor its largest target
                 here, first = soft.max(axis=0), soft.argmax(axis=0)
                 self.true = np.where(here > most, first + chunk.columns.start, self.true)
                 most = np.maximum(most, here)
@@ -1346,7 +1353,7 @@ def do_softmax(job: RowwiseJob, rows: Rows, state: _Softmax | None = None) -> di
         give("margin", np.where(s.nan | rows.ignored, np.nan, margin))
     if "rank" in out:
         rank = s.sum_of(lambda c: (c.x > s.true_x).astype(np.float64))
-        give("rank", np.where(rows.ignored, 0.0, rank))
+        give("rank", np.where(rows.ignored | rows.bad, 0.0, rank))
     if not {*out, *job.totals}.isdisjoint(("grad_temperature", "hess_temperature")):
 
         def cooling(below: Callable[[_Chunk], np.ndarray], at_true: np.ndarray, scale: float) -> np.ndarray:
@@ -1498,7 +1505,8 @@ def _mul0(a: Any, b: Any) -> np.ndarray:
 
 
 def _ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return np.where(a == 0, 0.0, a / b)
+    """``a / b``; where there is nothing to divide by, no curvature and no ridge, 0."""
+    return np.where((a == 0) | (b == 0), 0.0, a / b)
 
 
 def weigh_rows(job: RowwiseJob) -> Weights:

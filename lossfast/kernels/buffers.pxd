@@ -30,6 +30,7 @@ cdef extern from "tables.h" nogil:
         double params[4]
         double scale
         double sum[2]
+        int odd
 
     ctypedef void (*lf_pointwise_function)(lf_block *, int want) noexcept nogil
 

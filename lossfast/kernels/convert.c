@@ -67,7 +67,6 @@ void lf_read(void *to, int dtype, ptrdiff_t step, const char *from, int type, in
     read_any(to, dtype, step, from, type, swapped, stride, n);
 }
 
-static inline int64_t label_of_uint64(uint64_t x) { return x > INT64_MAX ? INT64_MAX : (int64_t)x; }
 #define LABEL(name, size)                                                              \
     case LF_##name:                                                                    \
         if (swapped) for (ptrdiff_t i = 0; i < n; i++) to[i] = (int64_t)read_##name(from + i * stride, 1); \
@@ -76,10 +75,6 @@ static inline int64_t label_of_uint64(uint64_t x) { return x > INT64_MAX ? INT64
         return;
 
 void lf_read_labels(int64_t *to, const char *from, int type, int swapped, ptrdiff_t stride, ptrdiff_t n) {
-    if (type == LF_UINT64) {
-        for (ptrdiff_t i = 0; i < n; i++) to[i] = label_of_uint64(read_UINT64(from + i * stride, swapped));
-        return;
-    }
     switch (type) { EACH_TYPE(LABEL) }
 }
 

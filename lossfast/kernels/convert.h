@@ -13,7 +13,7 @@ enum {
 
 /* to: `dtype` (32 or 64) numbers, `step` elements apart */
 void lf_read(void *to, int dtype, ptrdiff_t step, const char *from, int type, int swapped, ptrdiff_t stride, ptrdiff_t n);
-/* unsigned numbers beyond 2^63 become INT64_MAX, which no axis is as long as */
+/* unsigned numbers from 2^63 on become what has their bits, which is below 0 */
 void lf_read_labels(int64_t *to, const char *from, int type, int swapped, ptrdiff_t stride, ptrdiff_t n);
 /* from: `dtype` numbers, `step` elements apart; to: one of the four floating types, bool, or int64 */
 void lf_write(char *to, int type, int swapped, ptrdiff_t stride, const void *from, int dtype, ptrdiff_t step, ptrdiff_t n);

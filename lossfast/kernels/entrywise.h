@@ -40,7 +40,6 @@ enum { ENTRY_IN_BASE = 1, ENTRY_MEAN = 2, ENTRY_HEARS_MASKED = 4 };
 /* of a masked class the x is -infinity; others have none such */
 #define LOSS_OF_MASKED(name) enum { name##_does = ENTRY_HEARS_MASKED }; ENTRY_BODY(name)
 
-INLINE pair one_part(real x) { return (pair){x, K(0)}; }
 /* hi + lo, with nothing in the second part where the first says all */
 INLINE pair in_parts(real hi, real lo) { return (pair){hi, where(lt(r_abs(hi), K(INFINITY)), lo, K(0))}; }
 INLINE pair pair_sum(real a, pair b) {
@@ -52,7 +51,6 @@ INLINE pair pair_times(real a, pair b) {
     return in_parts(y, r_fma(a, b.lo, r_product_error(a, b.hi, y)));
 }
 INLINE pair pair_minus(pair a) { return (pair){K(0) - a.hi, -a.lo}; }
-INLINE pair pair_where(mask m, pair a, pair b) { return (pair){where(m, a.hi, b.hi), where(m, a.lo, b.lo)}; }
 
 /* log(a / (b + b_lo)), |b_lo| below a unit in the last place of b, within 2^-56 of itself, for any a and b: of 0 and of
    infinity the limit, of 0 / 0 and of what is below 0 NaN. Of m = 2^-k a / b between 1/sqrt(2) and sqrt(2) it is 2 atanh(s),
@@ -89,12 +87,12 @@ INLINE pair log_quotient(real a, real b, real b_lo) {
 INLINE pair log_pair(real x) { return log_quotient(x, K(1), K(0)); }
 
 INLINE slope slope_of(pair y) { return (slope){y, K(1)}; }
-INLINE slope number(real y) { return slope_of(one_part(y)); }
-INLINE slope slope_where(mask m, real y, slope s) { return (slope){pair_where(m, one_part(y), s.y), s.up}; }
+INLINE slope number(real y) { return slope_of(exactly(y)); }
+INLINE slope slope_where(mask m, real y, slope s) { return (slope){r_choose(m, exactly(y), s.y), s.up}; }
 /* a / b, b >= 0 */
 INLINE slope quotient(real a, real b) {
     const real up = where(lt(b, K(0x1p-1000)), K(0x1p100), K(1));
-    return (slope){one_part(a / (b * up + K(0))), up};
+    return (slope){exactly(a / (b * up + K(0))), up};
 }
 
 /* -t log y, y = x, or p[0] where x is below that; -t / y; t / y^2. Nothing where t is 0, whatever x. */
@@ -104,8 +102,8 @@ LOSS_OF_MASKED(categorical_cross_entropy) {
     const real y = where(cut, least, given);
     const pair minus_log = pair_minus(log_pair(y));
     const slope g = quotient(t, y);
-    const slope h = {one_part(g.y.hi / (y * g.up + K(0))), g.up * g.up};
-    return (entry){pair_where(none, one_part(K(0)), pair_times(t, minus_log)),
+    const slope h = {exactly(g.y.hi / (y * g.up + K(0))), g.up * g.up};
+    return (entry){r_choose(none, exactly(K(0)), pair_times(t, minus_log)),
                    slope_where(flat, K(0), (slope){pair_minus(g.y), g.up}), slope_where(flat, K(0), h), slope_of(minus_log)};
 }
 
@@ -114,12 +112,12 @@ LOSS_OF_MASKED(categorical_cross_entropy) {
 LOSS(kl_div) {
     const int logs = p[0] != 0;
     const real q = logs ? r_exp(t) : where(lt(t, K(0)), K(NAN), t);
-    const pair apart = pair_sum(-x, logs ? one_part(t) : log_pair(t)), more = pair_sum(K(1), apart);
+    const pair apart = pair_sum(-x, logs ? exactly(t) : log_pair(t)), more = pair_sum(K(1), apart);
     const mask known = both(eq(x, x), eq(q, q)), none = both(known, eq(t, logs ? K(-INFINITY) : K(0)));
     const mask cannot = both(known, eq(x, K(-INFINITY))), never = both(not_(none), cannot);
-    const pair v = pair_where(never, one_part(K(INFINITY)), pair_times(q, apart));
-    const pair u = logs ? pair_where(never, one_part(K(INFINITY)), pair_times(q, more)) : more;
-    return (entry){pair_where(none, one_part(K(0)), v), number(where(known, K(0) - q, K(NAN))), number(where(known, K(0), K(NAN))),
+    const pair v = r_choose(never, exactly(K(INFINITY)), pair_times(q, apart));
+    const pair u = logs ? r_choose(never, exactly(K(INFINITY)), pair_times(q, more)) : more;
+    return (entry){r_choose(none, exactly(K(0)), v), number(where(known, K(0) - q, K(NAN))), number(where(known, K(0), K(NAN))),
                    slope_where(logs ? none : both(none, cannot), K(0), slope_of(u))};
 }
 
@@ -135,12 +133,12 @@ LOSS_IN_BASE(js_div) {
     const real s_lo = (-r_product_error(s, whole.hi, d) - s * whole.lo) / whole.hi;
     const real tail = r_fma(raised, s_lo, r_product_error(raised, s, square));
     const pair near = in_parts(square, r_fma(square * z, r_horner(z, c, 12), tail));
-    const pair of_x = pair_where(eq(x, K(0)), one_part(K(0)), pair_times(K(0.5 * RAISED) * x, log_x));
-    const pair of_t = pair_where(eq(t, K(0)), one_part(K(0)), pair_times(K(0.5 * RAISED) * t, log_t));
+    const pair of_x = r_choose(eq(x, K(0)), exactly(K(0)), pair_times(K(0.5 * RAISED) * x, log_x));
+    const pair of_t = r_choose(eq(t, K(0)), exactly(K(0)), pair_times(K(0.5 * RAISED) * t, log_t));
     const pair sum_ = two_sum(of_x.hi, of_t.hi), far = in_parts(sum_.hi, sum_.lo + (of_x.lo + of_t.lo));
-    const pair v = pair_where(lt(K(4) * r_abs(d), whole.hi), near, far);
+    const pair v = r_choose(lt(K(4) * r_abs(d), whole.hi), near, far);
     const slope h = quotient(K(0.5) * (t / whole.hi), x);
-    return (entry){pair_where(none, one_part(K(0)), pair_where(outside, one_part(K(NAN)), v)),
+    return (entry){r_choose(none, exactly(K(0)), r_choose(outside, exactly(K(NAN)), v)),
                    slope_where(none, K(0), slope_where(outside, K(NAN), slope_of(pair_times(K(0.5), log_x)))),
                    slope_where(none, K(0), slope_where(outside, K(NAN), h)),
                    slope_where(none, K(0), slope_where(outside, K(NAN), slope_of(pair_times(K(0.5), log_t))))};
@@ -150,7 +148,7 @@ LOSS_IN_BASE(js_div) {
 LOSS_IN_BASE(entropy) {
     (void)t, (void)p;
     const pair log_x = log_pair(x);
-    return (entry){pair_where(eq(x, K(0)), one_part(K(0)), pair_minus(pair_times(K(RAISED) * x, log_x))),
+    return (entry){r_choose(eq(x, K(0)), exactly(K(0)), pair_minus(pair_times(K(RAISED) * x, log_x))),
                    slope_of(pair_minus(pair_sum(K(1), log_x))), slope_where(lt(x, K(0)), K(NAN), quotient(K(-1), x)), number(K(0))};
 }
 
@@ -159,8 +157,8 @@ LOSS_IN_BASE(cross_entropy_between) {
     (void)p;
     const pair minus_log = pair_minus(log_pair(t));
     const mask known = both(eq(x, x), eq(minus_log.hi, minus_log.hi)), absent = both(eq(x, K(0)), known);
-    return (entry){pair_where(absent, one_part(K(0)), pair_times(K(RAISED) * x, minus_log)),
-                   slope_of(pair_where(known, minus_log, one_part(K(NAN)))), number(where(known, K(0), K(NAN))),
+    return (entry){r_choose(absent, exactly(K(0)), pair_times(K(RAISED) * x, minus_log)),
+                   slope_of(r_choose(known, minus_log, exactly(K(NAN)))), number(where(known, K(0), K(NAN))),
                    slope_where(not_(known), K(NAN), slope_where(absent, K(0), quotient(-x, t)))};
 }
 
@@ -170,7 +168,7 @@ LOSS_IN_BASE(relative_entropy) {
     const pair log_ratio_ = log_quotient(x, t, K(0));
     const mask none = both(eq(x, K(0)), eq(t, K(0))), absent = both(eq(x, K(0)), le(K(0), t));
     const mask unknown = both(not_(none), ne(log_ratio_.hi, log_ratio_.hi));
-    return (entry){pair_where(absent, one_part(K(0)), pair_times(K(RAISED) * x, log_ratio_)),
+    return (entry){r_choose(absent, exactly(K(0)), pair_times(K(RAISED) * x, log_ratio_)),
                    slope_where(none, K(0), slope_of(pair_sum(K(1), log_ratio_))),
                    slope_where(unknown, K(NAN), slope_where(none, K(0), quotient(K(1), x))),
                    slope_where(unknown, K(NAN), slope_where(absent, K(0), quotient(-x, t)))};
@@ -182,7 +180,7 @@ LOSS_OF_MEAN(multilabel_soft_margin_loss) {
     const decay e = r_exp_negative(r_abs(x), 0);
     const vgh y = binary_cross_entropy_with_logits_body(x, t, K(1), e, NULL, 0);
     const real bend = where(eq(t, t), both_sides(e).product, K(NAN)); /* without t and 1 - t, whose sum may not be 1 */
-    return (entry){one_part(y.v), number(y.g), number(bend), number(K(0) - x)};
+    return (entry){exactly(y.v), number(y.g), number(bend), number(K(0) - x)};
 }
 
 #undef LOSS
@@ -192,7 +190,7 @@ LOSS_OF_MEAN(multilabel_soft_margin_loss) {
 
 /* (hi + lo) w: nothing where w is 0, whatever it meets */
 INLINE pair entry_weighed(pair y, real w) {
-    return pair_where(eq(w, K(0)), one_part(K(0)), pair_times(w, y));
+    return r_choose(eq(w, K(0)), exactly(K(0)), pair_times(w, y));
 }
 /* a weight by a class's */
 INLINE pair times_weight(pair by, real w) {

@@ -87,7 +87,7 @@ INLINE pair r_exp_in_parts(pair t) {
     const real half = r_round(K(0.5) * x.k), s = r_pow2(half), rest = r_pow2(x.k - half), e = r_fma(x.w, s, s);
     return (pair){e * rest, r_fma(x.w, s, s - e) * rest};
 }
-INLINE real r_exp(real t) { return r_exp_pair_of(r_single(t)); }
+INLINE real r_exp(real t) { return r_exp_pair_of(exactly(t)); }
 
 /* e^t - 1 with full relative accuracy, for any t: 1.47 ULP, at 0.38437; float64 1.83, at 0.36937 (without fma 1.59, 1.96). */
 INLINE real r_expm1_pair_of(pair t) {
@@ -96,7 +96,7 @@ INLINE real r_expm1_pair_of(pair t) {
     const real y = K(2) * r_fma(x.w, s, s - K(0.5));
     return where(eq(x.k, K(0)), x.w, y);
 }
-INLINE real r_expm1(real t) { return r_expm1_pair_of(r_single(t)); }
+INLINE real r_expm1(real t) { return r_expm1_pair_of(exactly(t)); }
 
 /* e^t - 1 - t >= 0 with full relative accuracy, for any t: t^2 P(t) for |t| <= 1, whose P(0) is 1/2 exactly, and beyond from
    e^t in two parts. 1.95 ULP, at 16.983; float64 1.78, at -0.79833 (without fma 2.00, 2.07). */
@@ -203,7 +203,7 @@ INLINE pair r_log_pair(pair x) {
     const argument a = r_log_argument(x);
     return r_log_result(a, x, r_log_parts(a.x.hi, a.x.lo, a.n, K(0)));
 }
-INLINE real r_log(real x) { return r_log_pair(r_single(x)).hi; }
+INLINE real r_log(real x) { return r_log_pair(exactly(x)).hi; }
 
 /* ---- words for losses that need them in several places: functions of their own, lest each loss become many times as long ---- */
 
@@ -214,7 +214,7 @@ NOINLINE pair r_log_exact(pair x) {
     const argument a = r_log_argument(x);
     const reduced h = r_reduced(a.x.hi);
     const real k = h.k + a.n, more = r_fma(k, K(LF_LN2_TAIL), a.x.lo / a.x.hi);
-    const pair s = r_divide(r_single(h.f), r_total(K(2), h.f)), z = r_multiply(s, s);
+    const pair s = r_divide(exactly(h.f), r_total(K(2), h.f)), z = r_multiply(s, s);
     const real bend = z.hi * r_horner(z.hi, c + 1, LF_ATANH_TERMS - 1), factor = K(c[0]) + bend;
     const pair cube = r_multiply(r_multiply(s, z), (pair){factor, (K(c[0]) - factor) + bend});
     const pair line = r_total(k * K(LF_LN2_HEAD), K(2) * s.hi), y = r_total(line.hi, cube.hi);
@@ -242,15 +242,15 @@ NOINLINE real r_log_factorial(real t) {
     static const scalar c[] = LF_LOG_FACTORIAL, d[] = LF_STIRLING;
     const mask large = le(K(8), t), endless = eq(t, K(INFINITY)), below = lt(t, K(0));
     real u = where(large, K(0), t);
-    pair product = r_single(K(1));
+    pair product = exactly(K(1));
     UNROLL for (int i = 0; i < 7; i++) {
         const mask more = le(K(1), u);
-        product = r_choose(more, r_multiply(product, r_single(u)), product);
+        product = r_choose(more, r_multiply(product, exactly(u)), product);
         u = where(more, u - K(1), u);
     }
-    const pair log = r_log_pair(r_choose(large, r_single(t), product));
+    const pair log = r_log_pair(r_choose(large, exactly(t), product));
     const real near = u * (u - K(1)) * r_horner(u, c, LF_LOG_FACTORIAL_TERMS), inverse = K(1) / t;
-    const pair most = r_multiply(r_single(t), log), line = r_total(most.hi, -t);
+    const pair most = r_multiply(exactly(t), log), line = r_total(most.hi, -t);
     const real rest = r_fma(inverse, r_horner(inverse * inverse, d, LF_STIRLING_TERMS), K(0.91893853320467274));
     const real far = r_settled((pair){line.hi, line.lo + (most.lo + r_fma(K(0.5), log.hi, rest))});
     const real y = where(large, far, log.hi + (log.lo + near));
@@ -268,7 +268,7 @@ NOINLINE real r_log_factorial(real t) {
     WORD(log, r_log(x))                                               \
     WORD(log1p, r_log1p(x, K(0)))                                     \
     WORD(log1p_unit, r_log1p_unit(x, K(0)))                           \
-    WORD(pow, r_exp_pair_of(r_multiply(r_single(K(2.5)), r_log_exact(r_single(x))))) \
+    WORD(pow, r_exp_pair_of(r_multiply(exactly(K(2.5)), r_log_exact(exactly(x))))) \
     WORD(log_factorial, r_log_factorial(x))                           \
     WORD(quotient, r_quotient(x, K(0), r_inverse(K(3), K(0))))
 

@@ -159,10 +159,7 @@ LOSS(l1_loss) {
 }
 
 /* a - b, and what rounding it lost: 0 where it is not finite */
-INLINE pair difference(real a, real b, const int plain) {
-    const real d = a - b, back = d - a, lost = (a - (d - back)) - (b + back);
-    return (pair){d, plain ? lost : where(lt(r_abs(d), K(INFINITY)), lost, K(0))};
-}
+INLINE pair difference(real a, real b, const int plain) { return plain ? r_difference(a, b) : two_sum(a, -b); }
 /* a / b, a and b in two parts, in two parts */
 INLINE pair ratio_of(pair a, pair b) {
     const real y = a.hi / b.hi;
@@ -180,7 +177,6 @@ INLINE pair size_of(pair d) {
     const mask down = lt(d.hi, K(0));
     return (pair){r_abs(d.hi), where(down, -d.lo, d.lo)};
 }
-INLINE pair where_pair(mask m, pair a, pair b) { return (pair){where(m, a.hi, b.hi), where(m, a.lo, b.lo)}; }
 /* Whichever has the sign of d: above for d > 0, below for d < 0, and for d = 0 or NaN d itself */
 INLINE real by_sign(real d, real above, real below) { return where(lt(K(0), d), above, where(lt(d, K(0)), below, d)); }
 /* c, or NaN where x is */
@@ -195,7 +191,7 @@ LOSS(half_squared_error) {
 
 /* (1 - q) d for d >= 0, -q d below; its slope; 0 */
 LOSS(pinball_loss) {
-    const pair rest = difference(K(1), p[0], 1);
+    const pair rest = r_difference(K(1), p[0]);
     const real over = rest.hi + (rest.lo - p[REST]), d = x - t, a = r_abs(d), slope = where(lt(K(0), d), over, p[0]);
     const real v = plain ? slope * a : unless_far(slope * a, x, t, a, slope, K(0));
     return (vgh){plain ? v : where(both(eq(slope, K(0)), eq(d, d)), K(0), v), by_sign(d, over, -p[0]), keep_nan(K(0), d)};
@@ -203,9 +199,9 @@ LOSS(pinball_loss) {
 
 /* w d^2, w = 1 - e for d > 0 and e for d < 0; 2 w d; 2 w, whose mean is 1 at 0 */
 LOSS(expectile_loss) {
-    const pair rest = difference(K(1), p[0], 1), d = difference(x, t, plain);
+    const pair rest = r_difference(K(1), p[0]), d = difference(x, t, plain);
     const real over = rest.hi + (rest.lo - p[REST]), over_lo = (rest.hi - over) + (rest.lo - p[REST]);
-    const pair w = where_pair(lt(K(0), d.hi), (pair){over, over_lo}, (pair){p[0], p[REST]});
+    const pair w = r_choose(lt(K(0), d.hi), (pair){over, over_lo}, (pair){p[0], p[REST]});
     const real wd = w.hi * d.hi, wd_lo = r_fma(w.hi, d.lo, w.lo * d.hi) + r_product_error(w.hi, d.hi, wd);
     const real v = product_of((pair){wd, wd_lo}, d), g = K(2) * (wd + wd_lo), h = where(eq(d.hi, K(0)), K(1), keep_nan(w.hi + w.hi, d.hi));
     if (plain) return (vgh){v, g, h};
@@ -238,9 +234,9 @@ LOSS(squared_epsilon_insensitive_loss) {
 LOSS(pseudo_huber_loss) {
     const pair d = difference(x, t, plain), a = size_of(d), delta = {r_max(K(LEAST), p[0]), p[REST]};
     const mask outside = lt(delta.hi, a.hi);
-    const pair least = where_pair(outside, delta, a), m = ratio_of(least, where_pair(outside, a, delta)), one = one_plus(square_of(m));
+    const pair least = r_choose(outside, delta, a), m = ratio_of(least, r_choose(outside, a, delta)), one = one_plus(square_of(m));
     const real root = r_sqrt(one.hi);
-    const pair h = {root, K(0.5) * (r_residue(one.hi, root, root) + one.lo) / root}, k = where_pair(outside, m, (pair){K(1), K(0)});
+    const pair h = {root, K(0.5) * (r_residue(one.hi, root, root) + one.lo) / root}, k = r_choose(outside, m, (pair){K(1), K(0)});
     const real sum = h.hi + k.hi;
     const pair y = ratio_of(a, (pair){sum, ((h.hi - sum) + k.hi) + (h.lo + k.lo)}), slope = ratio_of(least, h), bend = ratio_of(k, h);
     const real v = product_of(least, y), g = slope.hi + slope.lo, hess = product_of(square_of(bend), bend);
@@ -268,7 +264,7 @@ LOSS(tukey_loss) {
     const pair gap = difference(c, a.hi, plain);
     const real more = ((gap.lo - a.lo) + p[REST]) + p[LAST], sum = gap.hi + more;
     const mask inside = lt(K(0), sum);
-    const pair w = where_pair(inside, less_square((pair){sum, more - (sum - gap.hi)}, c), (pair){none, K(0)}), w2 = square_of(w);
+    const pair w = r_choose(inside, less_square((pair){sum, more - (sum - gap.hi)}, c), (pair){none, K(0)}), w2 = square_of(w);
     const real v = (K(1) - w.hi) - w.lo, y = r_fma(-v, r_fma(v, K(-1.0 / 3), K(1)), K(1)), half = K(0.5) * a.hi * a.hi;
     const real near = r_fma(half, y, (a.hi * a.lo + r_product_error(K(0.5) * a.hi, a.hi, half)) * y);
     const real far = r_fma(p[REST], K(1.0 / 3), c / K(6)) * r_fma(-w.hi, w2.hi, K(1)) * c;
@@ -279,7 +275,7 @@ LOSS(tukey_loss) {
 /* |d| / |t|; sign d / |t|; 0. An infinite target is infinitely far from any other number: 1. */
 LOSS(mape) {
     const real d = x - t, a = r_abs(d), size = r_abs(t), slope = r_sign(d) / size, h = keep_nan(K(0), d);
-    if (plain) return (vgh){a / size, slope, h};
+    if (plain) return (vgh){a / size, slope, h, beyond(slope, K(INFINITY))};
     const mask far = both(eq(size, K(INFINITY)), lt(r_abs(x), K(INFINITY)));
     const real v = where(lt(a, K(INFINITY)), a / size, K(2) * (r_abs(K(0.5) * x - K(0.5) * t) / size));
     return (vgh){where(far, K(1), v), slope, h};
@@ -330,10 +326,10 @@ LOSS_OF_DECAY(quadratic_sigmoid_loss) {
     const real far = both_sides(e).far, square = far * far, left = far - square;
     const mask up = lt(K(0), x);
     const pair slope = {left, ((far - left) - square) - r_product_error(far, far, square)};
-    const pair b = where_pair(up, difference(K(1), t, plain), (pair){t, K(0)}), gap = difference(far, b.hi, plain);
-    const pair r = {gap.hi, gap.lo - b.lo}, near = difference(K(1), far + far, 1);
+    const pair b = r_choose(up, difference(K(1), t, plain), (pair){t, K(0)}), gap = difference(far, b.hi, plain);
+    const pair r = {gap.hi, gap.lo - b.lo}, near = r_difference(K(1), far + far);
     const real triple = K(3) * far, minus = b.hi * near.hi, plus = far * (K(2) - triple);
-    const pair two = difference(K(2), triple, 1), bend = difference(far * two.hi, minus, plain);
+    const pair two = r_difference(K(2), triple), bend = difference(far * two.hi, minus, plain);
     const real plus_lo = r_product_error(far, two.hi, plus) + far * (two.lo - r_product_error(K(3), far, triple));
     const real minus_lo = r_product_error(b.hi, near.hi, minus) + r_fma(b.hi, near.lo, b.lo * near.hi);
     const real v = r_fma(K(0.5) * r.hi, r.hi, r.lo * r.hi), g = product_of(r, slope);
@@ -358,16 +354,16 @@ INLINE pair r_plus_one(pair x) {
 INLINE pair r_log1p_of(pair x) { return r_log_pair(r_plus_one(x)); } /* x > -1 */
 /* log(x / y) with full relative accuracy */
 NOINLINE pair r_log_ratio(real x, real y) {
-    const pair below = r_single(y), u = r_divide(r_difference(x, y), below), q = r_divide(r_single(x), below);
+    const pair below = exactly(y), u = r_divide(r_difference(x, y), below), q = r_divide(exactly(x), below);
     const pair near = r_log_exact(r_choose(le(r_abs(u.hi), K(0.5)), r_plus_one(u), q));
-    const pair log_x = r_log_exact(r_single(x)), log_y = r_log_exact(below), far = r_total(log_x.hi, -log_y.hi);
+    const pair log_x = r_log_exact(exactly(x)), log_y = r_log_exact(below), far = r_total(log_x.hi, -log_y.hi);
     const mask extreme = either(lt(q.hi, K(0x1p-30)), lt(K(0x1p30), q.hi));
     return r_choose(extreme, (pair){far.hi, far.lo + (log_x.lo - log_y.lo)}, near);
 }
 /* 0 for a weight of 0, unless x is NaN */
 INLINE pair r_weighed(pair weight, pair x) {
     const pair y = r_multiply(weight, x);
-    return r_choose(both(eq(weight.hi, K(0)), eq(x.hi, x.hi)), r_single(K(0)), y);
+    return r_choose(both(eq(weight.hi, K(0)), eq(x.hi, x.hi)), exactly(K(0)), y);
 }
 INLINE pair r_sum(pair x, pair y) {
     const pair s = r_total(x.hi, y.hi);
@@ -378,7 +374,7 @@ INLINE real r_sum3(pair x, pair y, pair z) {
     const pair s = r_total(x.hi, y.hi), u = r_total(s.hi, z.hi);
     return r_settled((pair){u.hi, u.lo + (s.lo + ((x.lo + y.lo) + z.lo))});
 }
-INLINE real r_sum2(pair x, pair y) { return r_sum3(x, y, r_single(K(0))); }
+INLINE real r_sum2(pair x, pair y) { return r_sum3(x, y, exactly(K(0))); }
 INLINE mask endless(real x) { return eq(r_abs(x), K(INFINITY)); }
 
 /* -(t log p + (1-t) log(1-p)), p = x or its nearest in [eps, 1-eps]; (p - t) / (p (1-p)); t / p^2 + (1-t) / (1-p)^2 */
@@ -389,9 +385,9 @@ LOSS(binary_cross_entropy) {
     pair rim = r_difference(one, eps.hi);
     rim.lo -= eps.lo;
     const mask low = r_below(at, eps), high = r_below(rest.hi, eps), clipped = either(low, high);
-    const pair yes_p = r_choose(low, eps, r_choose(high, rim, r_single(at)));
+    const pair yes_p = r_choose(low, eps, r_choose(high, rim, exactly(at)));
     const pair no_p = r_choose(low, rim, r_choose(high, eps, rest));
-    const real v = -r_sum2(r_weighed(r_single(t), r_log_pair(yes_p)), r_weighed(no, r_log_pair(no_p)));
+    const real v = -r_sum2(r_weighed(exactly(t), r_log_pair(yes_p)), r_weighed(no, r_log_pair(no_p)));
     const mask none = eq(t, zero), all = eq(t, one);
     const real over = where(none, one, where(all, -one, x - t));
 #ifndef LF_NO_FMA
@@ -403,7 +399,8 @@ LOSS(binary_cross_entropy) {
     const real bend = where(none, where(eq(x, x), zero, x), t / at / at);
     const pair bend_no = r_divide(r_divide(no, rest), rest);
     const real h = bend + where(all, where(eq(x, x), zero, x), r_settled(bend_no));
-    return (vgh){v, where(clipped, zero * t, over / under), where(clipped, zero * t, h)};
+    const real g = where(clipped, zero * t, over / under);
+    return (vgh){v, g, where(clipped, zero * t, h), beyond(g, K(INFINITY))};
 }
 
 /* log(1 + e^-m), m = t x; -t s(-m); t^2 s(m) s(-m) */
@@ -448,13 +445,13 @@ LOSS(cauchy_loss) {
     const real half_d = r_abs(K(0.5) * x - K(0.5) * t), half_c = K(0.5) * c.hi; /* finite where the difference is not */
     pair log = r_log1p_of(z);
     if (!plain) {
-        const pair log_d = r_log_exact(r_single(half_d)), log_c = r_log_exact(r_single(half_c));
+        const pair log_d = r_log_exact(exactly(half_d)), log_c = r_log_exact(exactly(half_c));
         const pair twice = r_total(K(2) * log_d.hi, K(-2) * log_c.hi);
         const mask finite = lt(half_d, K(INFINITY));
         const pair far = {twice.hi, where(finite, twice.lo + K(2) * (log_d.lo - log_c.lo), K(0))};
         log = r_choose(lt(most, r.hi), far, log);
     }
-    const pair bend = r_choose(lt(z.hi, small), r_single(K(1)), r_divide(log, z)), size = r_choose(near, d, c);
+    const pair bend = r_choose(lt(z.hi, small), exactly(K(1)), r_divide(log, z)), size = r_choose(near, d, c);
     const pair half = {K(0.5) * size.hi, K(0.5) * size.lo}, v = r_multiply(r_multiply(size, r_choose(near, bend, log)), half);
     const pair less = r_choose(near, d, c), more = r_choose(near, c, d), part = r_divide(less, more);
     const pair share = {part.hi, plain ? part.lo : where(fair, part.lo, K(0))}, w = r_multiply(share, share);
@@ -462,7 +459,7 @@ LOSS(cauchy_loss) {
     const pair g = r_divide(r_choose(near, d, r_multiply(c, share)), all);
     const pair left = r_total(more.hi, -less.hi), kept = r_divide((pair){left.hi, left.lo + (more.lo - less.lo)}, more);
     const pair fall = {kept.hi, plain ? kept.lo : where(fair, kept.lo, K(0))};
-    const pair over = r_multiply(sum, r_choose(fair, fall, r_single(where(eq(x - t, x - t), K(1), x - t))));
+    const pair over = r_multiply(sum, r_choose(fair, fall, exactly(where(eq(x - t, x - t), K(1), x - t))));
     const real h = r_settled(r_divide(r_divide(r_choose(near, over, r_multiply(r_negative(w), over)), all), all));
     const real slope = plain ? r_settled(g) : where(fair, r_settled(g), c.hi * (half_c / half_d));
     return (vgh){r_settled(v), where(down, -slope, slope), h, beyond(r.hi, most)};
@@ -490,11 +487,11 @@ LOSS(poisson_nll_loss) {
         pair s = r_total(x, eps.hi);
         s.lo += eps.lo;
         const pair log = r_log_pair(s);
-        v = r_sum2(r_single(x), r_negative(r_choose(none, r_single(zero), r_multiply(r_single(t), log))));
+        v = r_sum2(exactly(x), r_negative(r_choose(none, exactly(zero), r_multiply(exactly(t), log))));
         lead = x, lean = log.hi;
         if (!plain) v = where(eq(x, K(INFINITY)), where(eq(t, t), x, t), v);
-        const pair q = r_divide(r_single(t), s);
-        g = where(none, where(eq(x, x), one, x), r_sum2(r_single(one), r_negative(q)));
+        const pair q = r_divide(exactly(t), s);
+        g = where(none, where(eq(x, x), one, x), r_sum2(exactly(one), r_negative(q)));
         h = where(none, where(eq(x, x), zero, x), r_settled(r_divide(q, s)));
         const mask far = both(endless(x), lt(r_abs(t), K(INFINITY)));
         if (!plain) g = where(far, one, g), h = where(far, zero, h);
@@ -503,36 +500,36 @@ LOSS(poisson_nll_loss) {
     if (any(eq(p[1], one))) v += r_log_factorial(t);
     if (any(eq(p[1], K(2)))) {
         const real above = r_max(one, t);
-        const pair log = r_log_pair(r_single(above)), most = r_multiply(r_single(above), log);
-        const real term = r_sum3(most, r_single(-above), r_single(K(0.5) * (log.hi + K(1.8378770664093453))));
+        const pair log = r_log_pair(exactly(above)), most = r_multiply(exactly(above), log);
+        const real term = r_sum3(most, exactly(-above), exactly(K(0.5) * (log.hi + K(1.8378770664093453))));
         v += where(lt(one, t), term, zero);
     }
     if (!plain && !any(eq(p[1], zero))) /* t log t - t and t lean both beyond the range */
         v = where(both(eq(bare, K(-INFINITY)), lt(t, K(INFINITY))), lead + t * ((r_log(t) - one) - lean), v);
-    return (vgh){v, g, h};
+    return (vgh){v, g, h, beyond(g, K(INFINITY))};
 }
 
 /* phi(r) = e^r - 1 - r with r = log(t / mu), mu = e^x or x; -(e^r - 1), or (x - t) / x^2; e^r, or (2 t - x) / x^3 */
 LOSS(half_gamma_deviance) {
     (void)plain;
     if (!any(eq(p[0], K(1)))) {
-        const pair log = r_log_exact(r_single(t)), s = r_total(log.hi, -x), r = {s.hi, s.lo + log.lo};
+        const pair log = r_log_exact(exactly(t)), s = r_total(log.hi, -x), r = {s.hi, s.lo + log.lo};
         return (vgh){r_phi_pair_of(r), -r_expm1_pair_of(r), r_exp_pair_of(r)};
     }
-    const pair at = r_single(x), gap = r_difference(x, t), twice = r_total(t, -gap.hi);
+    const pair at = exactly(x), gap = r_difference(x, t), twice = r_total(t, -gap.hi);
     const pair top = {twice.hi, twice.lo - gap.lo};
     const real g = r_settled(r_divide(r_divide(gap, at), at)), h = r_settled(r_divide(r_divide(r_divide(top, at), at), at));
     const mask below = lt(x, K(0));
-    return (vgh){r_phi_pair_of(r_log_ratio(t, x)), where(below, K(NAN), g), where(below, K(NAN), h)};
+    return (vgh){r_phi_pair_of(r_log_ratio(t, x)), where(below, K(NAN), g), where(below, K(NAN), h), beyond(g, K(INFINITY))};
 }
 
 /* (e - c) / k + c r, where e = c e^-kr: for a small kr as c phi(-kr) / k. `without`: all but c r. */
 NOINLINE pair tweedie_part(pair k, real e, real c, pair r, const mask near, const mask without) {
-    const pair kr = r_weighed(k, r), small = r_multiply(r_single(c), r_single(r_phi_pair_of(r_negative(kr))));
-    const pair slope = r_divide(r_difference(e, c), k), line = r_weighed(r_single(c), r);
+    const pair kr = r_weighed(k, r), small = r_multiply(exactly(c), exactly(r_phi_pair_of(r_negative(kr))));
+    const pair slope = r_divide(r_difference(e, c), k), line = r_weighed(exactly(c), r);
     const pair all = r_total(slope.hi, line.hi), far = {all.hi, all.lo + (slope.lo + line.lo)};
     const pair y = r_choose(near, r_divide(small, k), r_choose(without, slope, far));
-    return r_choose(eq(k.hi, K(0)), r_single(K(0)), y);
+    return r_choose(eq(k.hi, K(0)), exactly(K(0)), y);
 }
 /* mu^b / b - t mu^a / a + t^b / (a b), a = 1 - power, b = 2 - power, mu = e^x or x: the difference of two parts, of b and of
    a, that are small where mu is near t; mu^b - t mu^a or mu^-power (mu - t), and the derivatives of these */
@@ -550,7 +547,7 @@ LOSS(half_tweedie_deviance) {
     }
     pair a = r_difference(one, power.hi), b = r_difference(K(2), power.hi);
     a.lo -= power.lo, b.lo -= power.lo;
-    const pair log_t = r_log_exact(r_single(t)), log_mu = linear ? r_log_exact(r_single(x)) : r_single(x);
+    const pair log_t = r_log_exact(exactly(t)), log_mu = linear ? r_log_exact(exactly(x)) : exactly(x);
     pair r = r_total(log_t.hi, -log_mu.hi);
     r.lo += log_t.lo;
     if (linear) r = r_log_ratio(t, x);
@@ -564,7 +561,7 @@ LOSS(half_tweedie_deviance) {
     const pair part_b = tweedie_part(b, most, own, r, near_b, without), part_a = tweedie_part(a, rest, own, r, near_a, without);
     const mask beyond_range = either(eq(own, K(INFINITY)), either(eq(most, K(INFINITY)), eq(rest, K(INFINITY))));
     const mask number = both(eq(log_mu.hi, log_mu.hi), eq(t, t));
-    const real cost = r_settled(r_divide(r_single(most), b)), endless_or_not = where(number, K(INFINITY), log_mu.hi);
+    const real cost = r_settled(r_divide(exactly(most), b)), endless_or_not = where(number, K(INFINITY), log_mu.hi);
     const real limit = where(lt(zero, b.hi), cost, endless_or_not); /* of a target of 0 */
     const real whole = where(both(beyond_range, number), K(INFINITY), r_sum2(part_b, r_negative(part_a)));
     const real v = where(none, limit, whole);
@@ -572,29 +569,30 @@ LOSS(half_tweedie_deviance) {
     if (!linear) {
         const mask two = both(eq(most, K(INFINITY)), eq(rest, K(INFINITY)));
         g = where(lt(r_abs(r.hi), one), -most * r_expm1_pair_of(r), most - rest);
-        h = r_sum2(r_multiply(b, r_single(most)), r_negative(r_multiply(a, r_single(rest))));
+        h = r_sum2(r_multiply(b, exactly(most)), r_negative(r_multiply(a, exactly(rest))));
         if (!plain) { /* a share of what is beyond the range may be within it */
             const real up_by = K(LF_DTYPE == 32 ? 0x1p64 : 0x1p128);
             const pair lift = {K(LF_DTYPE == 32 ? -0x1.62e43p+5 : -0x1.62e42fefa39efp+6),
                                K(LF_DTYPE == 32 ? 0x1.05c61p-23 : -0x1.abc9e3b39803fp-49)}; /* minus the log of up_by */
             const real far = where(none, zero, r_exp_pair_of(r_sum((pair){at.hi, at.lo + (log_t.lo + up.lo)}, lift)));
             const real near = r_exp_pair_of(r_sum(r_weighed(b, log_mu), lift));
-            const real part = r_sum2(r_multiply(b, r_single(near)), r_negative(r_multiply(a, r_single(far))));
+            const real part = r_sum2(r_multiply(b, exactly(near)), r_negative(r_multiply(a, exactly(far))));
             h = where(either(eq(most, K(INFINITY)), eq(rest, K(INFINITY))), part * up_by, h);
-            g = where(two, where(lt(zero, x), K(INFINITY), K(-INFINITY)), g), h = where(two, K(INFINITY), h);
+            const mask above = either(lt(r.hi, zero), both(not_(lt(zero, r.hi)), lt(zero, x))); /* mu above t */
+            g = where(two, where(above, K(INFINITY), K(-INFINITY)), g), h = where(two, K(INFINITY), h);
         }
     } else {
         /* above 1 by mu^a and what is left over mu, below by mu^-power: neither is beyond the range where the product is not */
         const mask above = lt(one, x);
-        const pair at_x = r_single(x), gap = r_difference(x, t);
-        const pair both_terms = r_sum(r_multiply(a, at_x), r_multiply(power, r_single(t))), q = r_divide(both_terms, at_x);
+        const pair at_x = exactly(x), gap = r_difference(x, t);
+        const pair both_terms = r_sum(r_multiply(a, at_x), r_multiply(power, exactly(t))), q = r_divide(both_terms, at_x);
         const real size = r_exp_pair_of(up), factor = r_exp_pair_of(r_weighed(r_negative(power), log_mu));
-        const pair outer = r_single(where(above, size, factor)), flat = r_choose(above, r_divide(a, at_x), a);
+        const pair outer = exactly(where(above, size, factor)), flat = r_choose(above, r_divide(a, at_x), a);
         g = r_settled(r_multiply(outer, r_choose(above, r_divide(gap, at_x), gap)));
         h = r_settled(r_multiply(outer, r_choose(above, r_divide(q, at_x), q)));
         g = where(none, size, g), h = where(none, r_settled(r_multiply(flat, outer)), h);
     }
-    return (vgh){v, g, h};
+    return (vgh){v, g, h, beyond(g, K(INFINITY))};
 }
 
 /* d^2, d = log((1+x) / (1+t)): 1 + (x-t) / (1+t) where that is near 1; 2 d / (1+x); 2 (1-d) / (1+x)^2 */
@@ -632,11 +630,11 @@ INLINE pair r_log1p_exact(pair e) {
    s(x) s(-x)). */
 LOSS_OF_DECAY(sigmoid_focal_loss) {
     const real one = K(1), zero = K(0);
-    const pair gamma = r_parameter(p, 0), alpha = r_parameter(p, 1), yes = r_single(t), no = r_difference(one, t);
+    const pair gamma = r_parameter(p, 0), alpha = r_parameter(p, 1), yes = exactly(t), no = r_difference(one, t);
     const pair near = r_inverse(one + e.hi, (e.hi - ((one + e.hi) - one)) + e.lo), far = r_multiply((pair){e.hi, e.lo}, near);
     const mask up = lt(zero, x), all = eq(t, one), none = eq(t, zero);
     const pair s = r_choose(up, near, far), back = r_choose(up, far, near), log = r_log1p_exact((pair){e.hi, e.lo});
-    const pair cost_no = r_sum(log, r_single(where(up, x, zero))), cost_yes = r_sum(log, r_single(where(up, zero, -x)));
+    const pair cost_no = r_sum(log, exactly(where(up, x, zero))), cost_yes = r_sum(log, exactly(where(up, zero, -x)));
     const pair c = r_sum(r_weighed(yes, cost_yes), r_weighed(no, cost_no)), slope = r_multiply(s, back);
     const pair miss_no = r_multiply(no, s), miss_yes = r_multiply(yes, back), w = r_sum(r_multiply(yes, back), miss_no);
     const pair bent = r_sum(miss_no, r_negative(miss_yes)), tilt = r_difference(one, t + t);
@@ -658,7 +656,7 @@ LOSS_OF_DECAY(sigmoid_focal_loss) {
                            K(LF_DTYPE == 32 ? -0x1.05c61p-23 : 0x1.abc9e3b39803fp-49)}; /* of log up_by */
         const pair top = r_total(lift.hi, -a), part = r_exp_in_parts((pair){top.hi, top.lo + lift.lo});
         const pair lean = r_choose(up, tilt, r_negative(tilt));
-        const pair many = r_sum(r_multiply(r_multiply(gamma, lean), r_difference(K(2), a)), r_single(one));
+        const pair many = r_sum(r_multiply(r_multiply(gamma, lean), r_difference(K(2), a)), exactly(one));
         const mask deep = both(lt(K(LF_DTYPE == 32 ? 87 : 708), a), both(lt(a, K(1e4)), lt(zero, where(up, no.hi, t))));
         h = where(deep, r_settled(r_multiply(r_multiply(factor, many), part)) * down_by, h);
     }
@@ -671,20 +669,20 @@ LOSS_OF_TWO(gaussian_nll_loss) {
     const real half = K(0.5), zero = K(0), one = K(1), none = where(eq(x - t, x - t), zero, x - t);
     const pair eps = {r_max(K(LEAST), p[1]), p[REST + 1]}, gap = r_difference(x, t);
     const mask low = r_below(q, eps), same = eq(gap.hi, zero);
-    const pair V = r_choose(low, eps, r_single(q)), d = {gap.hi, plain ? gap.lo : where(endless(gap.hi), zero, gap.lo)};
-    const pair share = r_choose(same, r_single(where(eq(q, q), zero, q)), r_divide(d, V)), log = r_log_pair(V);
-    const pair half_share = {half * share.hi, half * share.lo}, inverse = r_divide(r_single(half), V);
-    const pair square = r_multiply(half_share, share), more = r_choose(same, r_single(zero), r_multiply(half_share, d));
+    const pair V = r_choose(low, eps, exactly(q)), d = {gap.hi, plain ? gap.lo : where(endless(gap.hi), zero, gap.lo)};
+    const pair share = r_choose(same, exactly(where(eq(q, q), zero, q)), r_divide(d, V)), log = r_log_pair(V);
+    const pair half_share = {half * share.hi, half * share.lo}, inverse = r_divide(exactly(half), V);
+    const pair square = r_multiply(half_share, share), more = r_choose(same, exactly(zero), r_multiply(half_share, d));
     const real constant = any(eq(p[0], one)) ? K(0.91893853320467274) : zero;
-    const real v = r_sum3((pair){half * log.hi, half * log.lo}, more, r_single(constant));
+    const real v = r_sum3((pair){half * log.hi, half * log.lo}, more, exactly(constant));
     const pair bend = r_sum(square, (pair){-half * inverse.hi, -half * inverse.lo});
-    real g = r_settled(share), h = none + r_settled(r_divide(r_single(one), V));
+    real g = r_settled(share), h = none + r_settled(r_divide(exactly(one), V));
     real g2 = r_sum2(inverse, r_negative(square)), h2 = K(2) * r_settled(r_divide(bend, V));
     if (!plain) {
         const mask wide = eq(V.hi, K(INFINITY));
         g = where(wide, none, g), h = where(wide, none, h), g2 = where(wide, none, g2), h2 = where(wide, none, h2);
     }
-    return (vgh){v, g, h, r_bits(zero), where(low, none, g2), where(low, none, h2)};
+    return (vgh){v, g, h, beyond(g, K(INFINITY)), where(low, none, g2), where(low, none, h2)};
 }
 
 /* max(0, margin - q (x - t)); -q and q where that is above 0 */
@@ -746,7 +744,8 @@ INLINE pair rest_of_parameter(double x) {
 /* The first n elements, a multiple of 16, of which `live` in each 16 are summed, with everything else known at compile time. Sums run
    over 16 lanes whatever the vector's width, so that they come out the same everywhere. Exponentials are made in a pass of
    their own: from x to the loss, the chain of operations is longer than a processor looks ahead. Plain sums are new ones,
-   those with care go on from what `sums` has. Returns whether nothing was odd. */
+   those with care go on from what `sums` has. Returns whether nothing
+   was odd; with care, whether all of it is finite. */
 INLINE int lf_run(const lf_block *k, ptrdiff_t n, lanes *sums, int live, const int want, const int weigh, const int plain, lf_body body, const int traits) {
     enum { CHUNK = 256 };
     const int decays = want & traits, told = traits & TELLS, left = want & LF_HESS || traits & OF_GAP;
@@ -779,21 +778,21 @@ INLINE int lf_run(const lf_block *k, ptrdiff_t n, lanes *sums, int live, const i
                 decay e = {K(0), K(0), K(0)};
                 if (decays) e = (decay){r_load(e_hi + j), r_load(e_lo + j), left ? r_load(e_left + j) : K(0)};
                 const vgh y = body(r_load(x + i), r_load(t + i), r_load(q + i), e, p, plain);
-                odd |= y.odd;
+                if (plain) odd |= y.odd;
                 if (want & LF_VALUE) {
                     const real v = weigh ? weighted(y.v, w + i, 1) : plain && told ? y.v : y.v + K(0);
                     r_store(value + i, plain ? v : r_canonical(v));
-                    if (!(want & LF_SUM) && (weigh || !told)) odd |= beyond(v, K(INFINITY));
+                    if (!plain || (!(want & LF_SUM) && (weigh || !told))) odd |= beyond(v, K(INFINITY));
                 }
                 if (want & LF_GRAD) {
                     const real g = weigh ? weighted(y.g, w + i, k->scale) : scaled(y.g, scale, plain);
                     r_store(grad + i, g);
-                    if (!(want & LF_SUM)) odd |= beyond(g, K(INFINITY));
+                    if (!plain || !(want & LF_SUM)) odd |= beyond(g, K(INFINITY));
                 }
                 if (want & LF_HESS) {
                     const real h = weigh ? weighted(y.h, w + i, k->scale) : scaled(y.h, scale, plain);
                     r_store(hess + i, h);
-                    if (!(want & LF_SUM)) odd |= beyond(h, K(INFINITY));
+                    if (!plain || !(want & LF_SUM)) odd |= beyond(h, K(INFINITY));
                 }
                 if (traits & OF_TWO && want & LF_GRAD && grad_second) {
                     const real g = weigh ? weighted(y.g2, w + i, k->scale) : scaled(y.g2, scale, plain);
@@ -820,19 +819,19 @@ INLINE int lf_run(const lf_block *k, ptrdiff_t n, lanes *sums, int live, const i
 }
 
 /* The same with care, and all of it, wanted or not */
-INLINE void lf_run_carefully(const lf_block *k, ptrdiff_t n, lanes *sums, int live, lf_body body, const int traits) {
+INLINE int lf_run_carefully(const lf_block *k, ptrdiff_t n, lanes *sums, int live, lf_body body, const int traits) {
     scalar unwanted[LF_BLOCK];
     lf_block all = *k;
     if (!all.value) all.value = unwanted;
     if (!all.grad) all.grad = unwanted;
     if (!all.hess) all.hess = unwanted;
-    if (k->w) lf_run(&all, n, sums, live, EVERYTHING, 1, 0, body, traits);
-    else lf_run(&all, n, sums, live, EVERYTHING, 0, 0, body, traits);
+    if (k->w) return lf_run(&all, n, sums, live, EVERYTHING, 1, 0, body, traits);
+    return lf_run(&all, n, sums, live, EVERYTHING, 0, 0, body, traits);
 }
-typedef void (*lf_careful)(const lf_block *k, ptrdiff_t n, lanes *sums, int live);
+typedef int (*lf_careful)(const lf_block *k, ptrdiff_t n, lanes *sums, int live);
 
 /* The n < 16 elements from `at` on, in a padded copy */
-NOINLINE void lf_run_rest(const lf_block *k, ptrdiff_t at, lanes *sums, int want, lf_careful careful) {
+NOINLINE int lf_run_rest(const lf_block *k, ptrdiff_t at, lanes *sums, int want, lf_careful careful) {
     const scalar *from[] = {k->x, k->t, k->q};
     scalar *to[] = {k->value, k->grad, k->hess, k->grad_second, k->hess_second}, in[3][SHAPE], out[5][SHAPE];
     const int wanted[] = {LF_VALUE, LF_GRAD, LF_HESS, LF_GRAD, LF_HESS};
@@ -846,9 +845,10 @@ NOINLINE void lf_run_rest(const lf_block *k, ptrdiff_t at, lanes *sums, int want
     padded.x = in[0], padded.t = in[1], padded.q = in[2], padded.w = k->w ? w : NULL;
     padded.value = out[0], padded.grad = out[1], padded.hess = out[2];
     padded.grad_second = k->grad_second ? out[3] : NULL, padded.hess_second = k->hess_second ? out[4] : NULL;
-    careful(&padded, SHAPE, sums, (int)n);
+    const int finite = careful(&padded, SHAPE, sums, (int)n);
     for (int i = 0; i < 5; i++)
         if (want & wanted[i] && to[i]) memcpy(to[i] + at, out[i], n * sizeof(scalar));
+    return finite;
 }
 
 /* A block. The combinations that are asked for often are compiled each on its own. */
@@ -862,6 +862,7 @@ INLINE void lf_pointwise(lf_block *k, int want, lf_body body, const int traits, 
     lanes sums;
     KEEP_ROLLED for (int plain = 1, fine = 0; !fine; plain = 0) {
         memset(&sums, 0, sizeof sums);
+        k->odd = 0;
         switch (plain ? want : 0) {
             CASE(LF_VALUE)
             CASE(LF_SUM)
@@ -870,10 +871,10 @@ INLINE void lf_pointwise(lf_block *k, int want, lf_body body, const int traits, 
             CASE(LF_VALUE | LF_GRAD)
             CASE(LF_GRAD | LF_HESS)
         default:
-            careful(k, n, &sums, SHAPE);
+            k->odd = !careful(k, n, &sums, SHAPE);
             fine = 1, plain = 0;
         }
-        if (n < k->n) lf_run_rest(k, n, &sums, want, careful);
+        if (n < k->n) k->odd |= !lf_run_rest(k, n, &sums, want, careful);
         if (!(want & LF_SUM)) continue;
         dd_tree(sums.hi, sums.lo, SHAPE);
         k->sum[0] = sums.hi[0];
@@ -885,8 +886,8 @@ INLINE void lf_pointwise(lf_block *k, int want, lf_body body, const int traits, 
 
 #undef LOSS
 #define LF_DEFINE(name)                                                                      \
-    NOINLINE void name##_careful(const lf_block *k, ptrdiff_t n, lanes *sums, int live) {    \
-        lf_run_carefully(k, n, sums, live, name##_body, name##_traits);                    \
+    NOINLINE int name##_careful(const lf_block *k, ptrdiff_t n, lanes *sums, int live) {     \
+        return lf_run_carefully(k, n, sums, live, name##_body, name##_traits);               \
     }                                                                                        \
     static void name##_block(lf_block *k, int want) { lf_pointwise(k, want, name##_body, name##_traits, name##_careful); }
 LF_POINTWISE(LF_DEFINE)

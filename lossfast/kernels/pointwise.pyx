@@ -76,8 +76,77 @@ cdef const void *ones_of(int dtype) noexcept nogil:
     return <const void *>_ones32 if dtype == 32 else <const void *>_ones64
 
 
-cdef void run_block(lf_pointwise_function kernel, lf_block *k, int want, int dtype, lf_total *total) noexcept nogil:
-    """A block, and its sum added to the total: by single losses where their sum is beyond the range of a double."""
+cdef inline bint is_number(double x) noexcept nogil:
+    return x - x == 0
+
+
+cdef void mend(float *result, const double *wide, const char *fair, ptrdiff_t n) noexcept nogil:
+    """What is not finite, of numbers that are, as doubles have it."""
+    cdef ptrdiff_t i
+    for i in range(n):
+        if fair[i] and not is_number(result[i]):
+            result[i] = <float>wide[i]
+
+
+cdef void run_wide(int which, const lf_block *k, int want, lf_total *total) noexcept nogil:
+    """Of a block of floats, what they cannot hold before it has been weighed and scaled: by way of doubles."""
+    cdef const lf_pointwise_function *kernels = current_table(32).pointwise
+    cdef float single[2048]    # losses, before they are weighed
+    cdef double inputs[3][256]
+    cdef double results[5][256]
+    cdef char fair[256]        # whether an element is given by finite numbers
+    cdef const float *given[3]
+    cdef float *outputs[5]
+    cdef lf_block part = k[0]
+    cdef ptrdiff_t at = 0, n, i, j
+    cdef double w, v
+    cdef int needed, summed = want & LF_SUM and not is_number(k.sum[0])
+    if summed:
+        part.w = NULL
+        part.value, part.grad, part.hess, part.grad_second, part.hess_second = single, NULL, NULL, NULL, NULL
+        kernels[which](&part, LF_VALUE)
+    given[0], given[1], given[2] = <const float *>k.x, <const float *>k.t, <const float *>k.q
+    outputs[0], outputs[1], outputs[2] = <float *>k.value, <float *>k.grad, <float *>k.hess
+    outputs[3], outputs[4] = <float *>k.grad_second, <float *>k.hess_second
+    want = want & (LF_GRAD | LF_HESS) | LF_VALUE
+    part.x, part.t, part.q = &inputs[0][0], &inputs[1][0], &inputs[2][0]
+    part.value, part.grad, part.hess = &results[0][0], &results[1][0], &results[2][0]
+    part.grad_second = &results[3][0] if outputs[3] != NULL else NULL
+    part.hess_second = &results[4][0] if outputs[4] != NULL else NULL
+    while at < k.n:
+        n = part.n = k.n - at if k.n - at < 256 else 256
+        part.w = k.w + at if k.w != NULL else NULL
+        memset(fair, 1, n)
+        for j in range(3):
+            for i in range(n):
+                inputs[j][i] = given[j][at + i]
+                fair[i] &= is_number(inputs[j][i])
+        needed = 0
+        for i in range(n):
+            if summed and fair[i] and not is_number(single[at + i]):
+                needed = 1
+        for j in range(5):
+            if outputs[j] != NULL:
+                for i in range(n):
+                    if fair[i] and not is_number(outputs[j][at + i]):
+                        needed = 1
+        if needed:
+            current_table(64).pointwise[which](&part, want)
+        for j in range(5 if needed else 0):
+            if outputs[j] != NULL:
+                mend(outputs[j] + at, results[j], fair, n)
+        if summed:
+            for i in range(n):
+                w = part.w[i] if part.w != NULL else 1
+                v = single[at + i]
+                if w != 0:
+                    total_add(total, results[0][i] if fair[i] and not is_number(v) else v * w, 0)
+        at += n
+
+
+cdef void run_block(int which, lf_block *k, int want, int dtype, lf_total *total) noexcept nogil:
+    """A block, and its sum added to the total: by single losses where a float, or their sum a double, cannot hold it."""
+    cdef lf_pointwise_function kernel = current_table(dtype).pointwise[which]
     cdef double values[2048]
     cdef double x[2048]
     cdef lf_block again
@@ -85,10 +154,14 @@ cdef void run_block(lf_pointwise_function kernel, lf_block *k, int want, int dty
     if k.grad == k.x:  # what is done once more outlives the gradient
         k.x = memcpy(x, k.x, k.n * (dtype // 8))
     kernel(k, want)
+    if dtype == 32 and k.odd:
+        run_wide(which, k, want, total)
     if not want & LF_SUM:
         return
-    if dtype == 32 or k.sum[0] - k.sum[0] == 0:
+    if is_number(k.sum[0]):
         total_add(total, k.sum[0], k.sum[1])
+        return
+    if dtype == 32:  # added already
         return
     again = k[0]
     again.value = values
@@ -120,8 +193,7 @@ cdef class Pointwise:
     cdef Geometry geometry
     cdef Operand ops[11]
     cdef bint has[11]
-    cdef int dtype, want
-    cdef lf_pointwise_function kernel
+    cdef int dtype, want, which
     cdef double params[4]
     cdef double scale
     cdef object kept
@@ -157,7 +229,7 @@ cdef class Pointwise:
         given[VALUE], given[GRAD], given[HESS] = task.value, task.grad, task.hess
         given[GRAD_SECOND], given[HESS_SECOND] = task.grad_second, task.hess_second
         self.dtype = task.dtype
-        self.kernel = current_table(task.dtype).pointwise[task.which]
+        self.which = task.which
         self.scale = task.scale
         memcpy(self.params, task.params, sizeof(self.params))
         put_geometry(&self.geometry, &task.shape)
@@ -244,7 +316,7 @@ cdef class Pointwise:
                 k.grad_second = place(place_of[GRAD_SECOND], self.dtype, &self.geometry, &self.ops[GRAD_SECOND], at, n)
             if self.has[HESS_SECOND]:
                 k.hess_second = place(place_of[HESS_SECOND], self.dtype, &self.geometry, &self.ops[HESS_SECOND], at, n)
-            run_block(self.kernel, &k, self.want, self.dtype, total)
+            run_block(self.which, &k, self.want, self.dtype, total)
             if self.has[VALUE]:
                 put(k.value, self.dtype, &self.geometry, &self.ops[VALUE], at, n)
             if self.has[GRAD]:
@@ -412,7 +484,7 @@ cdef double contiguous(int dtype, int which, const char *x, const char *t, const
         k.value = value + at * size if value != NULL else NULL
         k.grad = grad + at * size if grad != NULL else NULL
         k.hess = hess + at * size if hess != NULL else NULL
-        run_block(current_table(dtype).pointwise[which], &k, want, dtype, &total)
+        run_block(which, &k, want, dtype, &total)
         at += k.n
     lf_fp_restore(state)
     return ldexp(total.hi, total.exponent)

@@ -107,8 +107,9 @@ ctypedef fused element:
     double
     int64_t
 
-# The domains of elements, by the text that declares them (`lossfast._loss.ELEMENTS`).
-cdef dict _domains = {"": 0, "-1 or 1": 1, "0 or 1": 2, "in [0, 1]": 3, ">= 0": 4, "> 0": 5, "not 0": 6, "> -1": 7}
+# The domains of elements, by the text that declares them (`lossfast._loss.ELEMENTS`); there is none for 0, and calls with
+# others are declined.
+cdef dict _domains = {"-1 or 1": 1, "0 or 1": 2, "in [0, 1]": 3, ">= 0": 4, "> 0": 5, "not 0": 6, "> -1": 7}
 
 
 cdef bint all_inside(const element *a, ptrdiff_t n, int domain) noexcept nogil:
@@ -689,7 +690,8 @@ cdef class RowEntry(Entry):
                 if not self.labelled or not lay_rows(&compared, <cnp.ndarray>target, &shape, False):
                     return None
                 task.labels = &compared
-                task.has_ignore, task.ignore = s.has_ignore, s.ignore
+                task.has_ignore = s.has_ignore and (s.ignore >= 0 or (<cnp.ndarray>target).descr.kind != c"u")
+                task.ignore = s.ignore
                 weighted = s.has_ignore
         if s.class_weight != NULL:
             if not self.weigh_classes(<object>s.class_weight, &task, class_weight):
@@ -774,8 +776,10 @@ cdef class PointwiseEntry(Entry):
         Entry.__init__(self, loss, most)
         self.is_function = loss.kind == "function"
         self.which = find(loss.name)
-        self.of_pred, self.of_target = (_domains[loss.domains.get(name, "")] for name in ("pred", "target"))
-        self.understood = self.understood and set(loss.domains) <= {"pred", "target"}
+        domains = {name: _domains.get(domain) for name, domain in loss.domains.items()}
+        self.understood = self.understood and set(domains) <= {"pred", "target"} and None not in domains.values()
+        if self.understood:
+            self.of_pred, self.of_target = domains.get("pred", 0), domains.get("target", 0)
 
     def run(self, tuple names, x, target, v, dict options, dict buffers):
         """The results of these names; None if the call is declined."""

@@ -526,6 +526,11 @@ INLINE pair r_total(real a, real b) {
     return (pair){s, (a - (s - back)) + (b - back)};
 }
 INLINE pair r_difference(real a, real b) { return r_total(a, -b); }
+/* a + b, with nothing in the second part where the first is not finite */
+INLINE pair two_sum(real a, real b) {
+    const pair s = r_total(a, b);
+    return (pair){s.hi, where(lt(r_abs(s.hi), K(INFINITY)), s.lo, K(0))};
+}
 INLINE pair r_multiply(pair x, pair y) {
     const real p = x.hi * y.hi;
     return (pair){p, r_product_error(x.hi, y.hi, p) + (x.hi * y.lo + x.lo * y.hi)};
@@ -535,7 +540,7 @@ INLINE pair r_divide(pair x, pair y) {
     return (pair){q, (r_residue(x.hi, q, y.hi) + (x.lo - q * y.lo)) / y.hi};
 }
 INLINE real r_settled(pair x) { return where(lt(r_abs(x.hi), K(INFINITY)), x.hi + x.lo, x.hi); }
-INLINE pair r_single(real x) { return (pair){x, K(0)}; }
+INLINE pair exactly(real x) { return (pair){x, K(0)}; }
 INLINE pair r_choose(mask m, pair a, pair b) { return (pair){where(m, a.hi, b.hi), where(m, a.lo, b.lo)}; }
 
 INLINE void put_doubles(double *to, real x) {

@@ -233,24 +233,28 @@ STAGE(one_hot) {
     }
 }
 
-/* Without soft targets only the sums over cw are wanted. */
+/* Without soft targets only the sums over cw are wanted. With smoothing (0: what it keeps of a target, 1: the share that it gives
+   each class), an infinite gap counts for the smoothed target, whose sign may be another: all of it among those of cw. */
 STAGE(target_sums) {
     const scalar *x = k->x, *t = k->t, *cw = k->cw, *live = k->live;
     CLASSES;
     EACH_GROUP {
-        const real m = ROW(max), share = ROW(share);
+        const real m = ROW(max), share = ROW(share), keep = ROW(terms[0]), even = ROW(terms[1]);
         SUM(tau); SUM(tau_gap); SUM(cw_sum); SUM(cw_gap);
         EACH_CLASS(
             const real y = IN(x, -INFINITY);
             const real w = cw ? IN(cw, 0) : where(LIVE(), K(1), K(0));
+            const real spread_w = live ? w * IN(live, 0) : w;
+            real spread_share = spread_w * share;
             if (t) {
                 const real target = IN(t, 0);
+                const mask endless = both(eq(y, K(-INFINITY)), lt(K(0), even));
                 sum_add_product(&tau[part], w, target);
-                sum_add_gap(&tau_gap[part], w * target, m, y);
+                sum_add_gap(&tau_gap[part], where(endless, K(0), w * target), m, y);
+                spread_share = where(endless, r_fma(w * target, keep, spread_w * even), spread_share);
             }
-            const real spread_w = live ? w * IN(live, 0) : w;
             sum_add(&cw_sum[part], spread_w, K(0));
-            sum_add_gap(&cw_gap[part], spread_w * share, m, y);)
+            sum_add_gap(&cw_gap[part], spread_share, m, y);)
         ;
         PUT(r->tau, tau);
         PUT(r->tau_gap, tau_gap);
@@ -402,9 +406,9 @@ STAGE(curvature) {
         const real post = ROW(post), b = ROW(b), pivot = ROW_CLASS(pivot), argmax = ROW_CLASS(argmax), rest = ROW(rest),
                    pivot_rest = ROW(pivot_rest);
         /* a p (1-p) is a p - (a p) p, rounded once, while nothing cancels */
-        EACH_CLASS((void)part; const real p = PROBABILITY(); const real ap = r_quotient(IN(e, 0), IN(lo, 0), a) * post;
-                   const real apq = where(lt(p, K(0.5)), r_fma(-ap, p, ap), ap * COMPLEMENT(p));
-                   ENTRY(out, r_fma(p, p * b, apq)););
+        EACH_CLASS((void)part; const real p = PROBABILITY(); const real ap = r_mul0(r_quotient(IN(e, 0), IN(lo, 0), a), post);
+                   const real apq = where(lt(p, K(0.5)), r_fma(-ap, p, ap), r_mul0(COMPLEMENT(p), ap));
+                   ENTRY(out, r_fma(p, r_mul0(p, b), apq)););
     }
 }
 
@@ -416,10 +420,11 @@ STAGE(product) {
     EACH_GROUP {
         const pair inverse = ROW_SPLIT(inverse), a = ROW_SPLIT(a), b = ROW_SPLIT(b);
         const real c = ROW(c), post = ROW(post);
+        const mask number = both(eq(a.hi, a.hi), eq(post, post));
         EACH_CLASS((void)part; const real hi = IN(e, 0); const real low = IN(lo, 0);
-                   const real ap = r_quotient(hi, low, a) * post; const real d = (IN(v, 0) - b.hi) - b.lo;
+                   const real ap = r_mul0(r_quotient(hi, low, a), post); const real d = (IN(v, 0) - b.hi) - b.lo;
                    const real p = r_quotient(hi, low, inverse);
-                   ENTRY(out, where(both(eq(hi, K(0)), eq(p, p)), K(0), r_fma(ap, d, p * c))););
+                   ENTRY(out, where(both(both(eq(hi, K(0)), eq(p, p)), number), K(0), r_fma(ap, d, p * c))););
     }
 }
 

@@ -37,12 +37,6 @@ INLINE pair lifted_exponential(real d, pair it, int scaled, real exponent) {
     return (pair){hi, r_fma(y.w, s, s - hi)};
 }
 
-/* a + b, and what its rounding lost */
-INLINE pair two_sum(real a, real b) {
-    const real s = a + b, back = s - a;
-    return (pair){s, where(lt(r_abs(s), K(INFINITY)), (a - (s - back)) + (b - back), K(0))};
-}
-
 /* ((y - y_max) - (x - x_max))/T + between, in two parts */
 INLINE pair log_ratio(real x, real y, real x_max, real y_max, pair between, pair it) {
     const pair gx = two_sum(x, -x_max), gy = two_sum(y, -y_max);
@@ -81,9 +75,8 @@ INLINE growth growth_of(real t, real lo) {
                     where(near, small_lo, where(lt(large.hi, K(INFINITY)), large.lo + (less_lo - lo), K(0)))};
 }
 
-/* Numbers in two parts, so that a row's constants (weight, scale, temperature) cost its entries one rounding in all. */
-INLINE pair exactly(real x) { return (pair){x, K(0)}; }
-/* without a second part where there can be none: of 0, of what is infinite */
+/* Numbers in two parts, so that a row's constants (weight, scale, temperature) cost its entries one rounding in all;
+   without a second part where there can be none: of 0, of what is infinite */
 INLINE pair normal(real hi, real lo) {
     return (pair){hi, where(both(lt(r_abs(hi), K(INFINITY)), not_(eq(hi, K(0)))), lo, K(0))};
 }
@@ -978,6 +971,11 @@ static const lf_program lf_programs[] = {
      {{margin_start, LF_STAGE_rival}, {margin_first, LF_STAGE_violations}, {margin_slope, LF_STAGE_violation_grad}, NONE}},
     {"multiclass_hinge_loss", "hess",
      {{margin_start, LF_STAGE_rival}, {margin_second, LF_STAGE_violations}, {margin_bend, LF_STAGE_violation_hess}, NONE}},
+
+    /* worked out by the driver, pair by pair */
+    {"multilabel_margin_loss", "loss", {NONE}},
+    {"multilabel_margin_loss", "grad", {NONE}},
+    {"multilabel_margin_loss", "hess", {NONE}},
 
     {"softmax", "vjp", {{NULL, LF_STAGE_along_v}, {softmax_product, LF_STAGE_product}, NONE}},
     {"softmax", "jvp", {{NULL, LF_STAGE_along_v}, {softmax_product, LF_STAGE_product}, NONE}},

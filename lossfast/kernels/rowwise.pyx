@@ -9,7 +9,7 @@ plain.h) is done by a quicker way with the same bits, but for the groups that it
 
 from libc.math cimport INFINITY, NAN, fma, isnan, ldexp
 from libc.stdint cimport int64_t, uint64_t
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport free, malloc, qsort
 from libc.string cimport memcpy, memset, strcmp
 
 cimport numpy as cnp
@@ -49,7 +49,9 @@ cdef struct Output:
     int per_class
     int weighted           # 0 where the row counts for nothing
     double when_masked     # in a row without classes
+    double when_lost       # in one whose label is no class
     int is_loss
+    int is_grad
     int is_temperature     # 0, or the order of its derivative in the temperature
     const lf_program *program
 
@@ -74,6 +76,7 @@ cdef struct Job:
     int64_t ignore
     int needs_softmax, needs_argmax, needs_prediction, needs_truth, needs_rest, needs_sums, n_outputs
     int entrywise          # a sum over the entries, without a softmax
+    int pairs              # a sum over pairs of classes
     Output outputs[24]
 
 # One thread's memory, and where it stands.
@@ -89,10 +92,12 @@ cdef struct Bench:
     int other_limit[16]    # the same of the other logits
     int silent[16]         # ignored, of weight 0, or without classes
     int masked[16]         # without classes
+    int lost[16]           # with a label that is no class, and is not ignored
     double prediction[16]
     double lse[16]         # NaN, or the log-sum-exp that only a limit gives
     int unusual            # the last group left marks on the rows
     int pivotless          # no class is kept out of the sum
+    int failed             # there was no memory for a row
     int far                # the last of the plain rows needed their maxima, as the next ones will
     int plain              # the batch is one of plain rows: their losses are kept
     lf_batch batch
@@ -428,16 +433,21 @@ cdef void run_program(const Job *j, Bench *w, int which) noexcept nogil:
 cdef void deliver(const Job *j, Bench *w, const Output *out, ptrdiff_t first) noexcept nogil:
     """A chunk of an output from `k.out` to the array."""
     cdef int lane
+    cdef double empty
     cdef char *values
     cdef char *rows[16]
     for lane in range(w.n):
         values = <char *>w.k.out + lane * j.width
-        if not (w.masked[lane] or (out.weighted and w.silent[lane])):
+        if w.masked[lane] or (out.weighted and w.silent[lane]):
+            empty = 0 if out.weighted else out.when_masked
+        elif w.lost[lane] and not out.weighted:
+            empty = NAN
+        else:
             continue
         if j.dtype == 32:
-            fill(<float *>values, j.group, w.k.n, 0 if out.weighted else out.when_masked)
+            fill(<float *>values, j.group, w.k.n, <float>empty)
         else:
-            fill(<double *>values, j.group, w.k.n, 0 if out.weighted else out.when_masked)
+            fill(<double *>values, j.group, w.k.n, empty)
     if lies_along(j, &out.op):
         return
     point(j, &out.op, w.row, w.n, rows)
@@ -462,6 +472,8 @@ cdef void deliver_rows(const Job *j, Bench *w, const Output *out) noexcept nogil
             y = w.rows.result[lane]
             if w.masked[lane] or (out.weighted and w.silent[lane]):
                 y = 0 if out.weighted else out.when_masked
+            elif w.lost[lane] and not out.weighted:
+                y = out.when_lost
         w.rows.result[lane] = y if y == y else NAN  # of one sign, whichever the processor made
     if out.is_loss or out.is_temperature or w.plain:
         memcpy(&w.sums[out.is_temperature][w.row - w.base], w.rows.result, w.n * sizeof(double))
@@ -486,6 +498,7 @@ cdef void reset_rows(const Job *j, Bench *w) noexcept nogil:
     memset(w.other_limit, 0, sizeof(w.other_limit))
     memset(w.silent, 0, sizeof(w.silent))
     memset(w.masked, 0, sizeof(w.masked))
+    memset(w.lost, 0, sizeof(w.lost))
     w.rows.rows = j.group
     for lane in range(LF_ROWS):
         w.rows.weight[lane] = w.rows.label_weight[lane] = w.rows.label_live[lane] = w.rows.factor[lane] = 1
@@ -551,7 +564,9 @@ cdef void describe_rows(const Job *j, Bench *w) noexcept nogil:
                     r.weight[lane] = NAN
             if j.has_ignore and label == j.ignore:
                 w.silent[lane] = w.unusual = 1
-    if j.has[WHERE] or j.has[FACTORS]:
+            elif r.label[lane] < 0:
+                w.lost[lane] = 1
+    if j.has[WHERE] or j.has[FACTORS] or j.classes == 0:
         w.unusual = 1
         for lane in range(j.group):
             r.classes[lane] = count_classes(j, w, lane)
@@ -638,11 +653,164 @@ cdef void do_entries(const Job *j, Bench *w) noexcept nogil:
     run_outputs(j, w)
 
 
+# One of a row's own classes; a row with no more than MOST_OWN needs no memory for them. Others are read in stretches.
+cdef struct Own:
+    double score
+    ptrdiff_t place
+
+cdef enum:
+    MOST_OWN = 256
+    STRETCH = 512
+
+
+cdef int by_score(const void *a, const void *b) noexcept nogil:
+    cdef double x = (<const Own *>a).score, y = (<const Own *>b).score
+    return (x > y) - (x < y)
+
+
+cdef void put_entries(const Job *j, const Output *out, ptrdiff_t row, ptrdiff_t first, const double *values, ptrdiff_t n) noexcept nogil:
+    write(out.op.data + offset(&j.geometry, &out.op, row) + first * out.op.stride, &out.op, out.op.stride, values, 64, 1, n)
+
+
+cdef double of_unit(double count, double unit, double unit_lo, double classes) noexcept nogil:
+    """count (unit + unit_lo) / classes, rounded about once."""
+    cdef double y = count * unit, q = y / classes, rest
+    rest = (fma(-q, classes, y) + (fma(count, unit, -y) + count * unit_lo)) / classes
+    return (q + rest if rest - rest == 0 else q) + 0.0
+
+
+cdef void bring_pairs(const Job *j, Bench *w, int lane, ptrdiff_t first, ptrdiff_t n, double *x, double *t, double *live) noexcept nogil:
+    """A stretch of a row; a class that is masked is none of the row's, and has a score that can beat none."""
+    cdef ptrdiff_t i
+    read(x, 64, 1, &j.ops[LOGITS], w.at[LOGITS][lane] + first * j.ops[LOGITS].stride, j.ops[LOGITS].stride, n)
+    read(t, 64, 1, &j.ops[TARGET], w.at[TARGET][lane] + first * j.ops[TARGET].stride, j.ops[TARGET].stride, n)
+    if j.has[WHERE]:
+        read(live, 64, 1, &j.ops[WHERE], w.at[WHERE][lane] + first * j.ops[WHERE].stride, j.ops[WHERE].stride, n)
+        for i in range(n):
+            if live[i] == 0:
+                x[i], t[i] = -INFINITY, 0
+
+
+cdef void do_pairs(const Job *j, Bench *w, int lane) noexcept nogil:
+    """A row of a loss of pairs: of a class that the row has, `own`, and one that it has not.
+
+    Own classes are sorted by their scores. Those that another class's score violates are the first ones: their number and
+    the sum of their scores say what that class adds.
+    """
+    cdef const Output *out
+    cdef double x[STRETCH]
+    cdef double t[STRETCH]
+    cdef double live[STRETCH]
+    cdef Own few[MOST_OWN]
+    cdef double few_numbers[3 * (MOST_OWN + 1)]
+    cdef Own *own = few
+    cdef double *ends = few_numbers      # how many others violate just so many
+    cdef double *sums
+    cdef double *rests
+    cdef char *memory = NULL
+    cdef ptrdiff_t first, n, i, low, high, middle, found = 0, room = MOST_OWN
+    cdef double margin = j.options.params[0], classes = w.rows.classes[lane], weight = w.rows.weight[lane]
+    cdef double most = 0, down, unit, unit_lo, y, above, bit, part, spare, value = 0, value_lo = 0
+    cdef int odd = 0, endless = 0, tops = 0, which, turn
+    for turn in range(2):  # how many there are first, if they are many
+        found = first = 0
+        while first < j.classes:
+            n = j.classes - first if j.classes - first < STRETCH else STRETCH
+            bring_pairs(j, w, lane, first, n, x, t, live)
+            for i in range(n):
+                odd |= isnan(x[i]) or isnan(t[i])
+                if x[i] - x[i] == 0 and (x[i] > most or -x[i] > most):
+                    most = x[i] if x[i] > 0 else -x[i]
+                if t[i] != 0:
+                    if found < room:
+                        own[found].score, own[found].place = x[i], first + i
+                    found += 1
+                    tops |= 2 * (x[i] == INFINITY)
+                else:
+                    tops |= x[i] == INFINITY
+            first += n
+        if found <= room:
+            break
+        memory = <char *>malloc(found * sizeof(Own) + 3 * (found + 1) * sizeof(double))
+        if memory == NULL:
+            w.failed = 1
+            return
+        room = found
+        own, ends = <Own *>memory, <double *>(memory + found * sizeof(Own))
+    odd |= tops == 3
+    down = 2.0**-100 if most > 2.0**900 else 1
+    sums, rests = ends + found + 1, ends + 2 * (found + 1)
+    qsort(own, found, sizeof(Own), by_score)
+    ends[0] = sums[0] = rests[0] = 0
+    for i in range(found):
+        sums[i + 1], rests[i + 1], ends[i + 1] = sums[i], rests[i], 0
+        if own[i].score - own[i].score == 0:
+            dd_add(&sums[i + 1], &rests[i + 1], own[i].score * down, 0)
+    unit = weight * j.options.scale
+    unit_lo = fma(weight, j.options.scale, -unit)
+    first = 0
+    while first < j.classes:
+        n = j.classes - first if j.classes - first < STRETCH else STRETCH
+        bring_pairs(j, w, lane, first, n, x, t, live)
+        for i in range(n):
+            low = 0
+            if t[i] == 0 and x[i] > -INFINITY and not odd:
+                above = margin + x[i]
+                bit = above - margin
+                bit = (margin - (above - bit)) + (x[i] - bit)
+                bit = bit if bit - bit == 0 else 0
+                high = found
+                while low < high:
+                    middle = (low + high) // 2
+                    if own[middle].score < above or (own[middle].score == above and bit > 0):
+                        low = middle + 1
+                    else:
+                        high = middle
+                ends[low] += 1
+                if low:
+                    endless |= x[i] == INFINITY or own[0].score == -INFINITY
+                    above, bit = margin * down + x[i] * down, bit * down
+                    part = low * above
+                    spare = fma(low, above, -part) + low * bit
+                    dd_add(&value, &value_lo, part, spare)
+                    dd_add(&value, &value_lo, -sums[low], -rests[low])
+            t[i] = low
+        for which in range(j.n_outputs):
+            out = &j.outputs[which]
+            if out.per_class:
+                for i in range(n):
+                    y = t[i] if out.is_grad else 0
+                    x[i] = NAN if odd else of_unit(y, unit, unit_lo, classes)
+                    if w.silent[lane] or (j.has[WHERE] and live[i] == 0):
+                        x[i] = 0
+                put_entries(j, out, w.row + lane, first, x, n)
+        first += n
+    above = 0
+    for i in range(found - 1, -1, -1):
+        above += ends[i + 1]  # the others that violate this one and those below it
+        y = of_unit(-above, unit, unit_lo, classes)
+        for which in range(j.n_outputs):
+            if j.outputs[which].is_grad and not w.silent[lane] and not odd:
+                put_entries(j, &j.outputs[which], w.row + lane, own[i].place, &y, 1)
+    y = value / classes
+    bit = (fma(-y, classes, value) + value_lo) / classes
+    y = INFINITY if endless else (y + bit if bit - bit == 0 else y) / down
+    w.rows.result[lane] = NAN if odd else weight * y + 0.0
+    free(memory)
+
+
 cdef void do_group(const Job *j, Bench *w, Bench *o, ptrdiff_t row, int n) noexcept nogil:
     """A group, by the stages: whatever is wanted of it."""
     cdef lf_rows *r = &w.rows
     cdef int lane, i
     stand(j, w, row, n)
+    if j.pairs:
+        for lane in range(n):
+            do_pairs(j, w, lane)
+        for i in range(j.n_outputs):
+            if not j.outputs[i].per_class:
+                deliver_rows(j, w, &j.outputs[i])
+        return
     if j.entrywise:
         do_entries(j, w)
         return
@@ -687,6 +855,9 @@ cdef void do_group(const Job *j, Bench *w, Bench *o, ptrdiff_t row, int n) noexc
                 r.lse[lane] = w.lse[lane]
                 r.sign[lane] = w.lse[lane] == INFINITY
         if j.needs_sums:
+            for lane in range(j.group):
+                r.terms[0][lane] = 1 - j.options.label_smoothing
+                r.terms[1][lane] = j.options.label_smoothing / r.classes[lane] if r.classes[lane] > 0 else 0
             each_chunk(j, w, LF_STAGE_target_sums)
         j.rows.targets(r, &j.options)
     run_outputs(j, w)
@@ -997,7 +1168,7 @@ cdef int do_rows(const Job *j, ptrdiff_t start, ptrdiff_t stop, lf_total *totals
     for i in range(BUFFERS):
         w.buffers[i] = o.buffers[i] = w.memory + i * size
     w.unusual = o.unusual = 1
-    w.far = 0
+    w.far = w.failed = 0
     w.pivotless, o.pivotless = is_pivotless(j), 0
     state = lf_fp_set()
     while at < stop:
@@ -1025,7 +1196,7 @@ cdef int do_rows(const Job *j, ptrdiff_t start, ptrdiff_t stop, lf_total *totals
         totals[k] = sums[k].total
     lf_fp_restore(state)
     free(w.memory)
-    return 0
+    return -w.failed
 
 
 cdef const lf_program *find_program(const lf_table *table, const char *loss, const char *output) noexcept nogil:
@@ -1067,10 +1238,10 @@ OF_TEMPERATURE = {"grad_temperature": 1, "hess_temperature": 2}
 
 # One output as it is in every job that wants it.
 cdef struct PlannedOutput:
-    int kind, per_class, weighted, is_loss, is_temperature
+    int kind, per_class, weighted, is_loss, is_grad, is_temperature
     int program            # its place among the table's, the same for every instruction set
     int label_program      # that of integer labels, which may be another
-    double when_masked
+    double when_masked, when_lost
     int given              # its place among the names that were asked for
 
 
@@ -1079,7 +1250,7 @@ cdef class RowPlan:
 
     cdef int n
     cdef PlannedOutput outputs[24]   # in the order in which they are worked out: first those with one number a row
-    cdef int in_double, direction_a_row, entrywise
+    cdef int in_double, direction_a_row, entrywise, pairs
     cdef int needs_softmax, needs_argmax, needs_prediction, needs_truth
     cdef int needs_rest              # as it is; with targets and without
     cdef int needs_rest_of_targets
@@ -1097,7 +1268,8 @@ cdef class RowPlan:
         self.entrywise = find_program(table, loss.encode(), b"label:loss") != NULL
         self.profile = profile_number(loss.encode())
         self.in_double = "newton_step" in names or loss in ("quadratic_softmax_loss", "multiclass_hinge_loss")
-        self.in_double = self.in_double or self.entrywise or self.profile >= 0
+        self.pairs = loss == "multilabel_margin_loss"
+        self.in_double = self.in_double or self.entrywise or self.pairs or self.profile >= 0
         self.direction_a_row = (loss == "logsumexp" or self.entrywise) and "vjp" in names
         self.always_argmax = self.needs_rest = loss == "quadratic_softmax_loss"
         self.may_need_sums = loss in ("cross_entropy", "quadratic_softmax_loss")
@@ -1108,8 +1280,10 @@ cdef class RowPlan:
             out.per_class = name in PER_CLASS
             out.weighted = name in WEIGHTED
             out.is_loss = name == "loss"
+            out.is_grad = name == "grad"
             out.is_temperature = OF_TEMPERATURE.get(name, 0)
             out.when_masked = {"log_proba": -INFINITY, "lse": -INFINITY, "margin": NAN}.get(name, 0)
+            out.when_lost = 0 if name == "rank" else NAN
             out.kind = {"pred": PREDICTION, "correct": CORRECT}.get(name, PROGRAM)
             if out.kind == PROGRAM:
                 program = find_program(table, loss.encode(), name.encode())
@@ -1119,7 +1293,7 @@ cdef class RowPlan:
                 program = find_program(table, loss.encode(), b"label:" + name.encode())
                 if program != NULL:
                     out.label_program = <int>(program - table.programs)
-                if not self.entrywise and (loss not in ("nll_loss", "multiclass_hinge_loss") or name not in ("loss", "grad", "hess", "hvp")):
+                if not (self.entrywise or self.pairs) and (loss not in ("nll_loss", "multiclass_hinge_loss") or name not in ("loss", "grad", "hess", "hvp")):
                     self.needs_softmax |= name not in ("margin", "rank")
             self.needs_truth |= name in ("margin", "rank")
             if name not in WEIGHTED:  # of a row without a label the largest class is the pivot, whatever else is wanted
@@ -1182,7 +1356,7 @@ cdef void make_job(Job *j, Job *other, RowPlan plan, const RowTask *task) noexce
     j.start.inverse_temperature_lo = fma(-(1 / t), t, 1) / t if t != 1 else 0
     memcpy(j.options.params, task.params, sizeof(j.options.params))
     j.start.params = j.options.params
-    j.entrywise = plan.entrywise
+    j.entrywise, j.pairs = plan.entrywise, plan.pairs
     j.class_weight = task.class_weight if task.class_weight != NULL else task.entry_weight
     j.has_ignore, j.ignore = task.has_ignore, task.ignore
     j.needs_softmax, j.needs_prediction, j.needs_truth = plan.needs_softmax, plan.needs_prediction, plan.needs_truth
@@ -1199,8 +1373,10 @@ cdef void make_job(Job *j, Job *other, RowPlan plan, const RowTask *task) noexce
         planned = &plan.outputs[i if over < 0 or i < over else i + 1 if i + 1 < plan.n else over]
         out = &j.outputs[i]
         memset(<char *>out + sizeof(Operand), 0, sizeof(Output) - sizeof(Operand))
-        out.kind, out.per_class, out.weighted, out.when_masked = planned.kind, planned.per_class, planned.weighted, planned.when_masked
+        out.kind, out.per_class, out.weighted = planned.kind, planned.per_class, planned.weighted
+        out.when_masked, out.when_lost = planned.when_masked, planned.when_lost
         out.is_loss = planned.is_loss and task.total[planned.given]
+        out.is_grad = planned.is_grad
         out.is_temperature = planned.is_temperature if task.total[planned.given] else 0
         if out.kind == PROGRAM:
             out.program = &j.rows.programs[planned.label_program if j.has[LABELS] else planned.program]
@@ -1278,7 +1454,9 @@ cdef int read_job(RowTask *task, Operand **free, object job) except -1:
         array = job.entry_weight
         task.entry_weight = <const double *>cnp.PyArray_DATA(array)
     ignore = job.ignore_index
-    if ignore is not None and -(2**63) <= ignore < 2**63:
+    if ignore is not None and task.labels != NULL and job.labels.dtype.kind == "u" and 2**63 <= ignore < 2**64:
+        task.has_ignore, task.ignore = 1, ignore - 2**64  # as `read_labels` has such labels
+    elif ignore is not None and -(2**63) <= ignore < 2**63 and (ignore >= 0 or task.labels == NULL or job.labels.dtype.kind != "u"):
         task.has_ignore, task.ignore = 1, ignore
     return 0
 

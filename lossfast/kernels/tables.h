@@ -26,6 +26,7 @@ typedef struct {
     double params[LF_MAX_PARAMS];
     double scale;         /* of grad and hess */
     double sum[2];        /* out: the weighted sum, hi + lo */
+    int odd;              /* out: what is computed is not finite everywhere */
 } lf_block;
 
 typedef void (*lf_pointwise_function)(lf_block *, int want);
