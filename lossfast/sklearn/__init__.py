@@ -11,7 +11,7 @@ from typing import Any
 _WHERE: dict[str, tuple[str, ...]] = {
     "losses": (),
     "patching": (),
-    "estimators": (),
+    "estimators": ("LossRegressor", "SoftmaxClassifier", "TemperatureScaler"),
     "metrics": (),
 }
 _MODULE_OF = {name: module for module, names in _WHERE.items() for name in names}
