@@ -482,8 +482,8 @@ class LinearObjective:
         if blocks.is_sparse or unknowns > MOST_WHITENED:
             moments = self.curvature(W).mean(0) / self.total
             return Whitening(self.shape, scale=_inverse_roots(moments + self.precision.mean(0)))
-        # What about four evaluations cost, but at least four rows for each unknown.
-        wanted = max(4 * unknowns, 8 * outputs * count // unknowns)
+        # What about an evaluation costs, but at least four rows for each unknown.
+        wanted = max(4 * unknowns, 2 * outputs * count // unknowns)
         step = max(1, count // max(wanted, 1))
         parts = self._parts(W)
         gram, used = np.zeros((unknowns, unknowns)), 0.0

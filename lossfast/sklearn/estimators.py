@@ -262,7 +262,7 @@ class SoftmaxClassifier(ClassifierMixin, _LinearModel):
 
     >>> soft = SoftmaxClassifier().fit(X, np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.1, 0.9]]))
     >>> soft.predict_proba([[1.5]]).round(2)
-    array([[0.52, 0.48]])
+    array([[0.53, 0.47]])
     """
 
     def __init__(
