@@ -31,7 +31,7 @@ MOST_WHITENED = 1200
 
 @functools.cache
 def _blas() -> Any:
-    from threadpoolctl import ThreadpoolController  # which scikit-learn needs too
+    from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
     return ThreadpoolController()
 
@@ -525,7 +525,7 @@ class Whitening:
         self.shape = shape
         self.matrix = None
         if gram is not None:
-            from scipy.linalg import cholesky, solve_triangular
+            from scipy.linalg import cholesky, solve_triangular  # type: ignore[import-untyped]
 
             unit = _inverse_roots(np.diagonal(gram))
             try:
@@ -652,7 +652,7 @@ class _Search:
 
     def descend(self, solver: str, steps: int) -> tuple[str, bool]:
         """So many steps at the most; the solver's message, and whether it ended by itself."""
-        from scipy.optimize import minimize
+        from scipy.optimize import minimize  # type: ignore[import-untyped]
 
         self.base = self.W
         self.coordinates = self.objective.whitening(self.base)

@@ -81,6 +81,9 @@ def _labels_2d(y: Any) -> bool:
 class _LinearModel(BaseEstimator):
     """What both linear models have: checked parameters, the search for weights, and streams."""
 
+    coef_: Any
+    intercept_: Any
+
     def _check_parameters(self, **domains: str) -> int:
         """The number of threads, once all parameters have been checked."""
         for name, domain in {**domains, "tol": "finite and >= 0"}.items():
@@ -124,7 +127,7 @@ class _LinearModel(BaseEstimator):
         self.coef_ = weights[:, : objective.features].astype(dtype)
         intercept = weights[:, -1] if objective.fit_intercept else np.zeros(len(weights))
         self.intercept_ = intercept.astype(dtype)
-        self.n_iter_ = np.array([max(1, solution.iterations)])
+        self.n_iter_ = max(1, solution.iterations)
         self.loss_ = solution.value
 
     def _stream(
@@ -223,7 +226,7 @@ class SoftmaxClassifier(ClassifierMixin, _LinearModel):
         The labels, in order; for soft labels the columns' names, or 0, 1, ...
     coef_ : ndarray of shape (n_classes, n_features) or (1, n_features)
     intercept_ : ndarray of shape (n_classes,) or (1,)
-    n_iter_ : ndarray of shape (1,)
+    n_iter_ : int
         Steps of the solver.
     loss_ : float
         The objective divided by C times the sum of the weights.
@@ -264,6 +267,8 @@ class SoftmaxClassifier(ClassifierMixin, _LinearModel):
     >>> soft.predict_proba([[1.5]]).round(2)
     array([[0.53, 0.47]])
     """
+
+    classes_: np.ndarray
 
     def __init__(
         self,
@@ -753,7 +758,7 @@ class LossRegressor(RegressorMixin, _LinearModel):
 
     def _write(self, objective: LinearObjective, solution: Solution, loss: Any, link: Any) -> None:
         self._keep(objective, solution)
-        self.coef_, self.intercept_, self.n_iter_ = self.coef_[0], self.intercept_[0], int(self.n_iter_[0])
+        self.coef_, self.intercept_ = self.coef_[0], self.intercept_[0]
         self._link = link
 
     # -------------------------------------------------------------------------------------------------- predictions
@@ -1070,7 +1075,7 @@ class TemperatureScaler(
             z, w = logits[rows].astype(float), None if weight is None else weight[rows]
             value, grad, hess = loss.evaluate(z * inverse, codes[rows], want=("loss", "grad", "hess"), sample_weight=w)
             found += value, grad @ z, hess @ (z * z)
-        return tuple(map(float, found))
+        return float(found[0]), float(found[1]), float(found[2])
 
     # -------------------------------------------------------------------------------------------------- predictions
 

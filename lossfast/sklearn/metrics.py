@@ -142,7 +142,7 @@ def log_loss(
     >>> log_loss(["ham", "spam"], [[20.0, 0.0], [0.0, 800.0]])
     1.0305768101571904e-09
     >>> log_loss(["ham", "spam"], [-3.0, -800.0])
-    400.02429367550476
+    400.02429367578685
     """
     rows = _rows(y_true, y_logits, sample_weight, labels)
     reduction = "mean" if normalize else "sum"
@@ -507,7 +507,7 @@ def d2_score(loss: Any, y_true: Any, y_pred: Any, *, sample_weight: Any = None, 
 
 def _best_constant(at: Callable[[Any], float], target: np.ndarray, weight: np.ndarray | None) -> float:
     """The least loss of any constant between the targets."""
-    from scipy.optimize import minimize_scalar
+    from scipy.optimize import minimize_scalar  # type: ignore[import-untyped]
 
     low, high = float(target.min()), float(target.max())
     by_row = target.reshape(len(target), -1).mean(1) if weight is not None and weight.ndim < target.ndim else target
