@@ -597,10 +597,14 @@ def minimise(
     solver: str = "lbfgs",
     max_iter: int = 100,
     tol: float = 1e-4,
+    enough: float = 0.0,
     verbose: Any = 0,
     what: str = "fit",
 ) -> Solution:
     """The weights where no entry of the objective's gradient is above ``tol``, or the last ones before an end.
+
+    It is an end in order if the steps between two choices of coordinates lower the objective by no more than the share
+    ``enough``.
 
     The method works in coordinates that make the objective round; L-BFGS gets new ones every few steps, because the
     rows that matter change on the way.
@@ -613,19 +617,19 @@ def minimise(
                 f"the objective is {value} and its largest derivative {search.steepest} at the start: the data or the "
                 "weights are too large for this loss; scale them"
             )
-        at_once = REFRESH[solver]
-        message = ""
+        message, settled = "", False
         try:
             while search.steepest > tol and search.steps < max_iter:
                 before = search.value
-                message, ended = search.descend(solver, min(at_once, max_iter - search.steps))
+                message, ended = search.descend(solver, min(REFRESH[solver], max_iter - search.steps))
+                settled = before - search.value <= enough * abs(before)
                 # New coordinates may help where the old ones led nowhere, but not for ever.
-                if ended and before - search.value <= 1e-12 * abs(before):
+                if settled or ended and before - search.value <= 1e-12 * abs(before):
                     break
         finally:
             search.progress.close()
     reason = ""
-    if search.steepest > tol:
+    if search.steepest > tol and not settled:
         reason = "max_iter is too small" if search.steps >= max_iter else f"the solver can get no lower ({message})"
     return Solution(search.W, search.value, search.steepest, search.steps, reason)
 

@@ -101,13 +101,14 @@ class _LinearModel(BaseEstimator):
         check_is_fitted(self)
         return validate_data(self, X, accept_sparse="csr", dtype="numeric", reset=False)
 
-    def _minimise(self, objective: LinearObjective, start: np.ndarray) -> Solution:
+    def _minimise(self, objective: LinearObjective, start: np.ndarray, enough: float = 0.0) -> Solution:
         solution = minimise(
             objective,
             start,
             solver=self.solver,
             max_iter=int(self.max_iter),
             tol=float(self.tol),
+            enough=enough,
             verbose=self.verbose,
             what=type(self).__name__,
         )
@@ -656,7 +657,8 @@ class LossRegressor(RegressorMixin, _LinearModel):
             steps = 0
             for radius in radii:
                 rounded = objective(RoundedTerms(loss, y, weight, radius))
-                solution = self._minimise(rounded, start) if radius == radii[-1] else self._quietly(rounded, start)
+                last = radius == radii[-1]
+                solution = self._minimise(rounded, start, _ENOUGH) if last else self._quietly(rounded, start)
                 start, steps = solution.weights, steps + solution.iterations
             solution = solution._replace(value=whole.value(start), iterations=steps)
         else:
@@ -752,6 +754,7 @@ class LossRegressor(RegressorMixin, _LinearModel):
             solver=self.solver,
             max_iter=int(self.max_iter),
             tol=max(1e-3, float(self.tol)),
+            enough=_ENOUGH,
             verbose=self.verbose,
             what=f"{type(self).__name__}, rounded",
         )
@@ -784,6 +787,8 @@ class LossRegressor(RegressorMixin, _LinearModel):
 _LINKS = ("auto", "identity", "log", "logit")
 #: Shares of the targets' spread by which kinks are rounded off, stage by stage.
 _ROUNDED = (0.3, 0.03, 0.003, 0.0003)
+#: And the share of the objective that more steps are to take off it.
+_ENOUGH = 1e-5
 
 
 def _median(y: np.ndarray, weight: np.ndarray | None) -> float:
