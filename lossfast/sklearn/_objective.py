@@ -503,9 +503,11 @@ class LinearObjective:
             np.multiply(block, root[:, None], out=scaled[:, : self.features])
             if self.fit_intercept:
                 scaled[:, -1] = root
-            gram += scaled.T @ scaled
-        # Weights that are few among the rows taken must not decide.
+            with np.errstate(over="ignore", invalid="ignore"):
+                gram += scaled.T @ scaled
         gram *= 1 / used if used > 0 else 0.0
+        if not np.isfinite(gram).all():
+            raise ValueError("the data are so large that their squares overflow: scale them")
         diagonal = np.diagonal(gram).copy()
         # What the rows taken do not show, others may.
         slack = 1e-9 * diagonal if step == 1 else 0.02 * diagonal + 1e-3 * diagonal.mean()
@@ -622,7 +624,7 @@ def minimise(
             while search.steepest > tol and search.steps < max_iter:
                 before = search.value
                 message, ended = search.descend(solver, min(REFRESH[solver], max_iter - search.steps))
-                settled = before - search.value <= enough * abs(before)
+                settled = enough > 0 and before - search.value <= enough * abs(before)
                 # New coordinates may help where the old ones led nowhere, but not for ever.
                 if settled or ended and before - search.value <= 1e-12 * abs(before):
                     break

@@ -46,6 +46,8 @@ from ._objective import (
 
 #: Probabilities of classes are kept away from 0 and 1 by this much where a fit begins.
 _SHARE = 1e-6
+#: Rows of logits that are taken in another precision at a time.
+_CHUNK = 1 << 12
 
 
 def _weights(sample_weight: Any, X: Any) -> np.ndarray | None:
@@ -62,7 +64,11 @@ def _probabilities(of_rows: Any, of_two: Any, logits: np.ndarray, temperature: f
     if logits.ndim == 2:
         if logits.dtype == np.float64:
             return of_rows(logits, temperature=temperature)
-        return of_rows(logits, temperature=temperature, out=np.empty(logits.shape))
+        found = np.empty(logits.shape)
+        for start in range(0, len(logits), _CHUNK):
+            rows = slice(start, start + _CHUNK)
+            of_rows(logits[rows].astype(float), temperature=temperature, out=found[rows])
+        return found
     both = np.empty((len(logits), 2))
     np.divide(logits, temperature, out=both[:, 1])
     np.negative(both[:, 1], out=both[:, 0])
@@ -397,6 +403,10 @@ class SoftmaxClassifier(ClassifierMixin, _LinearModel):
                 raise ValueError(f"y has {len(columns)} columns, but there are {len(classes)} classes")
             lf.cross_entropy.weigh(np.broadcast_to(0.0, y.shape), y, check="distribution")
             return X, y, columns if classes is None else classes, _weights(sample_weight, X)
+        if len(np.shape(y)) == 2 and np.shape(y)[1] > 1:
+            raise ValueError(
+                f"y has shape {np.shape(y)}: labels are one for each row, and soft labels must be of a floating dtype"
+            )
         X, y = self._data(X, y, reset)
         check_classification_targets(y)
         found, codes = np.unique(y, return_inverse=True)
@@ -806,8 +816,6 @@ _COLDEST, _HOTTEST = math.exp(10), math.exp(-10)
 
 #: After so many steps it is seen whether there is a minimum at all.
 _PATIENCE = 20
-#: Log-odds whose derivatives are taken at a time.
-_CHUNK = 1 << 14
 
 
 def _method_of(estimator: Any) -> str:
@@ -979,9 +987,7 @@ class TemperatureScaler(
             try:
                 check_is_fitted(self.estimator)
             except NotFittedError as error:
-                raise NotFittedError(
-                    f"cv='prefit' needs an estimator that is fitted, got {self.estimator!r}"
-                ) from error
+                raise NotFittedError(f"cv='prefit' needs a fitted estimator, got {self.estimator!r}") from error
             self.estimator_ = self.estimator
             logits = _logits_of(self.estimator_, X)
         else:
@@ -1032,25 +1038,25 @@ class TemperatureScaler(
                 raise ValueError(
                     f"the cross-entropy of the logits is {value}: a label has probability 0, or there are NaN"
                 )
-            if slope == 0:
-                return inverse, value, step
-            low, high = (inverse, high) if slope < 0 else (low, inverse)
+            if slope == 0 and bend == 0 and step == 1:
+                return 1.0, value, step  # any temperature is as good
+            low, high = (inverse, high) if slope <= 0 else (low, inverse)
             newton = inverse - slope / bend if bend > 0 else math.inf
-            if not low < newton < high:
+            if not low <= newton <= high:
                 newton = 10 * inverse if high == math.inf else 0.1 * inverse if low == 0 else math.sqrt(low * high)
             if step == _PATIENCE and high == math.inf:
                 newton = _COLDEST
-            ends = newton >= _COLDEST and inverse == _COLDEST or newton <= _HOTTEST and inverse == _HOTTEST
             newton = min(max(newton, _HOTTEST), _COLDEST)
             if abs(newton - inverse) <= self.tol * inverse:
-                if ends:
+                if newton == _HOTTEST or high == math.inf and value == 0:
+                    towards = "infinity" if newton == _HOTTEST else "0"
                     warnings.warn(
-                        "the cross-entropy falls on and on towards a temperature of "
-                        f"{'0' if slope < 0 else 'infinity'}: {1 / inverse:.3g} is taken",
+                        f"the cross-entropy falls on and on towards a temperature of {towards}: {1 / newton:.3g} is "
+                        "taken",
                         ConvergenceWarning,
                         stacklevel=3,
                     )
-                return inverse if ends else newton, value, step
+                return newton, value, step
             inverse = newton
         warnings.warn(
             f"the temperature has not converged in max_iter={self.max_iter} steps", ConvergenceWarning, stacklevel=3
