@@ -75,13 +75,17 @@ def _probabilities(of_rows: Any, of_two: Any, logits: np.ndarray, temperature: f
     return of_two(both)
 
 
-def _labels_2d(y: Any) -> bool:
+def _is_soft(y: Any) -> bool:
     """Whether y holds soft labels: floating numbers, a column for each of several classes."""
     array = y if hasattr(y, "ndim") else np.asarray(y)
     if array.ndim != 2 or array.shape[1] < 2:
         return False
     dtypes = array.dtypes if hasattr(array, "dtypes") else [array.dtype]
-    return all(getattr(dtype, "kind", "O") == "f" for dtype in dtypes)
+    if all(getattr(dtype, "kind", "O") == "f" for dtype in dtypes):
+        return True
+    raise ValueError(
+        f"y has shape {array.shape}: labels are one for each row, and soft labels must be of a floating dtype"
+    )
 
 
 class _LinearModel(BaseEstimator):
@@ -376,7 +380,7 @@ class SoftmaxClassifier(ClassifierMixin, _LinearModel):
             if known is not None and not np.array_equal(given, known):
                 raise ValueError(f"classes must be those of the first call, {known.tolist()}, got {given.tolist()}")
             known = given
-        if known is None and not _labels_2d(y):
+        if known is None and not _is_soft(y):
             raise ValueError("classes must be given in the first call of partial_fit: later rows may have other labels")
         X, target, known, weight = self._targets(X, y, sample_weight, reset=first, classes=known)
         terms, total, shares = self._terms(target, len(known), weight, known)
@@ -393,7 +397,7 @@ class SoftmaxClassifier(ClassifierMixin, _LinearModel):
         self, X: Any, y: Any, sample_weight: Any, reset: bool, classes: np.ndarray | None = None
     ) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray | None]:
         """The data, labels as numbers of classes (or soft labels), the classes and the weights."""
-        if y is not None and _labels_2d(y):
+        if y is not None and _is_soft(y):
             names = getattr(y, "columns", None)
             X = self._data(X, "no_validation", reset)
             y = check_array(y, dtype=[np.float64, np.float32], input_name="y")
@@ -403,10 +407,6 @@ class SoftmaxClassifier(ClassifierMixin, _LinearModel):
                 raise ValueError(f"y has {len(columns)} columns, but there are {len(classes)} classes")
             lf.cross_entropy.weigh(np.broadcast_to(0.0, y.shape), y, check="distribution")
             return X, y, columns if classes is None else classes, _weights(sample_weight, X)
-        if len(np.shape(y)) == 2 and np.shape(y)[1] > 1:
-            raise ValueError(
-                f"y has shape {np.shape(y)}: labels are one for each row, and soft labels must be of a floating dtype"
-            )
         X, y = self._data(X, y, reset)
         check_classification_targets(y)
         found, codes = np.unique(y, return_inverse=True)
