@@ -239,14 +239,13 @@ def test_the_optimum_is_that_of_scikit_learn(case, weighted):
 @pytest.mark.parametrize("classes", [2, 3])
 def test_scales_and_correlations_cost_few_steps(classes):
     X, y = classification(classes=classes)
-    expected = SoftmaxClassifier(tol=1e-6).fit(X, y)
-    skewed = X * 10.0 ** np.arange(-2, 4)
-    skewed[:, 0] += skewed[:, 5]
+    skewed = X.copy()
+    skewed[:, 0] += 30 * skewed[:, 5]
+    skewed *= 10.0 ** np.arange(-2, 4)
+    best = SoftmaxClassifier(C=1e8, tol=1e-7).fit(X, y).loss_
     for solver, steps in (("lbfgs", 30), ("newton-cg", 10), ("trust-ncg", 10)):
-        model = SoftmaxClassifier(solver=solver, C=1e8).fit(skewed, y)
-        assert model.n_iter_ <= steps
-        assert model.loss_ <= SoftmaxClassifier(C=1e8, tol=1e-6).fit(X, y).loss_ + 1e-6
-    assert expected.n_iter_ <= 25
+        model = SoftmaxClassifier(solver=solver, C=1e8, tol=1e-3, max_iter=steps).fit(skewed, y)
+        assert model.loss_ <= best + 1e-5
 
 
 @pytest.mark.parametrize("solver", SOLVERS)

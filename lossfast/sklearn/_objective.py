@@ -25,6 +25,8 @@ BLOCK_BYTES, BLOCK_PRODUCT = 1 << 18, 1_000_000
 LEAST_ROWS, MOST_ROWS = 16, 8192
 #: So many slices at the most, each with a gradient of its own; and at least so many multiplications for each.
 SLICES, SLICE_PRODUCT = 32, 2_000_000
+#: Multiplications for products of pairs of features that nobody notices.
+WHITENING_PRODUCT = 50_000_000
 #: More unknowns than this for each output are scaled one by one: the products of all pairs would cost too much.
 MOST_WHITENED = 1200
 
@@ -482,8 +484,8 @@ class LinearObjective:
         if blocks.is_sparse or unknowns > MOST_WHITENED:
             moments = self.curvature(W).mean(0) / self.total
             return Whitening(self.shape, scale=_inverse_roots(moments + self.precision.mean(0)))
-        # What about an evaluation costs, but at least four rows for each unknown.
-        wanted = max(4 * unknowns, 2 * outputs * count // unknowns)
+        # What about an evaluation costs; but four rows for each unknown, and all rows where that costs next to nothing.
+        wanted = max(4 * unknowns, 2 * outputs * count // unknowns, WHITENING_PRODUCT // unknowns**2)
         step = max(1, count // max(wanted, 1))
         parts = self._parts(W)
         gram, used = np.zeros((unknowns, unknowns)), 0.0
@@ -510,7 +512,9 @@ class LinearObjective:
             raise ValueError("the data are so large that their squares overflow: scale them")
         diagonal = np.diagonal(gram).copy()
         # What the rows taken do not show, others may.
-        slack = 1e-9 * diagonal if step == 1 else 0.02 * diagonal + 1e-3 * diagonal.mean()
+        slack = max(1e4 * float(np.finfo(blocks.dtype).eps), 1e-3 * (step > 1)) * diagonal
+        if step > 1:
+            slack[diagonal == 0] = 1e-3 * diagonal.mean()
         gram[np.diag_indices(unknowns)] += self.precision.mean(0) + slack
         return Whitening(self.shape, gram=gram)
 
