@@ -2,7 +2,8 @@
 
 What counts as the same value is what scikit-learn's default solver reaches at its default tolerance. Every other solver
 is given the loosest tolerance of a few with which it comes to that value or below, and is timed with it. All fits of a
-problem are timed in turns, in one process; the memory is what a fit takes beyond its data, in a process of its own.
+problem are timed in turns, in one process; ratios are those of processor time, which a busy machine does not change
+much. The memory is what a fit takes beyond its data, in a process of its own.
 
     python -m benchmarks.estimators                # a table
     python -m benchmarks.estimators --json         # the same for programs
@@ -60,6 +61,8 @@ SOLVERS = (
     Solver("lossfast", "lbfgs"),
     Solver("lossfast", "newton-cg"),
 )
+
+_NAMES = ", ".join(repr(str(solver)) for solver in SOLVERS)
 
 
 # ------------------------------------------------------------------------------------------------------- problems
@@ -152,7 +155,7 @@ def _measure(problem: str, threads: int, quick: bool, solvers: Sequence[Solver],
     X, y = (QUICK if quick else PROBLEMS)[problem]()
     classes = int(y.max()) + 1
     solvers = [solver for solver in solvers if (X.shape[1] + 1) * classes * X.shape[1] <= solver.most]
-    best = objective(fit(Solver("lossfast", "newton-cg"), tol=1e-8), X, y)
+    best = objective(fit(Solver("lossfast", "newton-cg"), tol=1e-6), X, y)
     reference = next(solver for solver in SOLVERS if str(solver) == REFERENCE)
     target = objective(fit(reference), X, y)
     chosen: dict[Solver, float | None] = {}
@@ -166,21 +169,24 @@ def _measure(problem: str, threads: int, quick: bool, solvers: Sequence[Solver],
                 chosen[solver] = tol
                 break
     seconds: dict[Solver, list[float]] = {solver: [] for solver in solvers}
+    processor: dict[Solver, list[float]] = {solver: [] for solver in solvers}
     models: dict[Solver, Any] = {}
     for _ in range(repeats):
         for solver in solvers:
             if chosen[solver] is not None:
-                start = time.perf_counter()
+                start, before = time.perf_counter(), time.process_time()
                 models[solver] = fit(solver, tol=chosen[solver])
                 seconds[solver].append(time.perf_counter() - start)
+                processor[solver].append(time.process_time() - before)
     rows = []
     for solver in solvers:
         row: dict[str, Any] = {"problem": problem, "solver": str(solver), "tol": chosen[solver]}
         if solver in models:
             row["seconds"] = min(seconds[solver])
+            row["processor_seconds"] = min(processor[solver])
             row["steps"] = int(np.max(models[solver].n_iter_))
             row["above_optimum"] = objective(models[solver], X, y) - best
-            row["ratio"] = min(seconds[solver]) / min(seconds[reference])
+            row["ratio"] = min(processor[solver]) / min(processor[reference])
         row["extra_bytes"] = common.in_child(extra_bytes, problem, quick, solver, threads)
         rows.append(row)
     return {
@@ -208,13 +214,14 @@ def text(report: dict[str, Any]) -> str:
             f"\n{found['problem']}: data of {found['data_bytes'] / 1e6:.3g} MB, value "
             f"{found['target_above_optimum']:.2g} above the optimum of {found['optimum']:.6g}"
         )
-        table = [["solver", "tol", "time", "ratio", "steps", "above optimum", "extra memory"]]
+        table = [["solver", "tol", "time", "processor time", "ratio", "steps", "above optimum", "extra memory"]]
         for row in found["solvers"]:
             if "seconds" in row:
-                cells = [common.duration(row["seconds"]), f"{row['ratio']:.2f}", str(row["steps"])]
+                cells = [common.duration(row["seconds"]), common.duration(row["processor_seconds"])]
+                cells += [f"{row['ratio']:.2f}", str(row["steps"])]
                 cells.append(f"{row['above_optimum']:.1e}")
             else:
-                cells = ["never reached", "", "", ""]
+                cells = ["never reached", "", "", "", ""]
             tol = "" if row["tol"] is None else f"{row['tol']:g}"
             table.append([row["solver"], tol, *cells, f"{row['extra_bytes'] / 1e6:.3g} MB"])
         parts += [heading, common.columns(table)]
@@ -233,6 +240,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="small problems, once each")
     parser.add_argument("--threads", type=int, default=1, help="threads of lossfast, BLAS and OpenMP alike (1)")
     parser.add_argument("--repeats", type=int, default=3, help="fits of each solver, of which the best counts (3)")
+    parser.add_argument("--solvers", nargs="+", metavar="NAME", help=f"besides {REFERENCE!r}, some of {_NAMES}")
     parser.add_argument("--problems", nargs="+", metavar="NAME", help=f"some of {', '.join(PROBLEMS)}")
     options = parser.parse_args(arguments)
     known = QUICK if options.quick else PROBLEMS
@@ -242,6 +250,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"there is no problem {strange[0]!r}; there are {', '.join(known)}")
     if options.threads < 1 or options.repeats < 1:
         parser.error("--threads and --repeats must be at least 1")
+    solvers = [solver for solver in SOLVERS if str(solver) in (REFERENCE, *(options.solvers or map(str, SOLVERS)))]
+    unknown = set(options.solvers or ()) - set(map(str, SOLVERS))
+    if unknown:
+        parser.error(f"there is no solver {min(unknown)!r}; there are {_NAMES}")
     repeats = 1 if options.quick else options.repeats
     report: dict[str, Any] = {
         **common.provenance(),
@@ -249,7 +261,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "threads": options.threads,
         "repeats": repeats,
         "problems": [
-            measure(name, options.threads, options.quick, SOLVERS, repeats)
+            measure(name, options.threads, options.quick, solvers, repeats)
             for name in common.progress(wanted, "problem")
         ],
     }
