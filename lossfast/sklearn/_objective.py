@@ -12,6 +12,7 @@ import contextlib
 import functools
 import math
 import sys
+import threading
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -38,11 +39,25 @@ def _blas() -> Any:
     return ThreadpoolController()
 
 
+_lock = threading.Lock()
+_serial: list[Any] = []  # what restores BLAS's threads, once for each that wants it serial
+
+
 @contextlib.contextmanager
 def serial_blas() -> Iterator[None]:
-    """Within, BLAS works on the calling thread: blocks are what is handed to threads."""
-    with _blas().limit(limits=1, user_api="blas"):
+    """Within, BLAS works on the calling thread: blocks are what is handed to threads.
+
+    Fits at the same time share one limit, which the last of them lifts.
+    """
+    with _lock:
+        _serial.append(_serial[0] if _serial else _blas().limit(limits=1, user_api="blas"))
+    try:
         yield
+    finally:
+        with _lock:
+            limit = _serial.pop()
+            if not _serial:
+                limit.restore_original_limits()
 
 
 # --------------------------------------------------------------------------------------------------------- links
@@ -350,7 +365,6 @@ class LinearObjective:
         self.precision = np.broadcast_to(precision, self.shape)
         self.center = center
         self.n_threads = n_threads
-        self.evaluations = 0
 
     # -------------------------------------------------------------------------------------------------- one block
 
@@ -388,9 +402,12 @@ class LinearObjective:
         return np.empty(lengths, blocks.dtype), np.zeros(self.shape), scratch
 
     def _run(self, work: Any, plus: Any) -> Any:
-        self.evaluations += 1
-        with np.errstate(over="ignore", invalid="ignore"):  # a line search may try far too much
-            return _threads.run(work, self.blocks.shape[0], self.blocks.slice, self.n_threads, plus)
+        def quietly(start: int, stop: int) -> Any:
+            with np.errstate(over="ignore", invalid="ignore"):  # a line search may try far too much
+                return work(start, stop)
+
+        with serial_blas():
+            return _threads.run(quietly, self.blocks.shape[0], self.blocks.slice, self.n_threads, plus)
 
     # ---------------------------------------------------------------------------------------------------- the whole
 
