@@ -11,8 +11,11 @@ from typing import Any
 _WHERE: dict[str, tuple[str, ...]] = {
     "losses": (),
     "patching": (),
-    "estimators": (),
-    "metrics": (),
+    "estimators": ("LossRegressor", "SoftmaxClassifier", "TemperatureScaler"),
+    "metrics": (
+        *("Reliability", "brier_score", "calibration_error", "d2_brier", "d2_log_loss", "d2_score", "log_loss"),
+        *("reliability", "scorer"),
+    ),
 }
 _MODULE_OF = {name: module for module, names in _WHERE.items() for name in names}
 
