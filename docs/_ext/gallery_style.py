@@ -1,7 +1,7 @@
 """How the gallery's figures look: sphinx-gallery calls `apply` before each script.
 
-Inks are dark on no ground at all. On dark pages the style sheet turns their lightness round and leaves their hues alone,
-so that each figure is drawn once.
+Inks are dark on no ground at all. On dark pages the style sheet turns their lightness round and leaves their hues
+alone, so that each figure is drawn once.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ costs.annotate("quadratic", (190, 0.42), color="C1")
 costs.set(title="Cost", xlabel="step")
 
 z = np.linspace(-7, 7, 281)
-for colour, (name, cost) in zip(("C1", "C0"), COSTS.items(), strict=True):
+for colour, cost in zip(("C1", "C0"), COSTS.values(), strict=True):
     slopes.plot(z, cost.grad(z, WANTED, reduction="sum"), color=colour)
 slopes.annotate("cross-entropy:\na - y", (-7, 0.7), color="C0")
 slopes.annotate("quadratic:\n(a - y) σ'(z)", (7.2, 0.12), color="C1", ha="right")

@@ -104,7 +104,7 @@ for panel, colour, (name, (cost, lowest)) in zip(panels, ("C1", "C0"), surfaces.
 (left, bottom), (right_, top) = sorted(where["quadratic"])
 along = np.linspace(-1, 2, 301)
 line = (left + along * (right_ - left), bottom + along * (top - bottom))
-for colour, (name, cost) in zip(("C1", "C0"), COSTS.items(), strict=True):
+for colour, cost in zip(("C1", "C0"), COSTS.values(), strict=True):
     height = surface(cost, *line, x, y)[0]
     height = (height - height.min()) / np.ptp(height)
     panels[2].plot(line[0], height, color=colour)

@@ -69,9 +69,7 @@ print("one loss for each class:", *(f"{value:.4f}" for value in each.ravel()))
 
 pairs = np.stack([np.full(13, 0.5), np.linspace(-6, 6, 13) + 0.5], axis=1)
 two = {y: lf.cross_entropy(pairs, np.full(13, y), reduction="none") for y in (0, 1)}
-one = {
-    y: lf.binary_cross_entropy_with_logits(pairs[:, 1] - pairs[:, 0], float(y), reduction="none") for y in (0, 1)
-}
+one = {y: lf.binary_cross_entropy_with_logits(pairs[:, 1] - pairs[:, 0], float(y), reduction="none") for y in (0, 1)}
 apart = max(float(np.max(abs(two[y] - one[y]) / one[y])) for y in (0, 1))
 print(f"softmax of two and sigmoid of one: relative difference at most {apart:.0e}")
 

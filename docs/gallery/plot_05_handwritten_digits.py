@@ -4,11 +4,11 @@ r"""
 
 **How much faster does a classifier learn from cross-entropy than from the squared error of its softmax?**
 
-The smallest of all classifiers, :math:`p = \mathrm{softmax}(x W + b)`, from zeros, by plain gradient descent: batches of
-100, rate 0.2, and the test accuracy after each of 21 epochs. A much-read tutorial did this with MNIST and published what
-came out; here it runs on scikit-learn's smaller digits, so the published numbers are only shown beside. With a folder of
-MNIST's four IDX files as argument, or in the environment variable ``LOSSFAST_MNIST``, it runs on those and the
-comparison is checked.
+The smallest of all classifiers, :math:`p = \mathrm{softmax}(x W + b)`, from zeros, by plain gradient descent: batches
+of 100, rate 0.2, and the test accuracy after each of 21 epochs. A much-read tutorial did this with MNIST and published
+what came out; here it runs on scikit-learn's smaller digits, so the published numbers are only shown beside. With a
+folder of MNIST's four IDX files as argument, or in the environment variable ``LOSSFAST_MNIST``, it runs on those and
+the comparison is checked.
 """
 
 import os
@@ -100,25 +100,44 @@ for name, values in accuracy.items():
 print("(epochs are counted from 0)")
 
 # %%
-# Cross-entropy is above 0.9 while the published squared error is still finding out which way to go. Part of that gap
-# is only a factor: the published mean makes its steps five times smaller. With the factor gone the squared error is
-# close behind, and what remains of the gap is the vanishing slope of experiment 1. Applying softmax twice costs as much
-# as the squared error did.
+# Cross-entropy passes 0.9 (the grey line) at once, and no other cost does in the first ten epochs. Part of each gap is
+# only a factor: the published means make their steps five and ten times smaller. But with the factor gone the squared
+# error still lags, which is the vanishing slope of experiment 1; and the second softmax, which lets nothing be sure,
+# even unlearns for ten epochs before it recovers.
 
-figure, (all_epochs, firsts) = plt.subplots(1, 2, width_ratios=(2, 1.1))
-styles = zip(("C1", "C1", "C3", "C2", "C0"), ("-", "--", "-", ":", "-"), strict=True)
-for (name, values), (colour, dash) in zip(accuracy.items(), styles, strict=True):
-    all_epochs.plot(values, dash, color=colour, label=name)
-    firsts.barh(name.replace(", ", "\n"), values[0], color=colour, height=0.6)
-    firsts.annotate(f"{values[0]:.3f}", (values[0], name.replace(", ", "\n")), xytext=(-4, 0), va="center", ha="right",
-                    textcoords="offset points", color="white")  # fmt: skip
-all_epochs.axhline(0.9, color="#8b9098", linewidth=0.8)
-all_epochs.legend(loc="lower right")
-all_epochs.set(title="Test accuracy", xlabel="epoch", xticks=range(0, EPOCHS, 5))
-firsts.set(title="After the first epoch", xlim=(0, 1))
-firsts.invert_yaxis()
-firsts.grid(False, axis="y")
+figure, panel = plt.subplots(figsize=(8.6, 3.9))
+colours = dict(zip(COSTS, ("C1", "C4", "C3", "C2", "C0"), strict=True))
+height, apart = 1.0, np.ptp(list(accuracy.values())) / 17
+for name, values in sorted(accuracy.items(), key=lambda item: -item[1][-1]):
+    panel.plot(values, color=colours[name])
+    height = min(float(values[-1]), height - apart)  # labels do not overlap
+    panel.annotate(f"{name}: {values[-1]:.3f}", (EPOCHS - 0.7, height), color=colours[name], va="center")
+panel.plot([0, EPOCHS - 1], [0.9, 0.9], color="#8b9098", linewidth=0.8)
+panel.grid(False)
+panel.set(title="Test accuracy", xlabel="epoch", xticks=range(0, EPOCHS, 5), xlim=(-0.3, EPOCHS + 11))
 plt.show()
+
+# %%
+# On MNIST
+# --------
+#
+# These are few and small pictures: an epoch here has 13 steps, and one of MNIST 550. With MNIST's files the same script
+# prints
+#
+# ================================  ============  =====  ===============  ==============================
+# cost                               first epoch   last  0.9 after epoch  published
+# ================================  ============  =====  ===============  ==============================
+# squared error, as published              0.833  0.913                7  0.829, 0.914, epoch 7
+# squared error, mean over rows            0.894  0.927                1
+# softmax twice, as published              0.825  0.922                2  0.825, 0.922, epoch 2
+# clipped logarithm, as published          0.873  0.918                3
+# cross-entropy                            0.910  0.924                0
+# ================================  ============  =====  ===============  ==============================
+#
+# which is what was published, to the order in which the digits came. It also shows what the published comparison did
+# not: its "cross-entropy" was the second softmax, and its squared error was slowed down by a factor. Cross-entropy
+# itself is at 0.91 after the first epoch. Given time and the same factor, the squared error ends as high: it is slow
+# where it is wrong, and not unable.
 
 # %%
 # Checks

@@ -73,8 +73,8 @@ p, t = lf.softmax(z), np.array([1.0, 0.0, 0.0])
 jacobian = lf.softmax.jacobian(z)
 by_cases = np.where(np.eye(3, dtype=bool), p * (1 - p), -np.outer(p, p))
 multiplied = (-t / p) @ jacobian
-print("p - t:", (p - t).round(6), " multiplied out:", multiplied.round(6), " lossfast:",
-      lf.cross_entropy.grad(z, 0).round(6))  # fmt: skip
+for name, slope in (("p - t", p - t), ("multiplied out", multiplied), ("lossfast", lf.cross_entropy.grad(z, 0))):
+    print(f"{name + ':':<15} {slope.round(6)}")
 
 # %%
 # Is the rest right?
@@ -87,7 +87,7 @@ print("p - t:", (p - t).round(6), " multiplied out:", multiplied.round(6), " los
 weights = start()
 _, gradients = backpropagate(x[:200], y[:200], weights)
 steps = 10.0 ** np.arange(-10, 0)
-picked = [(layer, tuple(random.integers(size) for size in weights[layer].shape)) for layer in (0, 1, 2, 3) for _ in range(10)]
+picked = [(layer, tuple(random.integers(w.shape))) for layer, w in enumerate(weights) for _ in range(10)]
 disagreement = np.zeros((len(picked), len(steps)))
 for row, (layer, place) in enumerate(picked):
     for column, step in enumerate(steps):
@@ -121,12 +121,13 @@ print(f"test set: cross-entropy {losses[-1]:.4f}, accuracy {accuracies[-1]:.3f} 
 # Left: the slopes of the loss along p, the Jacobian, and their product. Middle: finite differences agree with
 # backpropagation to ten digits at the best step, and the V around it is theirs, not ours. Right: it learns.
 
-figure, (product, differences, training) = plt.subplots(1, 3, figsize=(8.6, 3.2))
+figure, (product, differences, training) = plt.subplots(1, 3, figsize=(8.6, 3.3), width_ratios=(1.2, 1, 1))
 table = np.vstack([jacobian, np.full(3, np.nan), multiplied])
 product.imshow(np.ma.masked_invalid(table), cmap="PuOr_r", vmin=-1, vmax=1)
 for (row, column), value in np.ndenumerate(table):
     if np.isfinite(value):
-        product.annotate(f"{value:.3f}", (column, row), ha="center", va="center", color="white" if abs(value) > 0.6 else "#33373d")
+        ink = "white" if abs(value) > 0.6 else "#33373d"
+        product.annotate(f"{value:.3f}", (column, row), ha="center", va="center", fontsize=8.5, color=ink)
 product.annotate("times -t / p is", (1, 3), ha="center", va="center")
 product.set_yticks([0, 1, 2, 4], ["∂p₁", "∂p₂", "∂p₃", "p - t"])
 product.set_xticks([0, 1, 2], ["∂z₁", "∂z₂", "∂z₃"])
@@ -139,8 +140,7 @@ differences.annotate("rounding", (2e-10, 2e-4), color="#33373d")
 differences.annotate("ε²", (2e-2, 2e-6), color="#33373d")
 differences.set(title="Finite differences against\nbackpropagation", xlabel="step ε", ylabel="worst disagreement")
 training.plot(np.arange(1, EPOCHS + 1), accuracies, color="C0")
-training.annotate(f"{accuracies[-1]:.3f}", (EPOCHS, accuracies[-1]), ha="right", va="top", xytext=(0, -6),
-                  textcoords="offset points", color="C0")  # fmt: skip
+training.annotate(f"{accuracies[-1]:.3f}", (EPOCHS, accuracies[-1] - 0.03), ha="right", va="top", color="C0")
 training.set(title="Accuracy on unseen digits", xlabel="epoch", ylim=(min(accuracies) - 0.02, 1))
 plt.show()
 

@@ -65,16 +65,14 @@ at = {"L1": (-2.95, 2.2), "L2": (-1.7, 3.6), "smooth L1": (-0.9, 0.04)}
 for name, loss in LOSSES.items():
     values.plot(d, loss(d, 0.0, reduction="none"), color=COLOURS[name])
     gradients.plot(d, loss.grad(d, 0.0, reduction="sum"), color=COLOURS[name])
-    fits.plot(np.clip(outlier[name], -6, 8), color=COLOURS[name], label=name)
+    fits.semilogy(np.minimum(abs(outlier[name] - SLOPE), 1e9), color=COLOURS[name])
 values.set(title="Value", xlabel="residual d", ylim=(0, 4))
 gradients.set(title="Gradient", xlabel="residual d", ylim=(-4, 4))
 gradients.legend(gradients.lines, LOSSES, loc="upper left")
-fits.axhline(SLOPE, color="#8b9098", linewidth=0.8)
-fits.annotate("true slope", (STEPS, SLOPE + 0.04), ha="right", va="bottom", fontsize=8)
-fits.annotate("L2", (3.5, 3.3), color="C1")
-fits.annotate("L1", (45, 0.2), color="C2")
-fits.annotate("smooth L1", (20, 1.4), color="C0")
-fits.set(title="Fit of w with an outlier", xlabel="step", ylim=(-1.5, 3.8))
+fits.annotate("L2", (14, 1e4), color="C1")
+fits.annotate("L1", (30, 0.75), color="C2")
+fits.annotate("smooth L1", (22, 0.01), color="C0")
+fits.set(title="Distance from the true slope", xlabel="step", ylim=(5e-3, 1e6))
 plt.show()
 
 # %%

@@ -37,12 +37,12 @@ print(f"{WORD}: {entropy:.3f} bits a letter; in 8-bit ASCII {ascii_code:.3f}, of
 # ------------------------------------------------------
 #
 # With a fixed truth :math:`p`, cross-entropy and KL divergence differ by the constant :math:`H(p)`. They have the same
-# gradient along :math:`q`, and the same minimum. That is why classifiers can be trained with cross-entropy although what
-# one wants is :math:`q = p`.
+# gradient along :math:`q`, and the same minimum. That is why classifiers can be trained with cross-entropy although
+# what one wants is :math:`q = p`.
 #
-# If the truth moves too, as in distillation with a teacher that learns, or where a policy is pulled towards a reference,
-# this fails: cross-entropy can then be lowered by making the truth *simpler* rather than the two alike. Here a coin
-# :math:`p = (1 - \theta, \theta)` is to be brought to :math:`q = (0.7, 0.3)` by changing :math:`\theta`.
+# If the truth moves too, as in distillation with a teacher that learns, or where a policy is pulled towards a
+# reference, this fails: cross-entropy can then be lowered by making the truth *simpler* rather than the two alike.
+# Here a coin :math:`p = (1 - \theta, \theta)` is to be brought to :math:`q = (0.7, 0.3)` by changing :math:`\theta`.
 
 grid = np.linspace(0.005, 0.995, 199)
 coins = np.stack([1 - grid, grid], axis=1)

@@ -4,8 +4,8 @@ r"""
 
 **What do a support vector machine and logistic regression mind differently?**
 
-Labels are :math:`t = \pm 1` and the model scores :math:`z = w \cdot x + b`. Whether it is right, and how clearly, is the
-*margin* :math:`m = t z`. What one would like to count is mistakes, :math:`[m \le 0]`, whose slope is 0 nearly
+Labels are :math:`t = \pm 1` and the model scores :math:`z = w \cdot x + b`. Whether it is right, and how clearly, is
+the *margin* :math:`m = t z`. What one would like to count is mistakes, :math:`[m \le 0]`, whose slope is 0 nearly
 everywhere. So one minimises something that has a slope:
 
 .. math::
@@ -25,7 +25,7 @@ LOSSES = {
     "logistic": (lf.logistic_loss, "C0", "-"),
     "exponential": (lf.exponential_loss, "C2", ":"),
 }
-m = np.linspace(-2.5, 3, 441)
+m = np.linspace(-3.2, 3, 497)
 values = {name: loss(m, 1.0, reduction="none") for name, (loss, _, _) in LOSSES.items()}
 slopes = {name: loss.grad(m, 1.0, reduction="sum") for name, (loss, _, _) in LOSSES.items()}
 
@@ -34,8 +34,8 @@ slopes = {name: loss.grad(m, 1.0, reduction="sum") for name, (loss, _, _) in LOS
 # ------------------------
 #
 # Two clouds that overlap a little, and a group far on the right side of things. Hinge and logistic loss are minimised
-# with the same ridge :math:`\tfrac{\lambda}{2} |w|^2`: the logistic one by Newton's method, the hinge, which has a kink,
-# by subgradient steps that shrink, of which the last half is averaged.
+# with the same ridge :math:`\tfrac{\lambda}{2} |w|^2`: the logistic one by Newton's method, the hinge, which has a
+# kink, by subgradient steps that shrink, of which the last half is averaged.
 
 RIDGE = 0.01
 random = np.random.default_rng(3)
@@ -92,9 +92,9 @@ for name in margins:
     print(f"{name:<9} {errors:>3}/{len(t)} {silent[name]:>24} {turned[name]:>23.1f}°")
 
 # %%
-# Left: all but the 0-1 loss are convex, all fall with the margin. They differ at the ends. On the left, mistakes cost the
-# exponential loss most and hinge and logistic loss only in proportion, so one bad label does not rule the fit. On the
-# right, the hinge has nothing to say beyond a margin of 1, while logistic loss is never quite content.
+# Left: all but the 0-1 loss are convex, all fall with the margin. They differ at the ends. On the left, mistakes cost
+# the exponential loss most and hinge and logistic loss only in proportion, so one bad label does not rule the fit. On
+# the right, the hinge has nothing to say beyond a margin of 1, while logistic loss is never quite content.
 #
 # That is why the SVM's line hangs on the ringed points alone: take the others away, and it stays. The far group turns
 # neither line much, since logistic loss lets go too, only not all at once.
@@ -102,12 +102,12 @@ for name in margins:
 figure, (curves, points) = plt.subplots(1, 2, figsize=(8.6, 4.0), width_ratios=(1, 1.15))
 for name, (_, colour, dash) in LOSSES.items():
     curves.plot(m, values[name], dash, color=colour)
-curves.set(title="Losses by margin", xlabel="margin m", ylim=(-0.1, 4), xlim=(-2.5, 3))
-curves.annotate("exponential", (-1.22, 3.75), color="C2")
-curves.annotate("squared\nhinge", (-1.05, 3.55), color="C3", ha="right", va="top")
-curves.annotate("hinge", (-2.2, 2.75), color="C1", ha="left")
-curves.annotate("logistic", (-2.3, 1.75), color="C0", ha="left")
-curves.annotate("0-1", (-2.4, 1.06), color="#33373d")
+curves.set(title="Losses by margin", xlabel="margin m", ylim=(-0.1, 4.5), xlim=(-3.2, 3))
+curves.annotate("exponential", (-1.52, 4.22), color="C2", ha="right")
+curves.annotate("squared\nhinge", (-0.75, 3.6), color="C3", va="top")
+curves.annotate("hinge", (-1.85, 2.95), color="C1")
+curves.annotate("logistic", (-3.0, 1.9), color="C0")
+curves.annotate("0-1", (-3.0, 1.06), color="#33373d")
 for label, marker, colour in ((-1.0, "o", "C4"), (1.0, "s", "C2")):
     points.plot(*x[t == label].T, marker, color=colour, markersize=4, alpha=0.8, linestyle="none")
 points.plot(*x[pull["hinge"] > 0].T, "o", color="none", markeredgecolor="#33373d", markersize=8, linestyle="none")
@@ -115,6 +115,8 @@ height = np.array([-4.0, 8.0])
 for name, colour, dash in (("hinge", "C1", "-"), ("logistic", "C0", "--")):
     w = fits["with"][name]
     points.plot(-(w[1] * height + w[2]) / w[0], height, dash, color=colour)
+points.annotate("hinge", (-0.3, 7), color="C1")
+points.annotate("logistic", (-1.1, 7), color="C0", ha="right")
 points.set(title="Lines of both; ringed: the hinge pulls", xlim=(-4, 9), ylim=(-3.5, 7.8), xlabel="x₁", ylabel="x₂")
 plt.show()
 

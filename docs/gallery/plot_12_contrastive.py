@@ -5,16 +5,16 @@ r"""
 **What does a network learn that is trained to compare, and never told a class by name?**
 
 Cross-entropy pulls each picture towards its class's place among the logits. Supervised contrastive learning has no
-logits. It looks at the pictures of a batch in pairs, and asks of picture :math:`i` that those with its label, :math:`P(i)`,
-be more like it than the rest. With embeddings :math:`e` of length 1 and a temperature :math:`\tau`,
+logits. It looks at the pictures of a batch in pairs, and asks of picture :math:`i` that those with its label,
+:math:`P(i)`, be more like it than the rest. With embeddings :math:`e` of length 1 and a temperature :math:`\tau`,
 
 .. math::
     \ell_i = \frac{-1}{|P(i)|} \sum_{p \in P(i)} \log \frac{e^{s_{ip}}}{\sum_{a \ne i} e^{s_{ia}}}, \qquad
     s_{ij} = \frac{e_i \cdot e_j}{\tau}.
 
 So it is cross-entropy again, over the other pictures instead of over classes. One network is trained both ways. The
-contrastive one is then frozen, and a linear classifier learns to read its embeddings. In the first round an embedding is
-only two numbers, so that it can be drawn as it is; in the second it is sixteen.
+contrastive one is then frozen, and a linear classifier learns to read its embeddings. In the first round an embedding
+is only two numbers, so that it can be drawn as it is; in the second it is sixteen.
 """
 
 import matplotlib.pyplot as plt
@@ -131,9 +131,9 @@ for width in WIDTHS:
         print(f"{alike[name, width][1]:>8.3f}")
 
 # %%
-# Each unseen digit is drawn as itself, where its two numbers put it. **Cross-entropy** makes a star: each class has its
-# ray, and the further out, the surer. **The contrastive loss** only sees directions, and puts each class into a clump of
-# its own on the circle, away from all others.
+# Each unseen digit is drawn as itself, where its two numbers put it. **Cross-entropy** makes a star: each class has
+# its ray, and the further out, the surer. **The contrastive loss** only sees directions, and puts each class into a
+# clump of its own on the circle, away from all others.
 #
 # With two numbers the clumps are easier to tell apart, in this run. With sixteen there is room for ten classes either
 # way, and the accuracies are within a few pictures of each other. What differs then is the geometry: two digits of one
@@ -144,9 +144,16 @@ figure, (star, circle, bars) = plt.subplots(1, 3, figsize=(8.6, 3.7), width_rati
 for panel, name in ((star, "cross-entropy"), (circle, "contrastive")):
     for digit in range(10):
         place = maps[name, 2][y_test == digit]
-        panel.plot(*place.T, linestyle="none", marker=f"${digit}$", color=f"C{digit % 5}", markersize=5, markeredgewidth=0.3)
-    panel.set(xticks=[], yticks=[], aspect="equal" if panel is circle else "auto")
+        panel.plot(
+            *place.T, linestyle="none", marker=f"${digit}$", color=f"C{digit % 5}", markersize=5, markeredgewidth=0.3
+        )
+    panel.set(xticks=[], yticks=[])
+    panel.set_aspect("equal", adjustable="datalim")
     panel.spines[:].set_visible(False)
+for digit in range(10):
+    (middle,) = unit(maps["contrastive", 2][y_test == digit].mean(0, keepdims=True))
+    circle.annotate(str(digit), 1.17 * middle, color=f"C{digit % 5}", fontsize=12, ha="center", va="center")
+circle.margins(0.12)
 star.set_title("Cross-entropy")
 circle.set_title("Contrastive")
 for row, width in enumerate(WIDTHS):
