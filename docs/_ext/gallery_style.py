@@ -42,7 +42,13 @@ STYLE = {
 
 
 def apply(gallery_conf: Any = None, script: str | None = None) -> None:
-    """Set the style; sphinx-gallery has put back matplotlib's own before."""
-    import matplotlib
+    """Set the style; sphinx-gallery has put back matplotlib's own before.
 
+    Products of matrices get one thread: those of the scripts are so small that, where the processor is busy, threads
+    wait for each other a hundred times longer than they work.
+    """
+    import matplotlib
+    import threadpoolctl
+
+    threadpoolctl.threadpool_limits(1)
     matplotlib.rcParams.update(STYLE, **{"axes.prop_cycle": matplotlib.cycler(color=COLOURS)})

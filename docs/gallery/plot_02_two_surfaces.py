@@ -67,16 +67,18 @@ def minima(cost, x, y):
 
 where = {name: minima(cost, x, y) for name, cost in COSTS.items()}
 without = {name: minima(cost, x[plain], y[plain]) for name, cost in COSTS.items()}
+count = {name: (len(where[name]), len(without[name])) for name in COSTS}
 right = {
     (name, place): int(((place[0] * x + place[1] > 0) == (y == 1)).sum()) for name in where for place in where[name]
 }
 
+print("minima with the outlier and without:", ", ".join(f"{name} {found}" for name, found in count.items()))
 for data, found in (("nine points", where), ("without the outlier", without)):
     for name in COSTS:
         places = ", ".join(f"({w:.3f}, {b:.3f}) at cost {value:.4f}" for (w, b), value in found[name].items())
         print(f"{data + ',':<21} {name}: {places}")
-for (name, (w, b)), count in right.items():
-    print(f"{name} minimum ({w:.3f}, {b:.3f}): {count} of {len(x)} points on the right side")
+for (name, (w, b)), points in right.items():
+    print(f"{name} minimum ({w:.3f}, {b:.3f}): {points} of {len(x)} points on the right side")
 
 w, b = np.meshgrid(np.linspace(-2, 4, 181), np.linspace(-4, 4, 181))
 surfaces = {name: surface(cost, w, b, x, y) for name, cost in COSTS.items()}
@@ -129,8 +131,7 @@ plt.show()
 # Checks
 # ------
 
-assert len(where["quadratic"]) == 2 and len(where["cross-entropy"]) == 1
-assert len(without["quadratic"]) == 1 and len(without["cross-entropy"]) == 1
+assert count == {"quadratic": (2, 1), "cross-entropy": (1, 1)}
 assert concave["cross-entropy"] == 0 and concave["quadratic"] > 0.5
 assert surfaces["cross-entropy"][1].min() > 0
 assert min(where["quadratic"], key=where["quadratic"].get)[0] > 1
