@@ -11,8 +11,8 @@ One input :math:`x = 1`, one weight and one bias, and a sigmoid output that ough
 The slopes of the two costs along :math:`z` differ by one factor:
 
 .. math::
-    \frac{\partial}{\partial z} \, \tfrac12 (a - y)^2 = (a - y) \, \sigma'(z), \qquad
-    \frac{\partial}{\partial z} \bigl[-y \log a - (1 - y) \log (1 - a)\bigr] = a - y.
+    \frac{\partial}{\partial z} \, \tfrac{1}{2} (a - y)^2 = (a - y) \, \sigma'(z), \qquad
+    \frac{\partial}{\partial z} \bigl[-y \,\log\,a - (1 - y) \log (1 - a)\bigr] = a - y.
 
 Where the neuron is sure, :math:`\sigma'(z) = a (1 - a)` is nearly 0, *whether it is right or wrong*. The squared error
 then hardly tells it to move. Plain gradient descent from two starts, one wrong and one very wrong, shows it.
@@ -83,7 +83,7 @@ plt.show()
 # itself. That is :math:`C'(a)\,\sigma'(z) = a - y`, and as :math:`\sigma'(z) = a(1 - a)`,
 #
 # .. math:: C'(a) = \frac{a - y}{a (1 - a)}
-#     \quad\Longrightarrow\quad C(a) = -y \log a - (1 - y) \log(1 - a) + \text{const}.
+#     \quad\Longrightarrow\quad C(a) = -y \,\log\,a - (1 - y) \log(1 - a) + \text{const}.
 #
 # Integrating the left-hand side numerically gives what `lossfast.binary_cross_entropy` computes.
 
@@ -102,7 +102,7 @@ print(f"integral and cross-entropy differ by a constant, but for {difference:.1e
 # And if the output is linear?
 # ----------------------------
 #
-# With :math:`a = z` there is no :math:`\sigma'` to get rid of: the slope of :math:`\tfrac12 (a - y)^2` is already
+# With :math:`a = z` there is no :math:`\sigma'` to get rid of: the slope of :math:`\tfrac{1}{2} (a - y)^2` is already
 # :math:`a - y`, and the quadratic cost is the right one. However wrong the start, the error shrinks at one rate.
 
 figure, (derived, linear) = plt.subplots(1, 2, figsize=(8.6, 3.1))

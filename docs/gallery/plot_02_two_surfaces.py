@@ -10,7 +10,7 @@ The same neuron, :math:`a = \sigma(w x + b)`, now with nine points to fit, so th
 .. math:: H = \frac1n \sum_i h_i \begin{pmatrix} x_i^2 & x_i \\ x_i & 1 \end{pmatrix}.
 
 For cross-entropy :math:`h_i = a_i (1 - a_i)` is positive whatever the label, so :math:`H` is positive definite
-everywhere and the surface is a bowl. For :math:`\tfrac12 (a - y)^2` it is
+everywhere and the surface is a bowl. For :math:`\tfrac{1}{2} (a - y)^2` it is
 :math:`\sigma' (\sigma' + (a - y)(1 - 2a))`, which is negative where the neuron is sure and wrong.
 """
 

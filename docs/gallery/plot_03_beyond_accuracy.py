@@ -26,7 +26,8 @@ one_hot = np.eye(3)[truth]
 # Two losses look at the probabilities rather than at the winner. With :math:`p` the model's and :math:`t` the true
 # distribution,
 #
-# .. math:: \text{squared error} = \sum_c (p_c - t_c)^2, \qquad \text{cross-entropy} = -\sum_c t_c \log p_c = -\log p_y.
+# .. math::
+#     \text{squared error} = \sum_c (p_c - t_c)^2, \qquad \text{cross-entropy} = -\sum_c t_c \,\log\,p_c = -\log\,p_y.
 #
 # The squared errors are summed over the classes and averaged over the pictures, which is ``reduction="batchmean"``.
 

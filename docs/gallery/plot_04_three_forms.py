@@ -33,7 +33,7 @@ labels = np.array([2, 0])
 #
 # A picture shows a cat or a dog or a pig. The softmax's probabilities share one 1 between them:
 #
-# .. math:: \ell = -\sum_c t_c \log p_c = \log \sum_c e^{z_c} - z_y, \qquad p_c = \frac{e^{z_c}}{\sum_j e^{z_j}}.
+# .. math:: \ell = -\sum_c t_c \,\log\,p_c = \log \sum_c e^{z_c} - z_y, \qquad p_c = \frac{e^{z_c}}{\sum_j e^{z_j}}.
 #
 # Labels as numbers or one-hot are the same thing. A distribution may also be a softened label, here 0.98 for the true
 # class and 0.01 for the others, which is ``label_smoothing=0.03``: a share of 0.03 spread over all three.
@@ -52,7 +52,7 @@ print("softened labels:     ", *(f"{value:.8f}" for value in (*smoothed, *by_opt
 #
 # A picture may show a cat *and* a dog. Each class is then a question of its own, answered by its own sigmoid:
 #
-# .. math:: \ell_c = -t_c \log \sigma(z_c) - (1 - t_c) \log (1 - \sigma(z_c)).
+# .. math:: \ell_c = -t_c \,\log \sigma(z_c) - (1 - t_c) \log (1 - \sigma(z_c)).
 #
 # The probabilities need not add up to 1, and one class's logit says nothing about another's loss.
 

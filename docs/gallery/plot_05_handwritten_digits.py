@@ -6,9 +6,9 @@ r"""
 
 The smallest of all classifiers, :math:`p = \mathrm{softmax}(x W + b)`, from zeros, by plain gradient descent: batches
 of 100, rate 0.2, and the test accuracy after each of 21 epochs. A much-read tutorial did this with MNIST and published
-what came out; here it runs on scikit-learn's smaller digits, so the published numbers are only shown beside. With a
-folder of MNIST's four IDX files as argument, or in the environment variable ``LOSSFAST_MNIST``, it runs on those and
-the comparison is checked.
+what came out. Here it runs on scikit-learn's smaller digits, with the published numbers beside. Given a folder with
+MNIST's four IDX files, as argument or in the environment variable ``LOSSFAST_MNIST``, it runs on those (through
+:download:`mnist.py`, which belongs beside it) and checks that it finds what was published.
 """
 
 import os
@@ -45,12 +45,12 @@ print(f"{len(x)} images of {x.shape[1]} pixels to learn from, {len(x_test)} to b
 # overlook:
 #
 # - its squared error is the mean over rows *and* classes. With 10 classes and no ½, the gradient is a fifth of that of
-#   `lossfast.quadratic_softmax_loss`, the mean over rows of :math:`\tfrac12 \sum_c (p_c - t_c)^2`;
+#   `lossfast.quadratic_softmax_loss`, the mean over rows of :math:`\tfrac{1}{2} \sum_c (p_c - t_c)^2`;
 # - its cross-entropy hands softmax *outputs* to a function that takes logits, and so applies softmax twice. The second
 #   one sees numbers between 0 and 1 and can never be sure: of ten classes, none gets more than
 #   :math:`e / (e + 9) = 0.23`.
 #
-# A third variant takes the logarithm itself, :math:`-\mathrm{mean}(t \log \mathrm{clip}(p, 10^{-10}, 1))`, and is the
+# A third variant takes the logarithm itself, :math:`-\mathrm{mean}(t \,\log \mathrm{clip}(p, 10^{-10}, 1))`, and is the
 # mean over rows and classes again. `lossfast.softmax` pulls gradients along probabilities back to the logits with
 # ``vjp``.
 

@@ -7,7 +7,7 @@ r"""
 A network with one hidden layer reads the digits:
 
 .. math:: h = \sigma(x W_1 + b_1), \qquad z = h W_2 + b_2, \qquad p = \mathrm{softmax}(z), \qquad
-    \ell = -\log p_y.
+    \ell = -\log\,p_y.
 
 Everything that backpropagation needs of the loss is its gradient along the logits, and for softmax with cross-entropy
 that is as simple as it can be, :math:`p - t` with :math:`t` the one-hot label. The rest is the chain rule:

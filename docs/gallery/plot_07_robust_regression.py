@@ -86,10 +86,11 @@ plt.show()
 # that noise.
 #
 # .. math::
-#     -\log \frac{e^{-d^2/2}}{\sqrt{2\pi}} = \tfrac12 d^2 + \tfrac12 \log 2\pi, \qquad
-#     -\log \tfrac12 e^{-|d|} = |d| + \log 2,
+#     -\log \frac{e^{-d^2/2}}{\sqrt{2\pi}} = \tfrac{1}{2} d^2 + \tfrac{1}{2} \,\log\,2\pi, \qquad
+#     -\log \tfrac{1}{2} e^{-|d|} = |d| + \log\,2,
 #
-# .. math:: -\log\, p^t (1 - p)^{1 - t} = -t \log p - (1 - t) \log (1 - p), \qquad -\log \prod_c p_c^{t_c} = -\log p_y.
+# .. math::
+#     -\log\,p^t (1 - p)^{1 - t} = -t \,\log\,p - (1 - t) \log (1 - p), \qquad -\log \prod_c p_c^{t_c} = -\log\,p_y.
 #
 # These are Gauss, Laplace, Bernoulli and the multinoulli; the last two are the two forms of cross-entropy.
 

@@ -7,10 +7,10 @@ r"""
 A language model gives each next letter a probability. Its score on a text is the mean cross-entropy of what was there,
 and its *perplexity* is
 
-.. math:: \mathrm{PPL} = \exp \Bigl(-\frac1N \sum_{i=1}^N \log p(x_i \mid x_1, \ldots, x_{i-1}) \Bigr),
+.. math:: \mathrm{PPL} = \exp\Bigl(-\frac1N \sum_{i=1}^N \log\,p(x_i \mid x_1, \ldots, x_{i-1}) \Bigr),
 
 the number of equally likely letters that would leave one in as much doubt. Three models are trained on the first four
-fifths of a short story about guessing letters, which comes with this page, and scored on the last fifth: one that knows
+fifths of :download:`a short story about guessing letters <guesses.txt>`, and scored on the last fifth: one that knows
 nothing, one that knows how frequent letters are, and one that also sees the letter before.
 """
 

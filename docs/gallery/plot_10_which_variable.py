@@ -7,7 +7,7 @@ r"""
 If a variable says something about the class, its distribution is another one in each class. How different two
 distributions are, the KL divergence measures in bits: what one wastes a sample by taking one class for the other,
 
-.. math:: D(p \,\|\, q) = \sum_k p_k \log_2 \frac{p_k}{q_k} = H(p, q) - H(p).
+.. math:: D(p \,\|\, q) = \sum_k p_k \,\log_2 \frac{p_k}{q_k} = H(p, q) - H(p).
 
 The data are scikit-learn's 569 breast tumours, benign or malignant, with thirty measurements of their cells. Each
 measurement is cut into ten bins with equally many tumours, and one is added to each count so that no bin is empty.

@@ -9,7 +9,7 @@ logits. It looks at the pictures of a batch in pairs, and asks of picture :math:
 :math:`P(i)`, be more like it than the rest. With embeddings :math:`e` of length 1 and a temperature :math:`\tau`,
 
 .. math::
-    \ell_i = \frac{-1}{|P(i)|} \sum_{p \in P(i)} \log \frac{e^{s_{ip}}}{\sum_{a \ne i} e^{s_{ia}}}, \qquad
+    \ell_i = \frac{-1}{|P(i)|} \sum_{p \in P(i)} \,\log \frac{e^{s_{ip}}}{\sum_{a \ne i} e^{s_{ia}}}, \qquad
     s_{ij} = \frac{e_i \cdot e_j}{\tau}.
 
 So it is cross-entropy again, over the other pictures instead of over classes. One network is trained both ways. The
