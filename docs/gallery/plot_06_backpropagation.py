@@ -12,8 +12,9 @@ A network with one hidden layer reads the digits:
 Everything that backpropagation needs of the loss is its gradient along the logits, and for softmax with cross-entropy
 that is as simple as it can be, :math:`p - t` with :math:`t` the one-hot label. The rest is the chain rule:
 
+.. math:: \delta_2 = \frac{p - t}{n}, \qquad \delta_1 = (\delta_2 W_2^\top) \odot \sigma'(x W_1 + b_1),
+
 .. math::
-    \delta_2 = \frac{p - t}{n}, \qquad \delta_1 = (\delta_2 W_2^\top) \odot \sigma'(x W_1 + b_1), \qquad
     \frac{\partial \ell}{\partial W_2} = h^\top \delta_2, \qquad \frac{\partial \ell}{\partial W_1} = x^\top \delta_1.
 """
 

@@ -61,7 +61,6 @@ for name in LOSSES:
 
 figure, (values, gradients, fits) = plt.subplots(1, 3)
 d = np.linspace(-3, 3, 301)
-at = {"L1": (-2.95, 2.2), "L2": (-1.7, 3.6), "smooth L1": (-0.9, 0.04)}
 for name, loss in LOSSES.items():
     values.plot(d, loss(d, 0.0, reduction="none"), color=COLOURS[name])
     gradients.plot(d, loss.grad(d, 0.0, reduction="sum"), color=COLOURS[name])

@@ -8,9 +8,9 @@ An event of probability :math:`p` tells :math:`-\log_2\,p` bits: the rarer, the 
 its entropy, the fewest bits with which one can write down what happens. Who expects :math:`q` instead of :math:`p`
 pays
 
-.. math::
-    H(p, q) = -\sum_c p_c \,\log_2\,q_c = H(p) + D(p \,\|\, q), \qquad
-    H(p) = -\sum_c p_c \,\log_2\,p_c, \qquad D(p \,\|\, q) = \sum_c p_c \,\log_2 \frac{p_c}{q_c} \ge 0.
+.. math:: H(p, q) = -\sum_c p_c \,\log_2\,q_c = H(p) + D(p \,\|\, q),
+
+.. math:: H(p) = -\sum_c p_c \,\log_2\,p_c, \qquad D(p \,\|\, q) = \sum_c p_c \,\log_2 \frac{p_c}{q_c} \ge 0.
 
 That is the cross-entropy: the entropy, which nobody can avoid, and the KL divergence, which is the price of being
 wrong.

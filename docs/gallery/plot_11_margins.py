@@ -8,9 +8,9 @@ Labels are :math:`t = \pm 1` and the model scores :math:`z = w \cdot x + b`. Whe
 the *margin* :math:`m = t z`. What one would like to count is mistakes, :math:`[m \le 0]`, whose slope is 0 nearly
 everywhere. So one minimises something that has a slope:
 
-.. math::
-    \text{hinge} = \max(0, 1 - m), \quad \text{squared hinge} = \max(0, 1 - m)^2, \quad
-    \text{logistic} = \log (1 + e^{-m}), \quad \text{exponential} = e^{-m}.
+.. math:: \text{hinge} = \max(0, 1 - m), \qquad \text{squared hinge} = \max(0, 1 - m)^2,
+
+.. math:: \text{logistic} = \log (1 + e^{-m}), \qquad \text{exponential} = e^{-m}.
 """
 
 import matplotlib.pyplot as plt
