@@ -24,7 +24,10 @@ from lossfast.io import FileError
 GALLERY = Path(__file__).resolve().parent.parent / "docs" / "gallery"
 SCRIPTS = {path.name[5:7]: path for path in sorted(GALLERY.glob("plot_*.py"))}
 
-pytestmark = pytest.mark.skipif(not GALLERY.is_dir(), reason="the documentation is not beside the tests")
+pytestmark = [
+    pytest.mark.skipif(not GALLERY.is_dir(), reason="the documentation is not beside the tests"),
+    pytest.mark.timeout(600),  # seconds of work, but minutes on a machine with other work to do
+]
 every_script = pytest.mark.parametrize("number", SCRIPTS)
 
 
