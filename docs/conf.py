@@ -16,10 +16,29 @@ version = release = lossfast.__version__
 extensions = [
     *("accuracy_page", "equivalents_page", "performance_page", "lossfast_reference", "mathml"),
     *("myst_parser", "numpydoc", "sphinx.ext.autodoc"),
+    "sphinx_gallery.gen_gallery",
 ]
-exclude_patterns = ["_build", "reference/generated/command-line.md"]
+exclude_patterns = ["_build", "gallery", "reference/generated/command-line.md"]
 default_role = "py:obj"
 nitpicky = True
+
+# docs/gallery has the scripts, docs/experiments what is made of them. Nothing is linked that lies on the network.
+sphinx_gallery_conf = {
+    "examples_dirs": "gallery",
+    "gallery_dirs": "experiments",
+    "ignore_pattern": "mnist",
+    "copyfile_regex": r"guesses\.txt|mnist\.py",
+    "within_subsection_order": "FileNameSortKey",
+    "reset_modules": ("matplotlib", "gallery_style.apply"),
+    "capture_repr": (),
+    "image_srcset": ["2x"],
+    "thumbnail_size": (640, 290),
+    "download_all_examples": False,
+    "notebook_extensions": set(),
+    "show_signature": False,
+    "write_computation_times": False,
+    "backreferences_dir": None,
+}
 
 html_math_renderer = "mathml"
 myst_enable_extensions = ["deflist", "dollarmath"]
