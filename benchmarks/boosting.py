@@ -1,0 +1,342 @@
+"""Built-in objectives of XGBoost, LightGBM and CatBoost beside the same losses of lossfast: trees, predictions, time.
+
+Every pair is trained on the same data, from the same start, without anything random. What is compared is the splits and
+leaves of all trees and the raw predictions; time is that of the whole training, and within it of the objective.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import importlib
+import importlib.util
+import json
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import lossfast as lf
+from lossfast import boosting
+from lossfast.boosting import EQUIVALENTS, Equivalent
+
+from . import common
+
+LIBRARIES = tuple(dict.fromkeys(pair.library for pair in EQUIVALENTS))
+CLASSES = 5
+SEED = 1
+
+
+class Size(NamedTuple):
+    """How much is trained."""
+
+    rows: int
+    features: int
+    rounds: int
+    repeats: int
+
+
+FULL = Size(100_000, 20, 50, 3)
+SMALL = Size(2_000, 8, 5, 1)
+#: CatBoost asks for the derivatives of several scores row by row in Python: so many fewer rows, and rounds.
+FEWER_ROWS, FEWER_ROUNDS = 50, 5
+
+
+class Data(NamedTuple):
+    x: np.ndarray
+    y: np.ndarray
+    weight: np.ndarray | None
+    start: Any  #: the constant that both start from
+
+
+class Model(NamedTuple):
+    """What a training has made, in a form to be compared."""
+
+    splits: list[Any]
+    leaves: np.ndarray
+    scores: np.ndarray
+    seconds: float
+    inside: float  #: of them in the objective, for ours
+
+
+def available(library: str) -> bool:
+    return importlib.util.find_spec(library) is not None
+
+
+def loss_of(pair: Equivalent) -> Any:
+    return lf.get_loss(pair.loss).bind(**pair.parameters)
+
+
+def size_of(pair: Equivalent, size: Size) -> Size:
+    if pair.library == "catboost" and loss_of(pair).kind == "rowwise":
+        return size._replace(rows=max(200, size.rows // FEWER_ROWS), rounds=max(2, size.rounds // FEWER_ROUNDS))
+    return size
+
+
+def data_for(pair: Equivalent, size: Size, weighted: bool = False) -> Data:
+    """Features, and what the loss may take for their answer."""
+    random = np.random.default_rng(SEED)
+    loss = loss_of(pair)
+    x = random.normal(size=(size.rows, size.features))
+    signal = x[:, 0] + 0.5 * x[:, 1] ** 2 - np.abs(x[:, 2]) + 0.5 * x[:, 3] * x[:, 0] + random.normal(size=size.rows)
+    if loss.kind == "rowwise":
+        y = np.digitize(signal, np.quantile(signal, np.linspace(0, 1, CLASSES + 1)[1:-1]))
+    elif loss.name == "binary_cross_entropy_with_logits":
+        y = signal > 0.3
+    elif loss.domains.get("target") == ">= 0":
+        y = random.poisson(np.exp(0.5 * signal))
+    elif loss.domains.get("target") in ("> 0", "> -1"):
+        y = np.exp(0.5 * signal)
+    else:
+        y = 3 + signal
+    y = y.astype(np.float32).astype(np.float64)  # as all three keep labels
+    weight = random.integers(1, 5, size.rows).astype(np.float64) / 2 if weighted else None
+    # Between numbers that float32 holds, or the libraries would round them in ways of their own.
+    start = np.asarray(boosting.initial_score(loss, y, sample_weight=weight)).astype(np.float16).astype(np.float64)
+    return Data(x, y, weight, start)
+
+
+class Timed:
+    """An objective that says how long it was at work."""
+
+    no_jit = True
+
+    def __init__(self, objective: Any) -> None:
+        self.objective, self.seconds = objective, 0.0
+
+    def _run(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        begin = time.perf_counter()
+        try:
+            return function(*arguments)
+        finally:
+            self.seconds += time.perf_counter() - begin
+
+    def __call__(self, scores: Any, data: Any) -> Any:
+        return self._run(self.objective, scores, data)
+
+    def calc_ders_range(self, *arguments: Any) -> Any:
+        return self._run(self.objective.calc_ders_range, *arguments)
+
+    def calc_ders_multi(self, *arguments: Any) -> Any:
+        return self._run(self.objective.calc_ders_multi, *arguments)
+
+    def __deepcopy__(self, memo: Any) -> Timed:
+        return self
+
+
+# -------------------------------------------------------------------------------------------------- one training
+
+
+def _xgboost(pair: Equivalent, data: Data, size: Size, threads: int, ours: Timed | None) -> Model:
+    xgboost = importlib.import_module("xgboost")
+    parameters = {"objective": pair.objective, "max_depth": 6, "eta": 0.1, "nthread": threads, **pair.settings}
+    shape: tuple[int, ...] = (size.rows,)
+    if loss_of(pair).kind == "rowwise":
+        parameters["num_class"], shape = CLASSES, (size.rows, CLASSES)
+    margin = np.broadcast_to(data.start, shape)
+    matrix = xgboost.QuantileDMatrix(
+        data.x, label=data.y, weight=data.weight, base_margin=np.ascontiguousarray(margin), nthread=threads
+    )
+    begin = time.perf_counter()
+    model = xgboost.train(parameters, matrix, size.rounds, obj=ours)
+    seconds = time.perf_counter() - begin
+    trees = json.loads(bytes(model.save_raw("json")))["learner"]["gradient_booster"]["model"]["trees"]
+    splits, leaves = [], []
+    for tree in trees:
+        left, right, feature, value = (
+            np.array(tree[key]) for key in ("left_children", "right_children", "split_indices", "split_conditions")
+        )
+        inner = left >= 0
+        splits.append((left.tolist(), right.tolist(), feature[inner].tolist(), value[inner].tolist()))
+        leaves.append(value[~inner])
+    scores = model.predict(matrix, output_margin=True)
+    return Model(splits, np.concatenate(leaves), scores, seconds, 0.0)
+
+
+def _lightgbm(pair: Equivalent, data: Data, size: Size, threads: int, ours: Timed | None) -> Model:
+    lightgbm = importlib.import_module("lightgbm")
+    parameters = {
+        **{"objective": pair.objective if ours is None else ours, "verbosity": -1, "num_threads": threads},
+        **{"deterministic": True, "force_col_wise": True, **pair.settings},
+    }
+    shape: tuple[int, ...] = (size.rows,)
+    if loss_of(pair).kind == "rowwise":
+        parameters["num_class"], shape = CLASSES, (size.rows, CLASSES)
+    start = np.asfortranarray(np.broadcast_to(data.start, shape))
+    table = lightgbm.Dataset(
+        data.x, data.y, weight=data.weight, init_score=start, params={"verbosity": -1, "num_threads": threads}
+    ).construct()
+    begin = time.perf_counter()
+    model = lightgbm.train(parameters, table, size.rounds)
+    seconds = time.perf_counter() - begin
+    splits: list[Any] = []
+    leaves: list[float] = []
+
+    def walk(node: dict[str, Any]) -> Any:
+        if "leaf_value" in node:
+            leaves.append(node["leaf_value"])
+            return None
+        return node["split_feature"], node["threshold"], walk(node["left_child"]), walk(node["right_child"])
+
+    for tree in model.dump_model()["tree_info"]:
+        splits.append(walk(tree["tree_structure"]))
+    return Model(splits, np.array(leaves), model.predict(data.x, raw_score=True), seconds, 0.0)
+
+
+def _catboost(pair: Equivalent, data: Data, size: Size, threads: int, ours: Timed | None) -> Model:
+    catboost = importlib.import_module("catboost")
+    rows = loss_of(pair).kind == "rowwise"
+    parameters: dict[str, Any] = {
+        "loss_function": pair.objective if ours is None else ours,
+        **{"iterations": size.rounds, "depth": 6, "learning_rate": 0.1, "thread_count": threads, "random_seed": SEED},
+        **{"bootstrap_type": "No", "random_strength": 0, "boosting_type": "Plain", "logging_level": "Silent"},
+        **{"allow_writing_files": False, "leaf_estimation_method": "Newton", "leaf_estimation_iterations": 1},
+        **pair.settings,
+    }
+    if pair.trees == "refit" and ours is None:
+        parameters["leaf_estimation_method"] = "Exact"
+    if rows:
+        parameters |= {"classes_count": CLASSES, "eval_metric": "MultiClass"}
+    elif ours is not None:
+        parameters["eval_metric"] = pair.objective if pair.trees == "refit" else "RMSE"
+    else:
+        parameters["eval_metric"] = "RMSE"
+    if parameters["eval_metric"] == "RMSE" and pair.objective in ("Logloss", "CrossEntropy"):
+        parameters["eval_metric"] = "CrossEntropy"
+    baseline = np.ascontiguousarray(np.broadcast_to(data.start, (size.rows, CLASSES) if rows else (size.rows,)))
+    label = data.y.astype(int) if rows or pair.objective == "Logloss" else data.y
+    pool = catboost.Pool(data.x, label, weight=data.weight, baseline=baseline, thread_count=threads)
+    pool.quantize()
+    model = catboost.CatBoost(parameters)
+    begin = time.perf_counter()
+    model.fit(pool)
+    seconds = time.perf_counter() - begin
+    plain = catboost.Pool(data.x)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "model.json"
+        model.save_model(str(file), format="json")
+        trees = json.loads(file.read_text())["oblivious_trees"]
+    splits = [[(split["float_feature_index"], split["border"]) for split in tree["splits"] or ()] for tree in trees]
+    leaves = np.concatenate([tree["leaf_values"] for tree in trees])
+    return Model(splits, leaves, model.predict(plain, prediction_type="RawFormulaVal"), seconds, 0.0)
+
+
+_TRAININGS: dict[str, Callable[..., Model]] = {"xgboost": _xgboost, "lightgbm": _lightgbm, "catboost": _catboost}
+
+
+def train(pair: Equivalent, data: Data, size: Size, threads: int, ours: bool) -> Model:
+    """The model of the built-in objective, or of ours."""
+    training = _TRAININGS[pair.library]
+    if not ours:
+        return training(pair, data, size, threads, None)
+    timed = Timed(getattr(boosting, f"{pair.library}_objective")(loss_of(pair)))
+    model = training(pair, data, size, threads, timed)
+    return model._replace(inside=timed.seconds)
+
+
+# ------------------------------------------------------------------------------------------------------ comparison
+
+
+def compare(pair: Equivalent, size: Size, threads: int = 1, weighted: bool = False) -> dict[str, Any]:
+    """Both models of a pair, trained in turns."""
+    size = size_of(pair, size)
+    data = data_for(pair, size, weighted)
+    models: dict[bool, list[Model]] = {False: [], True: []}
+    for _ in range(size.repeats):
+        for ours in (False, True):
+            models[ours].append(train(pair, data, size, threads, ours))
+    theirs, own = models[False][0], models[True][0]
+    same = sum(a == b for a, b in zip(theirs.splits, own.splits, strict=False))
+    alike = theirs.splits == own.splits
+    quickest = {ours: min(found, key=lambda model: model.seconds) for ours, found in models.items()}
+    spread = float(np.ptp(theirs.scores)) or 1.0
+    return {
+        **{"library": pair.library, "objective": pair.objective, "loss": repr(loss_of(pair)), "weighted": weighted},
+        **{"hessian": getattr(boosting, f"{pair.library}_objective")(loss_of(pair)).hessian, "expected": pair.trees},
+        **{"rows": size.rows, "features": size.features, "rounds": size.rounds, "threads": threads},
+        **{"trees": len(theirs.splits), "trees with the same splits": same},
+        "leaf difference": float(np.abs(theirs.leaves - own.leaves).max()) if alike else None,
+        "score difference": float(np.abs(theirs.scores - own.scores).max()) / spread,
+        **{"built-in seconds": quickest[False].seconds, "lossfast seconds": quickest[True].seconds},
+        "objective seconds": quickest[True].inside,
+        "time ratio": quickest[True].seconds / quickest[False].seconds,
+    }
+
+
+def text(results: list[dict[str, Any]]) -> str:
+    head = ["library", "objective", "weights", "rows x rounds", "same splits", "leaves", "scores"]
+    rows = [[*head, "built-in", "lossfast", "ratio", "objective"]]
+    for found in results:
+        leaves = found["leaf difference"]
+        rows.append(
+            [
+                *(found["library"], found["objective"], "yes" if found["weighted"] else "no"),
+                f"{found['rows']} x {found['rounds']}",
+                f"{found['trees with the same splits']}/{found['trees']}",
+                *("-" if leaves is None else f"{leaves:.1e}", f"{found['score difference']:.1e}"),
+                *(common.duration(found["built-in seconds"]), common.duration(found["lossfast seconds"])),
+                *(f"{found['time ratio']:.2f}", common.duration(found["objective seconds"])),
+            ]
+        )
+    return common.columns(rows, 2)
+
+
+def pairs(libraries: list[str] | None, objectives: list[str] | None) -> Iterator[Equivalent]:
+    for pair in EQUIVALENTS:
+        if (not libraries or pair.library in libraries) and (not objectives or pair.objective in objectives):
+            yield pair
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.boosting",
+        description="Train XGBoost, LightGBM and CatBoost with their own objectives and with lossfast's; compare trees, "
+        "predictions and time. Exits with 1 if trees differ that should not. Libraries that are not installed are left "
+        "out.",
+        epilog="examples:\n"
+        "  python -m benchmarks.boosting                                some minutes\n"
+        "  python -m benchmarks.boosting --quick                        half a minute\n"
+        "  python -m benchmarks.boosting --library lightgbm --objective multiclass --json result.json\n",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--quick", action="store_true", help="little data, once")
+    parser.add_argument("--library", action="append", choices=LIBRARIES, help="this one alone; may be repeated")
+    parser.add_argument("--objective", action="append", metavar="NAME", help="this one alone; may be repeated")
+    parser.add_argument("--weighted", action="store_true", help="with sample weights")
+    parser.add_argument("--threads", type=int, default=common.cpus(), help="of the library (all CPUs)")
+    for name in ("rows", "features", "rounds", "repeats"):
+        parser.add_argument(f"--{name}", type=int, metavar="N", help=f"instead of {getattr(FULL, name)}")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too; - is stdout")
+    options = parser.parse_args(arguments)
+    given = {name: getattr(options, name) for name in Size._fields if getattr(options, name) is not None}
+    size = (SMALL if options.quick else FULL)._replace(**given)
+    found = list(pairs(options.library, options.objective))
+    if not found:
+        parser.error("no such objective; there are " + ", ".join(pair.objective for pair in EQUIVALENTS))
+    chosen = [pair for pair in found if available(pair.library)]
+    if not chosen:
+        parser.error("none of the libraries is installed: " + ", ".join({pair.library: 0 for pair in found}))
+    compared = functools.partial(compare, size=size, threads=options.threads, weighted=options.weighted)
+    label = "{0.library} {0.objective}".format
+    results = [compared(pair) for pair in common.progress(chosen, "objectives", label)]
+    libraries = list(dict.fromkeys(pair.library for pair in chosen))
+    report = {
+        **common.provenance(),
+        "machine": common.machine(("lossfast", "numpy", *libraries)),
+        "results": common.rounded(results),
+    }
+    if options.json == Path("-"):
+        print(common.dumps(report, 2), end="")
+    else:
+        print(text(results))
+        if options.json:
+            options.json.write_text(common.dumps(report, 2), encoding="utf-8")
+    wrong = [one for one in results if one["expected"] == "equal" and one["trees with the same splits"] < one["trees"]]
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
