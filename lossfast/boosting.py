@@ -11,13 +11,13 @@ An objective goes where the library takes one, in its own interface and in the o
     xgboost.XGBClassifier(objective=xgboost_objective("cross_entropy"))
     lightgbm.train({"objective": lightgbm_objective("cross_entropy"), "num_class": 3}, data)
     lightgbm.LGBMClassifier(objective=lightgbm_objective("cross_entropy"))
-    catboost.CatBoostRegressor(loss_function=catboost_objective("log_cosh_loss"), eval_metric=catboost_metric("l1_loss"))
-    catboost.CatBoostClassifier(
-        loss_function=catboost_objective("cross_entropy"), eval_metric="MultiClass", classes_count=3
+    catboost.CatBoostRegressor(loss_function=catboost_objective("huber_loss"), eval_metric=catboost_metric("l1_loss"))
+    catboost.CatBoost(
+        {"loss_function": catboost_objective("cross_entropy"), "eval_metric": "MultiClass", "classes_count": 3}
     )
 
-Any pointwise loss and any loss over a class axis that takes raw scores will do. The objects are immutable, picklable and
-survive ``sklearn.base.clone``, so that models with them can be searched over and saved.
+Any pointwise loss and any loss over a class axis that takes raw scores will do. The objects are immutable, picklable
+and survive ``sklearn.base.clone``, so that models with them can be searched over and saved.
 
 **Weights.** With an objective of one's own none of the three libraries multiplies by the sample weights; these objects
 do, once. What the libraries build into their own objectives is ignored then: ``scale_pos_weight`` and ``is_unbalance``
@@ -27,13 +27,13 @@ do, once. What the libraries build into their own objectives is ignored then: ``
 are scores (XGBoost and CatBoost take one) is soft labels. Losses for targets of -1 and 1 take a 0 for -1, since the
 libraries' classifiers number the classes from 0.
 
-**Where boosting starts.** Built-in objectives start from the best constant; with one's own, XGBoost starts from
-``base_score=0.5`` (0 in ``XGBClassifier``), LightGBM and CatBoost from 0. `initial_score` computes the best constant, to
-be passed as ``base_margin`` (XGBoost: to training and to prediction), ``init_score`` (LightGBM) or ``baseline``
-(CatBoost). LightGBM and CatBoost do not add it to predictions: that is left to the caller. The built-in objectives start
-there too, except that XGBoost takes one Newton step from 0 for losses without a closed form (pseudo-Huber), that
-LightGBM takes the mean for Huber and interpolated percentiles for L1 and quantiles, and that CatBoost starts from 0 for
-Logloss, MultiClass, Poisson and Tweedie.
+**Where boosting starts.** Most built-in objectives start from the best constant. With one's own, XGBoost starts from
+its ``base_score`` of 0.5, sent through the link of the objective that its parameters name; LightGBM and CatBoost start
+from 0. `initial_score` computes the best constant, to be passed as ``base_margin`` (XGBoost: to training and to
+prediction), ``init_score`` (LightGBM) or ``baseline`` (CatBoost). LightGBM and CatBoost do not add it to predictions:
+that is left to the caller. The built-in objectives start there too, with these exceptions: XGBoost takes one Newton
+step from 0 for pseudo-Huber; LightGBM takes the mean for Huber, and interpolates percentiles for L1 and quantiles;
+CatBoost starts all but RMSE, MAE, quantiles and MAPE from 0.
 
 **Predictions.** They are raw scores. XGBoost applies the link of the objective that its parameters name, whatever
 computes the gradients: keep ``"objective": "count:poisson"`` beside ``obj=``. Its refit of leaves for
@@ -41,7 +41,7 @@ computes the gradients: keep ``"objective": "count:poisson"`` beside ``obj=``. I
 
 **Hessians.** Trees need one number for each score, and for softmax there are several conventions; `HESSIANS` names
 them, and `built_in_hessian` tells which one a version of a library uses. `EQUIVALENTS` lists the built-in objectives
-that a loss reproduces, tree for tree where it says so.
+that a loss reproduces, tree for tree where it says so: ``python -m benchmarks.boosting``, in a checkout, compares them.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
@@ -145,6 +145,10 @@ EQUIVALENTS: tuple[Equivalent, ...] = (
     Equivalent("catboost", "CrossEntropy", "binary_cross_entropy_with_logits", {}, {}, "equal"),
     Equivalent("catboost", "MultiClass", "cross_entropy", {}, {}, "equal"),
     Equivalent("catboost", "Poisson", "poisson_nll_loss", {}, {}, "equal"),
+    Equivalent("catboost", "Huber:delta=0.9", "huber_loss", {"delta": 0.9}, {}, "equal"),
+    Equivalent("catboost", "LogCosh", "log_cosh_loss", {}, {}, "equal"),
+    Equivalent("catboost", "Expectile:alpha=0.8", "expectile_loss", {"expectile": 0.8}, {}, "equal"),
+    Equivalent("catboost", "Tweedie:variance_power=1.5", "half_tweedie_deviance", {"power": 1.5}, {}, "equal"),
     Equivalent("catboost", "MAE", "l1_loss", {}, {}, "refit", _REFIT),
     Equivalent("catboost", "Quantile:alpha=0.8", "pinball_loss", {"quantile": 0.8}, {}, "refit", _REFIT),
 )
@@ -430,8 +434,8 @@ class _Gradients(_Objective):
         pred, target, weights = self._unpacked(self.library, y_true, y_pred, sample_weight)
         grad, hess = self.derivatives(pred, target, weights)
         if np.ndim(y_true if hasattr(y_pred, "get_label") else y_pred) < pred.ndim:
-            order = "F" if self.library == "lightgbm" else "C"
-            return grad.ravel(order), hess.ravel(order)  # type: ignore[call-overload]
+            order: Literal["F", "C"] = "F" if self.library == "lightgbm" else "C"
+            return grad.ravel(order), hess.ravel(order)
         return grad, hess
 
 
@@ -663,9 +667,9 @@ def catboost_objective(
     -----
     CatBoost maximises, so that derivatives change their sign. It asks for those of one score in blocks, but with
     several scores object by object, in Python, which no loss can make fast. With several classes it needs
-    ``classes_count`` and ``eval_metric="MultiClass"``, from which it knows how many scores there are, and its ``predict``
-    gives scores with ``prediction_type="RawFormulaVal"`` alone. To have the trees of a built-in objective, set its
-    ``leaf_estimation_method`` and ``leaf_estimation_iterations``, whose defaults depend on the objective.
+    ``classes_count`` and ``eval_metric="MultiClass"``, from which it knows how many scores there are, and its
+    ``predict`` gives scores with ``prediction_type="RawFormulaVal"`` alone. To have the trees of a built-in objective,
+    set its ``leaf_estimation_method`` and ``leaf_estimation_iterations``, whose defaults depend on the objective.
 
     Examples
     --------
@@ -766,7 +770,7 @@ def _multi_target_kinds() -> tuple[type[_CatBoostObjective], type[_CatBoostMetri
     """The kinds that CatBoost tells by their base class, which are made once it is there."""
     catboost = importlib.import_module("catboost")
 
-    class MultiTargetObjective(_CatBoostObjective, catboost.MultiTargetCustomObjective):  # type: ignore[misc, name-defined]
+    class MultiTargetObjective(_CatBoostObjective, catboost.MultiTargetCustomObjective):  # type: ignore[name-defined]
         def __repr__(self) -> str:
             return f"{super().__repr__()[:-1]}, multi_target=True)"
 
@@ -774,7 +778,7 @@ def _multi_target_kinds() -> tuple[type[_CatBoostObjective], type[_CatBoostMetri
             again = functools.partial(catboost_objective, multi_target=True)
             return functools.partial(again, hessian=self.hessian, floor=self.floor), (self.loss,)
 
-    class MultiTargetMetric(_CatBoostMetric, catboost.MultiTargetCustomMetric):  # type: ignore[misc, name-defined]
+    class MultiTargetMetric(_CatBoostMetric, catboost.MultiTargetCustomMetric):  # type: ignore[name-defined]
         def __repr__(self) -> str:
             return f"{super().__repr__()[:-1]}, multi_target=True)"
 
