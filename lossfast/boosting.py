@@ -405,7 +405,6 @@ class _Objective(_Adapter):
             loss.grad_and_hess(pred, target, sample_weight=sample_weight, grad_out=grad, hess_out=exact)
             if rule.factor is not None:
                 np.multiply(exact, rule.factor(pred.shape[-1]), out=hess, casting="same_kind")
-            np.maximum(hess, self.floor, out=hess)
         else:
             loss.grad(pred, target, sample_weight=sample_weight, out=grad)
             if rule.of == "grad":
@@ -414,6 +413,8 @@ class _Objective(_Adapter):
                 hess[...] = 1
             else:
                 hess[...] = np.reshape(sample_weight, (-1,) + (1,) * (hess.ndim - 1))
+        if rule.of != "one":
+            np.maximum(hess, self.floor, out=hess)
         return grad, hess
 
 
@@ -465,10 +466,12 @@ class _CatBoostObjective(_Objective):
     def calc_ders_range(self, approxes: Any, targets: Any, weights: Any) -> np.ndarray:
         """Minus the derivatives of the loss of many objects with one score each, a pair to a row."""
         pred = _scores("catboost", self.loss, approxes, len(targets))
-        pairs = np.empty((len(pred), 2))
+        if pred.ndim != 1:
+            raise ValueError(f"scores have shape {pred.shape}, but {self!r} was asked for those of one score an object")
+        both = np.empty((2, len(pred)))
         target = _targets(self.loss, targets, pred.shape)
-        self.derivatives(pred, target, _given(weights), grad_out=pairs[:, 0], hess_out=pairs[:, 1])
-        return np.negative(pairs, out=pairs)
+        self.derivatives(pred, target, _given(weights), grad_out=both[0], hess_out=both[1])
+        return np.negative(both, out=both).T
 
     def calc_ders_multi(self, approxes: Any, targets: Any, weight: Any) -> tuple[list[float], list[list[float]]]:
         """Minus the gradient and the Hessian of the loss of one object with several scores.
@@ -477,18 +480,15 @@ class _CatBoostObjective(_Objective):
         """
         pred = np.asarray(approxes, np.float64).reshape(1, -1)
         target = _targets(self.loss, np.reshape(targets, (1, -1)), pred.shape)
-        weights = np.array([weight], np.float64)
         loss, _ = self._plan
         if self.hessian == "exact" and self.loss.kind == "rowwise" and "hvp" in loss.outputs:
-            grad = loss.grad(pred, target, sample_weight=weights)
+            grad = loss.grad(pred, target)
             classes = pred.shape[1]
-            each = [np.repeat(array, classes, 0) for array in (pred, target, weights)]
-            matrix = loss.hvp(each[0], each[1], np.eye(classes), sample_weight=each[2])
+            matrix = loss.hvp(pred.repeat(classes, 0), target.repeat(classes, 0), np.eye(classes))
         else:
-            shape = {"grad_out": np.empty(pred.shape), "hess_out": np.empty(pred.shape)}
-            grad, hess = self.derivatives(pred, target, weights, **shape)
+            grad, hess = self.derivatives(pred, target, grad_out=np.empty(pred.shape), hess_out=np.empty(pred.shape))
             matrix = np.diag(hess[0])
-        return (-grad[0]).tolist(), (-matrix).tolist()
+        return (grad[0] * -weight).tolist(), (matrix * -weight).tolist()
 
 
 @dataclass(frozen=True, repr=False)
@@ -566,7 +566,7 @@ def xgboost_objective(loss: Any, *, hessian: str | None = None, floor: float | N
         Which of `HESSIANS` the second derivatives are. If not given, what the built-in objectives of the XGBoost that
         is installed use; the name is part of what is pickled.
     floor : float, optional
-        The least second derivative. XGBoost's objectives have 1e-16.
+        The least second derivative, but for constant ones; 1e-16 if not given, as XGBoost's own objectives have it.
 
     Returns
     -------
@@ -609,7 +609,8 @@ def lightgbm_objective(loss: Any, *, hessian: str | None = None, floor: float | 
         Which of `HESSIANS` the second derivatives are. If not given, what the built-in objectives of the LightGBM that
         is installed use; the name is part of what is pickled.
     floor : float, optional
-        The least second derivative; 0 if not given: LightGBM adds 1e-15 to the sum of every leaf itself.
+        The least second derivative, but for constant ones; 0 if not given: LightGBM adds 1e-15 to the sum of every
+        leaf itself.
 
     Returns
     -------
@@ -646,7 +647,7 @@ def catboost_objective(
         Which of `HESSIANS` the second derivatives are; ``"exact"`` if not given (``"constant"`` for losses whose second
         derivative is 0).
     floor : float, optional
-        The least second derivative, 0 if not given. It is not for the whole matrix of ``"exact"``.
+        The least second derivative, but for constant ones and for the whole matrix of ``"exact"``; 0 if not given.
     multi_target : bool, default False
         Whether there are several targets, a column each: then the result is a ``MultiTargetCustomObjective``, for
         several regressions or soft labels. CatBoost must be installed for it.
@@ -836,29 +837,38 @@ def initial_score(loss: Any, y: Any, *, sample_weight: Any = None, n_classes: in
     def slope(score: float) -> float:
         return float(np.sum(loss.grad(np.full(y.shape, score), target, sample_weight=weights)))
 
-    start = 0.0
-    if not math.isfinite(slope(start)):  # scores must be above 0
-        start = float(np.average(target, weights=None if weights is None else np.broadcast_to(weights, y.shape)))
-    here, there, reach = slope(start), math.nan, max(1.0, abs(start))
-    before = other = start
+    middle = float(np.median(target))
+    for start in (0.0, middle):  # scores may have to be above 0, or near the targets to be seen from there
+        found = _best_point(optimize.brentq, slope, start, lambda score: float(inside(loss, loss.operands[0], score)))
+        if found is not None:
+            return found
+    raise ValueError(f"no constant is best for {loss!r}: from 0 and {middle:.3g} there is none. Are all labels alike?")
+
+
+def _best_point(
+    root: Callable[..., float], slope: Callable[[float], float], start: float, clip: Callable[[float], float]
+) -> float | None:
+    """Where the slope turns from negative to positive, or None. Where scores may not lie, it is not finite."""
+    point, here, reach = start, slope(start), max(1.0, abs(start))
+    if not math.isfinite(here):
+        return None
     for _ in range(64):
         if here == 0:
-            return start
-        other = before + math.copysign(reach, -here)
-        if loss.operands[0] in loss.domains:
-            other = float(inside(loss, loss.operands[0], other))
+            break
+        other = clip(point + math.copysign(reach, -here))
         there = slope(other)
         if not math.isfinite(there):
             reach /= 4
-        elif there == 0:
-            return other
-        elif (there > 0) != (here > 0):
-            return float(optimize.brentq(slope, before, other, xtol=1e-13, rtol=1e-14))
+        elif there != 0 and (there > 0) != (here > 0):
+            return float(root(slope, point, other, xtol=1e-13, rtol=1e-14))
         else:
-            before, reach = other, 2 * reach
-    raise ValueError(
-        f"no constant score is the best of {loss!r}; the search came to {before:.3g}. Are all labels alike?"
-    )
+            point, here, reach = other, there, 2 * reach
+    if here == 0:  # which may also be a slope that has vanished
+        for width in (1e-3, 1.0, 1e3):
+            left, right = (slope(clip(point + side * width * max(1.0, abs(point)))) for side in (-1, 1))
+            if not left >= 0 and not right <= 0:
+                return point
+    return None
 
 
 def _best_row(loss: Any, y: np.ndarray, weights: np.ndarray | None, n_classes: int | None) -> np.ndarray:
@@ -894,6 +904,11 @@ def _best_row(loss: Any, y: np.ndarray, weights: np.ndarray | None, n_classes: i
     else:
         options = {"method": "BFGS", "options": {"gtol": 1e-10}}
     found = optimize.minimize(value_and_slope, zeros, jac=True, **options)
+    scores = found.x
     if np.abs(found.jac).max() > 1e-6:
-        raise ValueError(f"no constant scores were found to be the best of {loss!r}: {found.message}")
-    return np.asarray(found.x - found.x.mean())
+        raise ValueError(f"no constant scores were found to be the best for {loss!r}: {found.message}")
+    if "hvp" in loss.outputs:  # what the search cannot see in values, where they hardly change any more
+        linear = importlib.import_module("scipy.sparse.linalg")
+        hessian = linear.LinearOperator((classes, classes), matvec=functools.partial(product, scores))
+        scores = scores - linear.cg(hessian, value_and_slope(scores)[1], rtol=1e-6)[0]
+    return np.asarray(scores - scores.mean())
