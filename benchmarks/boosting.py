@@ -247,7 +247,8 @@ def train(pair: Equivalent, data: Data, size: Size, threads: int, ours: bool) ->
     if not ours:
         return training(pair, data, size, threads, None)
     timed = Timed(getattr(boosting, f"{pair.library}_objective")(loss_of(pair)))
-    model = training(pair, data, size, threads, timed)
+    with lf.set_num_threads(threads):
+        model = training(pair, data, size, threads, timed)
     return model._replace(inside=timed.seconds)
 
 
@@ -354,7 +355,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--library", action="append", choices=LIBRARIES, help="this one alone; may be repeated")
     parser.add_argument("--objective", action="append", metavar="NAME", help="this one alone; may be repeated")
     parser.add_argument("--weighted", action="store_true", help="with sample weights")
-    parser.add_argument("--threads", type=int, default=common.cpus(), help="of the library (all CPUs)")
+    parser.add_argument("--threads", type=int, default=common.cpus(), help="of the library and of lossfast (all CPUs)")
     for name in ("rows", "features", "rounds", "repeats"):
         parser.add_argument(f"--{name}", type=int, metavar="N", help=f"instead of {getattr(FULL, name)}")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too; - is stdout")

@@ -76,11 +76,12 @@ __all__ = [
 #: The conventions for the second derivative, by name. All are multiplied by the sample weight.
 HESSIANS = {
     "exact_diag": "the diagonal of the loss's Hessian; for softmax p (1 - p)",
-    "xgboost": "the same, twice it over a class axis: 2 p (1 - p); exp(0.7) times it for Poisson",
-    "lightgbm": "the same, K / (K - 1) times it over a class axis of K; exp(0.7) times it for Poisson; 1 for Huber",
+    "xgboost": "that, twice it over a class axis (2 p (1 - p)), exp(0.7) times it for Poisson, 1 where it is always 0",
+    "lightgbm": "that, K / (K - 1) times it over K classes, exp(0.7) times it for Poisson, 1 for Huber and where it is "
+    "always 0",
     "abs_residual": "the size of the gradient; for softmax |p - t|",
     "constant": "1",
-    "exact": "the whole matrix of a row, which CatBoost alone takes; the diagonal where there is no matrix",
+    "exact": "the whole matrix of a row, which CatBoost alone takes; the diagonal where a loss has no matrix",
 }
 
 #: XGBoost and LightGBM damp Poisson's steps by the exponential of their ``max_delta_step``, which is this by default.
@@ -216,13 +217,15 @@ def _fitting(loss: Any) -> Any:
         raise ValueError(f"{loss!r} takes probabilities, but boosted trees give scores that may be any numbers")
     if "hess" not in loss.outputs:
         raise ValueError(f"{loss!r} has no Hessian, which boosting needs")
-    if loss.bind()._defaults["sample_weight"] is not None:
+    if loss._defaults["sample_weight"] is not None:
         raise ValueError(f"{loss!r} has sample weights bound to it; give them to the library with the data")
     return loss
 
 
 def _slopes(loss: Any) -> tuple[bool, bool]:
     """Whether gradient and second derivative are anything but 0 somewhere, as seen at a few scores."""
+    # With its parameters, but without weights or masks, whose shapes are the data's.
+    loss = get_loss(loss.name).bind(**{name: loss._defaults[name] for name in loss.parameters})
     scores = np.linspace(-0.9, 6.0, 32)
     if loss.kind == "rowwise":
         scores = np.stack([scores, -scores, np.zeros_like(scores)], 1)
@@ -276,17 +279,15 @@ def _damped(classes: int) -> float:
 def _convention(library: str, loss: Any, hessian: str | None) -> str:
     """The name of the convention, which is the built-in objectives' if none is given."""
     if hessian is None:
-        flat = not _slopes(loss)[1]
-        softmax = loss.kind == "rowwise" and not flat
-        return built_in_hessian(library) if softmax else "constant" if flat and library == "catboost" else _OWN[library]
+        if not _slopes(loss)[1]:
+            return "constant"
+        if loss.kind == "rowwise":
+            return built_in_hessian(library)
+        return "exact" if library == "catboost" else library
     known = [name for name in HESSIANS if name != "exact" or library == "catboost"]
     if hessian not in known:
         raise ValueError(f"hessian must be one of {', '.join(map(repr, known))}, got {hessian!r}")
     return hessian
-
-
-#: What a library's built-in objectives without a class axis do.
-_OWN = {"xgboost": "xgboost", "lightgbm": "lightgbm", "catboost": "exact"}
 
 
 def _checked_floor(library: str, floor: float | None) -> float:
@@ -479,7 +480,10 @@ class _CatBoostObjective(_Objective):
         ``targets`` is its class, or as many numbers as there are scores.
         """
         pred = np.asarray(approxes, np.float64).reshape(1, -1)
-        target = _targets(self.loss, np.reshape(targets, (1, -1)), pred.shape)
+        if self.loss.labelled and isinstance(targets, float) and targets.is_integer():
+            target = np.array([int(targets)])  # this is called for every object
+        else:
+            target = _targets(self.loss, np.reshape(targets, (1, -1)), pred.shape)
         loss, _ = self._plan
         if self.hessian == "exact" and self.loss.kind == "rowwise" and "hvp" in loss.outputs:
             grad = loss.grad(pred, target)

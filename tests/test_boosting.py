@@ -155,6 +155,8 @@ def test_catboost_gets_the_whole_matrix():
     )
     soft = np.array([0.2, 0.5, 0.3], np.float32)
     assert catboost_objective("cross_entropy").calc_ders_multi(z, soft, 1.0)[0] == pytest.approx(soft - p)
+    four = catboost_objective(lf.cross_entropy.bind(class_weight=[1, 2, 3, 1]))
+    np.testing.assert_allclose(four.calc_ders_multi([*z, -80], 1.0, 1.0)[0][:3], 2 * (np.eye(3)[1] - p), rtol=1e-14)
     several = catboost_objective("half_squared_error").calc_ders_multi(z, soft, 3.0)  # regressions
     np.testing.assert_allclose(several[0], 3 * (soft - z), rtol=1e-13)
     np.testing.assert_array_equal(several[1], -3 * np.eye(3))
@@ -505,9 +507,9 @@ def test_trees_are_those_of_the_built_in_objective(pair, weighted):
     if pair.trees == "equal":
         assert benchmark.equal(found), found
         if found["trees with the same splits"] == found["trees"]:
-            exact = pair.library != "xgboost"  # whose exponentials are in float32
-            assert found["score difference"] <= (1e-7 if exact else 2e-6)
-            assert found["leaf difference"] <= (1e-7 if exact else 2e-6)
+            # LightGBM computes in double and rounds once, unless it rounds again for weights; XGBoost in float32.
+            bound = {"xgboost": 2e-6, "lightgbm": 1e-7 if weighted else 1e-12, "catboost": 1e-7}[pair.library]
+            assert max(found["score difference"], found["leaf difference"]) <= bound
     else:
         assert pair.why
         assert found["score difference"] > 1e-3  # or it should be said to be equal
