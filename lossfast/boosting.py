@@ -238,14 +238,14 @@ def _slopes(loss: Any) -> tuple[bool, bool]:
 
 @dataclass(frozen=True)
 class _Rule:
-    """How the second derivative is made: of the loss's, of 1, or of the gradient's size; times a factor."""
+    """How the second derivative is made, times a factor."""
 
-    of: str = "hess"
+    of: str = "hess"  #: of the loss's ("hess"), of 1 ("one") or of the gradient's size ("grad")
     factor: Callable[[int], float] | None = None
 
 
 def _rule(loss: Any, hessian: str) -> _Rule:
-    """The rule of a convention for a loss."""
+    """The rule of a convention for a loss. A whole matrix has none; without one, its rule is that of the diagonal."""
     library = hessian in ("xgboost", "lightgbm")
     if hessian == "constant" or (hessian, loss.name) == ("lightgbm", "huber_loss"):
         return _Rule("one")
@@ -259,7 +259,7 @@ def _rule(loss: Any, hessian: str) -> _Rule:
         )
     if library and loss.kind == "rowwise":
         return _Rule(factor=_twice if hessian == "xgboost" else _redundant)
-    if library and loss.name == "poisson_nll_loss":
+    if library and loss.name == "poisson_nll_loss" and loss._defaults["log_input"]:
         return _Rule(factor=_damped)
     return _Rule()
 
@@ -276,14 +276,20 @@ def _damped(classes: int) -> float:
     return math.exp(POISSON_DELTA)
 
 
+def _built_in(library: str, loss: Any) -> bool:
+    """Whether the library has it; a whole matrix may be other than positive where it has not, and diagonals are cut."""
+    return any((pair.library, pair.loss) == (library, loss.name) for pair in EQUIVALENTS)
+
+
 def _convention(library: str, loss: Any, hessian: str | None) -> str:
     """The name of the convention, which is the built-in objectives' if none is given."""
     if hessian is None:
         if not _slopes(loss)[1]:
             return "constant"
         if loss.kind == "rowwise":
-            return built_in_hessian(library)
-        return "exact" if library == "catboost" else library
+            found = built_in_hessian(library)
+            return "exact_diag" if found == "exact" and not _built_in(library, loss) else found
+        return "exact_diag" if library == "catboost" else library
     known = [name for name in HESSIANS if name != "exact" or library == "catboost"]
     if hessian not in known:
         raise ValueError(f"hessian must be one of {', '.join(map(repr, known))}, got {hessian!r}")
@@ -457,12 +463,6 @@ class _CatBoostObjective(_Objective):
     library = "catboost"
     function = "catboost_objective"
     no_jit = True  # CatBoost compiles methods with Numba unless there is such an attribute
-
-    @functools.cached_property
-    def _plan(self) -> tuple[Any, _Rule]:
-        return self.loss.bind(reduction="none"), _rule(
-            self.loss, "exact_diag" if self.hessian == "exact" else self.hessian
-        )
 
     def calc_ders_range(self, approxes: Any, targets: Any, weights: Any) -> np.ndarray:
         """Minus the derivatives of the loss of many objects with one score each, a pair to a row."""
@@ -648,8 +648,8 @@ def catboost_objective(
     loss : Loss or str
         A pointwise loss, or one over a class axis; with its parameters bound, if it is to have other than the defaults.
     hessian : str, optional
-        Which of `HESSIANS` the second derivatives are; ``"exact"`` if not given (``"constant"`` for losses whose second
-        derivative is 0).
+        Which of `HESSIANS` the second derivatives are. If not given, ``"exact"`` for cross-entropy, as the built-in
+        objective has it; ``"constant"`` for losses whose second derivative is 0; ``"exact_diag"`` for the others.
     floor : float, optional
         The least second derivative, but for constant ones and for the whole matrix of ``"exact"``; 0 if not given.
     multi_target : bool, default False
