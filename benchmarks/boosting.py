@@ -11,6 +11,8 @@ import functools
 import importlib
 import importlib.util
 import json
+import shlex
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -292,6 +294,7 @@ def compare(pair: Equivalent, size: Size, threads: int = 1, weighted: bool = Fal
         "weighted": weighted,
         "hessian": getattr(boosting, f"{pair.library}_objective")(loss_of(pair)).hessian,
         "expected": pair.trees,
+        "why": pair.why,
         "rows": size.rows,
         "features": size.features,
         "rounds": size.rounds,
@@ -333,6 +336,53 @@ def text(results: list[dict[str, Any]]) -> str:
     return common.columns(rows, 2)
 
 
+def small(value: float | None) -> str:
+    return "–" if value is None else f"{value:.0e}" if value else "0"
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """The figures as a page of the documentation."""
+    results, machine = report["results"], report["machine"]
+    size = results[0]
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    threads = "one thread" if size["threads"] == 1 else f"{size['threads']} threads"
+    lines = [
+        "---\norphan: true\n---\n",
+        "# Boosting: the same trees, and their time\n",
+        "Built-in objectives of XGBoost, LightGBM and CatBoost, and the same losses of `lossfast.boosting`, on the same",
+        "data, from the same start. *Same trees* counts those with the same splits. Where some differ, *tie* is how far",
+        "apart the gains of the first other split are, relative to them: rounding decides between splits that are equally",
+        "good. *Leaves* and *scores* are the largest differences, those of scores relative to their range. Seconds are",
+        "those of the whole training; *inside* is the part of it that lossfast and its adapter take.\n",
+        f"Written by `{report['command']}`:",
+        f"{size['features']} features, {threads}, the best of {report['repeats']} trainings of each, in turns;",
+        f"{machine['cpu']}; {versions};",
+        f"{report['date']}, commit {report['commit']}. {report['note']}\n",
+    ]
+    for library in dict.fromkeys(found["library"] for found in results):
+        head = ("objective", "loss", "rows × rounds", "same trees", "tie", "leaves", "scores", "built-in", "lossfast")
+        lines += [
+            f"## {library}\n",
+            f"| {' | '.join((*head, 'ratio', 'inside'))} |",
+            "|---|---|" + "---:|" * len(head),
+        ]
+        mine = [found for found in results if found["library"] == library]
+        for found in mine:
+            cells = (
+                f"`{found['objective']}`" + ("\\*" if found["why"] else ""),
+                f"`{found['loss'].removeprefix('lossfast.')}`",
+                f"{found['rows']:,} × {found['rounds']}",
+                f"{found['trees with the same splits']} of {found['trees']}",
+                *map(small, (found["gain gap"], found["leaf difference"], found["score difference"])),
+                *(f"{found[f'{name} seconds']:.2f} s" for name in ("built-in", "lossfast")),
+                f"{found['time ratio']:.2f}",
+                f"{found['objective seconds']:.2f} s",
+            )
+            lines.append(f"| {' | '.join(cells)} |")
+        lines += ["", *(f"\\* `{found['objective']}`: {found['why']}.\n" for found in mine if found["why"])]
+    return "\n".join(lines)
+
+
 def pairs(libraries: list[str] | None, objectives: list[str] | None) -> Iterator[Equivalent]:
     for pair in EQUIVALENTS:
         if (not libraries or pair.library in libraries) and (not objectives or pair.objective in objectives):
@@ -348,6 +398,7 @@ def main(arguments: list[str] | None = None) -> int:
         epilog="examples:\n"
         "  python -m benchmarks.boosting                                some minutes\n"
         "  python -m benchmarks.boosting --quick                        half a minute\n"
+        "  python -m benchmarks.boosting --threads 1 --rows 50000 --markdown docs/boosting-trees.md\n"
         "  python -m benchmarks.boosting --library lightgbm --objective multiclass --json result.json\n",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -359,6 +410,8 @@ def main(arguments: list[str] | None = None) -> int:
     for name in ("rows", "features", "rounds", "repeats"):
         parser.add_argument(f"--{name}", type=int, metavar="N", help=f"instead of {getattr(FULL, name)}")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too; - is stdout")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write a page of documentation there")
+    parser.add_argument("--note", default="", metavar="TEXT", help="what should be known of this measurement")
     options = parser.parse_args(arguments)
     given = {name: getattr(options, name) for name in Size._fields if getattr(options, name) is not None}
     size = (SMALL if options.quick else FULL)._replace(**given)
@@ -373,6 +426,9 @@ def main(arguments: list[str] | None = None) -> int:
     results = [compared(pair) for pair in common.progress(chosen, "objectives", label)]
     libraries = list(dict.fromkeys(pair.library for pair in chosen))
     report = {
+        "command": "python -m benchmarks.boosting " + shlex.join(sys.argv[1:] if arguments is None else arguments),
+        "note": options.note,
+        "repeats": size.repeats,
         **common.provenance(),
         "machine": common.machine(("lossfast", "numpy", *libraries)),
         "results": common.rounded(results),
@@ -383,6 +439,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(text(results))
         if options.json:
             options.json.write_text(common.dumps(report, 2), encoding="utf-8")
+    if options.markdown:
+        options.markdown.write_text(markdown(report), encoding="utf-8")
     return 1 if any(one["expected"] == "equal" and not equal(one) for one in results) else 0
 
 

@@ -692,7 +692,11 @@ def test_catboost_with_several_targets():
 def test_the_benchmark_reports(tmp_path, capsys):
     file = tmp_path / "boosting.json"
     arguments = ["--quick", "--rows", "300", "--rounds", "2", "--threads", "1", "--library", "lightgbm"]
-    assert benchmark.main([*arguments, "--objective", "binary", "--json", str(file)]) == 0
+    page = tmp_path / "page.md"
+    arguments += ["--objective", "binary", "--json", str(file), "--markdown", str(page), "--note", "Quick."]
+    assert benchmark.main(arguments) == 0
+    assert "| `binary` | `binary_cross_entropy_with_logits` | 300 × 2 | 2 of 2 | – | 0 | 0 |" in page.read_text()
+    assert json.loads(file.read_text())["note"] == "Quick." and " Quick.\n" in page.read_text()
     (found,) = json.loads(file.read_text())["results"]
     assert found["trees with the same splits"] == found["trees"] == 2
     assert (found["rows"], found["hessian"]) == (300, "lightgbm")
