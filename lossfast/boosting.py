@@ -808,8 +808,8 @@ def initial_score(loss: Any, y: Any, *, sample_weight: Any = None, n_classes: in
     Returns
     -------
     float or ndarray of shape (K,)
-        Where the gradient of the loss is 0. Of scores over a class axis, to which a constant may be added, those whose
-        mean is 0.
+        Where the gradient of the loss is 0. Where a constant may be added to the scores of all classes, their mean is
+        0.
 
     Raises
     ------
@@ -902,7 +902,7 @@ def _best_row(loss: Any, y: np.ndarray, weights: np.ndarray | None, n_classes: i
         return np.asarray(loss.hvp(*rows, sample_weight=weights).sum(0) / total)
 
     total = float(shape[0] if weights is None else weights.sum())
-    zeros = np.zeros(classes)
+    zeros = np.zeros(classes)  # whose mean stays 0 where gradients' sum is
     if "hvp" in loss.outputs:
         options = {"method": "Newton-CG", "hessp": product, "options": {"xtol": 1e-13}}
     else:
@@ -911,8 +911,8 @@ def _best_row(loss: Any, y: np.ndarray, weights: np.ndarray | None, n_classes: i
     scores = found.x
     if np.abs(found.jac).max() > 1e-6:
         raise ValueError(f"no constant scores were found to be the best for {loss!r}: {found.message}")
-    if "hvp" in loss.outputs:  # what the search cannot see in values, where they hardly change any more
+    if "hvp" in loss.outputs:  # one more step, since values hardly tell any more; the matrix may be singular
         linear = importlib.import_module("scipy.sparse.linalg")
         hessian = linear.LinearOperator((classes, classes), matvec=functools.partial(product, scores))
-        scores = scores - linear.cg(hessian, value_and_slope(scores)[1], rtol=1e-6)[0]
-    return np.asarray(scores - scores.mean())
+        scores = scores - linear.minres(hessian, value_and_slope(scores)[1], rtol=1e-6)[0]
+    return np.asarray(scores)

@@ -455,6 +455,12 @@ def test_the_best_constants_of_classes():
     soft = random.dirichlet(np.ones(4), 30)
     log = np.log(soft.mean(0))
     np.testing.assert_allclose(initial_score("cross_entropy", soft), log - log.mean(), atol=1e-11)
+    several = (soft > 0.2).astype(float)
+    share = several.mean(0)
+    found = initial_score("multilabel_soft_margin_loss", several)
+    np.testing.assert_allclose(found, np.log(share / (1 - share)), atol=1e-11)
+    pulled = initial_score(lf.cross_entropy.bind(z_loss=0.1), y)  # towards a log-sum-exp of 0
+    assert float(lf.logsumexp(pulled)) == pytest.approx(0, abs=1e-9)
     focal = initial_score("focal_loss", y)
     sum_of_slopes = lf.focal_loss.grad(np.tile(focal, (73, 1)), y.astype(int), reduction="none").sum(0)
     assert np.abs(sum_of_slopes).max() < 1e-4
