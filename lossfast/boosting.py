@@ -339,7 +339,8 @@ def _scores(library: str, loss: Any, preds: Any, rows: int) -> np.ndarray:
         preds = preds.reshape((rows, -1), order="F" if library == "lightgbm" else "C")
     if loss.kind == "rowwise" and preds.ndim != 2:
         raise ValueError(
-            f"scores have shape {preds.shape}, but {loss!r} needs one for each class: set {_CLASSES[library]}"
+            f"scores have shape {preds.shape}, but {loss!r} needs one for each class: set {_CLASSES[library]} (for two "
+            "classes a loss of one score, such as binary_cross_entropy_with_logits, may be what is wanted)"
         )
     return preds
 
@@ -800,7 +801,8 @@ def initial_score(loss: Any, y: Any, *, sample_weight: Any = None, n_classes: in
     ----------
     loss : Loss, str or objective
     y : array_like
-        Labels, as a library would pass them; for losses over a class axis class labels, or soft labels of shape (N, K).
+        Labels, as a library would pass them; for losses over a class axis class labels, or soft labels of shape (N, K);
+        for others of shape (N, K) where there are K targets.
     sample_weight : array_like of shape (N,), optional
     n_classes : int, optional
         The number of classes, if class labels do not tell.
@@ -808,7 +810,7 @@ def initial_score(loss: Any, y: Any, *, sample_weight: Any = None, n_classes: in
     Returns
     -------
     float or ndarray of shape (K,)
-        Where the gradient of the loss is 0. Where a constant may be added to the scores of all classes, their mean is
+        Where the gradient of the loss is 0: for each class, or each of several targets. Where a constant may be added to the scores of all classes, their mean is
         0.
 
     Raises
@@ -835,6 +837,8 @@ def initial_score(loss: Any, y: Any, *, sample_weight: Any = None, n_classes: in
         return _best_row(loss, y, weights, n_classes)
     if n_classes is not None:
         raise ValueError(f"n_classes is for losses over a class axis, which {loss!r} is not")
+    if y.ndim > 1:
+        return np.array([initial_score(loss, column, sample_weight=sample_weight) for column in y.T])
     optimize = importlib.import_module("scipy.optimize")
     target = _targets(loss, y, y.shape).astype(np.float64)
 

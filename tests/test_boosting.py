@@ -431,6 +431,7 @@ def test_the_best_constant_without_a_formula():
         data = np.abs(y) if loss is lf.msle else y
         start = initial_score(xgboost_objective(loss), data)
         assert abs(loss.grad(np.full(5, start), data, reduction="none").sum()) < 1e-6
+    np.testing.assert_allclose(initial_score("mse_loss", np.stack([y, -2 * y], 1)), [y.mean(), -2 * y.mean()])
     far = initial_score("tukey_loss", y + 500)  # whose slope is 0 at 0
     assert far == pytest.approx(initial_score("tukey_loss", y) + 500)
     assert initial_score("l1_loss", [1.0, 2.0]) == pytest.approx(1.5, abs=0.5)
