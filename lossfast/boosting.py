@@ -810,8 +810,8 @@ def initial_score(loss: Any, y: Any, *, sample_weight: Any = None, n_classes: in
     Returns
     -------
     float or ndarray of shape (K,)
-        Where the gradient of the loss is 0: for each class, or each of several targets. Where a constant may be added to the scores of all classes, their mean is
-        0.
+        Where the gradient of the loss is 0; one for each class, or for each of several targets. Where a constant may be
+        added to the scores of all classes, their mean is 0.
 
     Raises
     ------
