@@ -102,18 +102,16 @@ def setup(app: Any) -> dict[str, Any]:
     def link(loss: Any, document: str) -> Any:
         """To its page."""
         target = f"lossfast.{loss.name}"
-        found = addnodes.pending_xref(
-            "", refdomain="py", reftype="obj", reftarget=target, refexplicit=True, refwarn=True, refdoc=document
-        )
-        return found + nodes.literal("", loss.name, classes=["xref", "py", "py-obj"])
+        name = nodes.literal("", loss.name, classes=["xref", "py", "py-obj"])
+        options = {"refdomain": "py", "reftype": "obj", "reftarget": target, "refdoc": document}
+        return addnodes.pending_xref("", name, refexplicit=True, refwarn=True, **options)
 
     def text(words: str) -> Any:
         pieces = enumerate(words.split("`"))
         return nodes.paragraph("", "", *(nodes.literal(text=t) if i % 2 else nodes.Text(t) for i, t in pieces if t))
 
-    def section(title: str, prefix: str) -> Any:
-        found = nodes.section(ids=[nodes.make_id(f"{prefix} {title}")])
-        return found + nodes.title(text=title)
+    def section(title: str, prefix: str, content: Any) -> Any:
+        return nodes.section("", nodes.title(text=title), content, ids=[nodes.make_id(f"{prefix} {title}")])
 
     class ChoosingTable(SphinxDirective):
         """Every loss, by group."""
@@ -130,7 +128,8 @@ def setup(app: Any) -> dict[str, Any]:
                     name = nodes.paragraph("", "", link(loss, self.env.docname))
                     body += nodes.row("", *(nodes.entry("", cell) for cell in (name, *map(text, row(loss)))))
                 group += [nodes.thead("", head), body]
-                found.append(section(title, "table") + nodes.table("", group, classes=["figures", "choosing"]))
+                table = nodes.table("", group, classes=["figures", "choosing"])
+                found.append(section(title, "table", table))
             return found
 
     class ChoosingPictures(SphinxDirective):
@@ -153,7 +152,7 @@ def setup(app: Any) -> dict[str, Any]:
                         for mode in reference.STYLES
                     )
                     cards += nodes.container("", name, *images, classes=["card-of-loss"])
-                found.append(section(title, "pictures") + cards)
+                found.append(section(title, "pictures", cards))
             return found
 
     app.add_directive("choosing-table", ChoosingTable)

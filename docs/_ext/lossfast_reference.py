@@ -167,7 +167,9 @@ def docstring(text: str, pictures: list[str]) -> str:
             if not self["References"]:
                 return []
             # "P. J. Huber" would begin a list from P, were its first letter not escaped.
-            lines = [re.sub(r"^\.\. \[(\w+)\] ", r"\1. \\", line) for line in self["References"]]
+            # Each is a line of its own: emphasis that is broken across lines would have to be indented alike.
+            entries = re.split(r"^\.\. ", "\n".join(self["References"]), flags=re.MULTILINE)[1:]
+            lines = [re.sub(r"^\[(\w+)\] ", r"\1. \\", " ".join(entry.split())) for entry in entries]
             return [*self._str_header("References"), *lines, ""]
 
     return str(Docstring(text))
