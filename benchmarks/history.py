@@ -339,7 +339,7 @@ def overview(benchmarks: Sequence[Benchmark]) -> str:
             trend = benchmark.trend()
             verdicts = [move[4] for move in benchmark.moves()]
             rows.append(
-                f'<tr data-benchmark="{number}"><td><a href="#b{number}">{html.escape(benchmark.name)}</a>'
+                f'<tr id="b{number}"><td><a href="#b{number}">{html.escape(benchmark.name)}</a>'
                 f"<small>{html.escape(benchmark.machine)}</small></td><td>{sparkline(trend)}</td>"
                 f"<td>{trend[-1]:.3g}</td><td>{len(benchmark.keys()):,}</td><td>{len(trend)}</td>"
                 f"<td>{verdicts.count('worse') or ''}</td><td>{verdicts.count('better') or ''}</td></tr>"

@@ -121,14 +121,14 @@ def setup(app: Any) -> dict[str, Any]:
             found = []
             for title, losses in groups().items():
                 group = nodes.tgroup(cols=len(HEAD))
-                group += [nodes.colspec(colwidth=width) for width in (24, 40, 14, 7, 7, 8)]
+                group += [nodes.colspec(colwidth=width) for width in (26, 36, 13, 8, 8, 9)]
                 head = nodes.row("", *(nodes.entry("", nodes.paragraph(text=name)) for name in HEAD))
                 body = nodes.tbody()
                 for loss in losses:
                     name = nodes.paragraph("", "", link(loss, self.env.docname))
                     body += nodes.row("", *(nodes.entry("", cell) for cell in (name, *map(text, row(loss)))))
                 group += [nodes.thead("", head), body]
-                table = nodes.table("", group, classes=["figures", "choosing"])
+                table = nodes.table("", group, classes=["figures", "choosing", "colwidths-given"])
                 found.append(section(title, "table", table))
             return found
 

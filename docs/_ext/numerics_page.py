@@ -66,7 +66,7 @@ def ahead(gap: np.ndarray) -> np.ndarray:
 
 
 def small_losses() -> tuple[np.ndarray, Curves]:
-    gap = np.linspace(0, 60, 241, dtype=np.float32)
+    gap = np.linspace(0, 40, 161, dtype=np.float32)
     logits, labels = ahead(gap), np.zeros(len(gap), int)
     with np.errstate(divide="ignore"):
         of_probability = -np.log(naive_softmax(logits)[:, 0])
@@ -80,7 +80,7 @@ def small_losses() -> tuple[np.ndarray, Curves]:
 
 
 def true_gradients() -> tuple[np.ndarray, Curves]:
-    gap = np.linspace(0, 60, 241, dtype=np.float32)
+    gap = np.linspace(0, 40, 161, dtype=np.float32)
     logits, labels = ahead(gap), np.zeros(len(gap), int)
     return gap, {
         "lossfast": -lf.cross_entropy.grad(logits, labels, reduction="none")[:, 0],
@@ -183,27 +183,26 @@ def draw(name: str, mode: str, file: Path) -> None:
     with rc_context({"svg.hashsalt": f"numerics {name} {mode}", "font.size": 10, "svg.fonttype": "path"}):
         canvas = Canvas(mode, 7.2, 3.4)
         axes = canvas.panel(canvas.figure.subplots(), "", picture.label, picture.unit)
-        for number, (text, curve) in reversed(list(enumerate(curves.items()))):
-            drawn = np.where(curve > 0, curve, np.nan)
-            width = 2.6 if number == 0 else 1.7
-            axes.plot(x, drawn, DASHES[number], color=LINES[mode][number], linewidth=width, label=text)
-            if not picture.unit.startswith("relative") and np.any(curve == 0):
-                first = x[np.argmax(curve == 0)]
-                before = curve[np.argmax(curve == 0) - 1]
-                axes.annotate(
-                    "0 from here on",
-                    (first, before),
-                    xytext=(6, -22 * number),
-                    textcoords="offset points",
-                    color=LINES[mode][number],
-                    fontsize=9,
-                    arrowprops={"arrowstyle": "-", "color": LINES[mode][number]},
+        bottom = min(curve[curve > 0].min() for curve in curves.values()) / 10
+        for number, (text, curve) in enumerate(curves.items()):
+            drawn = np.array(curve, float)
+            if np.any(drawn == 0):  # it falls out of the picture there
+                first = int(np.argmax(drawn == 0))
+                drawn[first:] = np.nan
+                drawn[first] = bottom
+                axes.text(
+                    *(float(x[first]), bottom * 30, "  0 from here on  "),
+                    **{"color": LINES[mode][number], "fontsize": 9, "ha": "right" if number == 1 else "left"},
                 )
+            width, opacity = (5, 0.55) if number == 0 else (1.7, 1)
+            axes.plot(
+                x, drawn, DASHES[number], color=LINES[mode][number], linewidth=width, alpha=opacity, label=text
+            )
         axes.set_yscale("log")
+        axes.set_ylim(bottom=bottom)
         if picture.logarithmic_x:
             axes.set_xscale("log")
-        handles, labels = axes.get_legend_handles_labels()
-        canvas.legend(axes, handles=handles[::-1], labels=labels[::-1])
+        canvas.legend(axes)
         kept = {"Date": None} if file.suffix == ".svg" else {}
         canvas.figure.savefig(file, transparent=True, metadata=kept)
 
