@@ -175,8 +175,12 @@ def of_performance(found: Iterable[tuple[Commit, Any]]) -> list[Benchmark]:
             title = "performance: time of a call"
             benchmarks[machine] = Benchmark(title, check.UNITS["time"], "time", machine, names)
         benchmarks[machine].values[commit] = {
-            (cell["op"] + " with gradient" * cell["grad"], cell["dtype"], cell["shape"], library.partition(" ")[2] or "best"): time
-            / cell["limits"][cell["limit"]]
+            (
+                cell["op"] + " with gradient" * cell["grad"],
+                cell["dtype"],
+                cell["shape"],
+                library.partition(" ")[2] or "best",
+            ): time / cell["limits"][cell["limit"]]
             for cell in peers["cells"]
             for library, time in cell["times"].items()
             if library.startswith("lossfast")  # the others' ups and downs are no history of this library
@@ -430,7 +434,9 @@ def main(arguments: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="FOLDER", help="asv's (default: .asv/results)")
-    parser.add_argument("--output", type=Path, default=OUTPUT, metavar="FILE", help=f"default: {OUTPUT.name} of the docs")
+    parser.add_argument(
+        "--output", type=Path, default=OUTPUT, metavar="FILE", help=f"default: {OUTPUT.name} of the docs"
+    )
     options = parser.parse_args(arguments)
     benchmarks = write(options.output, options.results)
     print(f"{options.output}: {options.output.stat().st_size:,} bytes. {summary(benchmarks)}")

@@ -63,7 +63,9 @@ def _text(x: float, y: float, words: str, colour: str, size: int = 13, anchor: s
 
 def _line(points: Sequence[tuple[float, float]], colour: str, width: float) -> str:
     drawn = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-    return f'<polyline points="{drawn}" fill="none" stroke="{colour}" stroke-width="{width:g}" stroke-linejoin="round"/>'
+    return (
+        f'<polyline points="{drawn}" fill="none" stroke="{colour}" stroke-width="{width:g}" stroke-linejoin="round"/>'
+    )
 
 
 def _errors(report: dict[str, Any], colours: dict[str, str], left: float, right: float) -> list[str]:
@@ -106,7 +108,9 @@ def _times(report: dict[str, Any], colours: dict[str, str], left: float, right: 
         y, ours = TOP + number * step, name == OURS
         colour = colours["ours" if ours else "theirs"]
         width = (right - label - 44) * ratio / most
-        parts.append(f'<rect x="{label:g}" y="{y:.1f}" width="{width:.1f}" height="{0.7 * step:.1f}" fill="{colour}" rx="2"/>')
+        parts.append(
+            f'<rect x="{label:g}" y="{y:.1f}" width="{width:.1f}" height="{0.7 * step:.1f}" fill="{colour}" rx="2"/>'
+        )
         middle = y + 0.35 * step + 4.5
         parts.append(_text(label - 6, round(middle, 1), name, colours["ink"], 13, "end", 600 if ours else 400))
         shown = f"{ratio:.0f}×" if ratio >= 10 else f"{ratio:.1f}×" if not ours else "1"

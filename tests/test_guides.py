@@ -48,7 +48,9 @@ def test_curves_are_each_other_s_derivatives(reference: ModuleType, name: str) -
     for panel in reference.panels(loss, 2001):
         named = list(panel.curves)
         assert named[0] == "value" and panel.label and len(panel.x) > 50
-        entry = "probability" in panel.label  # the others make room for it there, which a derivative in it does not know
+        entry = (
+            "probability" in panel.label
+        )  # the others make room for it there, which a derivative in it does not know
         for below, above in zip(named, named[1:], strict=False):
             if entry and below == "value":
                 continue

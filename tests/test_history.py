@@ -62,16 +62,18 @@ def record(directory: Path, commits: list[Commit], values: dict[str, list[list[f
 def recorded(tmp_path: Path) -> Path:
     errors = [[1.0, 2.0], [1.0, 1.5], [math.inf, 1.5]]
     times = [[10.0, math.nan], [11.0, math.nan], [20.0, math.nan]]
-    record(
-        tmp_path / "results", COMMITS[:3], {"accuracy.Rows.track_ulp": errors, "throughput.Rows.track_ns": times}
-    )
+    record(tmp_path / "results", COMMITS[:3], {"accuracy.Rows.track_ulp": errors, "throughput.Rows.track_ns": times})
     return tmp_path / "results"
 
 
 def test_what_asv_recorded_becomes_series(recorded: Path) -> None:
     accuracy, throughput = history.of_asv(recorded)
     assert (accuracy.name, accuracy.kind, accuracy.unit) == ("accuracy.Rows.track_ulp", "accuracy", "ULP")
-    assert (throughput.kind, throughput.machine, throughput.parameters) == ("time", "box (Some CPU)", ("loss", "variant"))
+    assert (throughput.kind, throughput.machine, throughput.parameters) == (
+        "time",
+        "box (Some CPU)",
+        ("loss", "variant"),
+    )
     assert [commit.name for commit in accuracy.commits()] == [commit.name for commit in COMMITS[:3]]
     assert [accuracy.values[commit]["nll_loss", "numpy"] for commit in accuracy.commits()] == [2.0, 1.5, 1.5]
     assert throughput.keys() == [("softmax", "numpy")], "what is not a number was not measured"
@@ -228,7 +230,11 @@ def test_the_script_draws(recorded: Path, tmp_path: Path) -> None:
     found = json.loads(file.read_text(encoding="utf-8").partition('id="data">')[2].partition("</script>")[0])
     number = next(i for i, made in enumerate(found["benchmarks"]) if made["name"] == "accuracy.Rows.track_ulp")
     done = subprocess.run(
-        [browser, *"--headless --no-sandbox --virtual-time-budget=2000 --dump-dom".split(), f"{file.as_uri()}#b{number}"],
+        [
+            browser,
+            *"--headless --no-sandbox --virtual-time-budget=2000 --dump-dom".split(),
+            f"{file.as_uri()}#b{number}",
+        ],
         capture_output=True,
         text=True,
         timeout=60,

@@ -18,8 +18,6 @@ from lossfast._loss import GROUPS
 FAR = ((1.3, "grows"), (0.9, "stays"), (0.3, "fades"), (-1.0, "is gone"))
 #: What is looked at to tell: more than pictures show.
 WIDE = (-10.0, 10.0)
-#: Points at either end that are not looked at for jumps: at the end of a domain a curve may be as steep as it likes.
-EDGE = 12
 HEAD = ("loss", "what it is", "targets", "convex", "smooth", "gradient far off")
 
 
@@ -38,17 +36,8 @@ def facts(loss: Any) -> Facts:
     panels = reference.panels(loss, span=WIDE)
     slopes = [np.diff(panel.curves["value"]) / np.diff(panel.x) for panel in panels]
     convex = all(np.all(np.diff(slope) >= -1e-8 * abs(slope).max()) for slope in slopes)
-    smooth = not any(_jumps(panel.curves[name]) for panel in panels for name in ("value", "gradient"))
+    smooth = not any(reference.jumps(panel.curves[name]).any() for panel in panels for name in ("value", "gradient"))
     return Facts(convex, smooth, _far(loss))
-
-
-def _jumps(curve: np.ndarray) -> bool:
-    """Whether some step stands out from those two points away (at a kink, the point between may be half-way)."""
-    steps = abs(np.diff(curve))
-    padded = np.pad(steps, 2)
-    beside = np.maximum(padded[4:], padded[:-4])
-    beside[:EDGE] = beside[-EDGE:] = np.inf
-    return bool(np.any((steps > 0.02 * np.ptp(curve)) & (steps > 4 * beside)))
 
 
 def _far(loss: Any) -> str | None:

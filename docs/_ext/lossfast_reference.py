@@ -187,6 +187,8 @@ STYLES = {
 }
 DASHES = ("-", "--", ":")
 POINTS = 1201
+#: Points at either end of a curve that are not looked at for jumps.
+EDGE = 12
 #: Fractions, of which the ends are left out: logarithms are taken of them.
 FRACTIONS = (0.002, 0.998)
 #: Where the other embeddings of a picture are, while the first goes round the circle, and which belong together.
@@ -330,14 +332,27 @@ def _embedding_panels(loss: Any, points: int, span: Any) -> list[Panel]:
     return found
 
 
-def _limits(panel: Panel) -> tuple[float | None, float | None]:
+def jumps(curve: np.ndarray) -> np.ndarray:
+    """Which steps stand out from those two points away (at a kink, the point between may be half-way).
+
+    Near the ends none does: at the end of a domain a curve may be as steep as it likes.
+    """
+    steps = abs(np.diff(curve))
+    padded = np.pad(steps, 2)
+    beside = np.maximum(padded[4:], padded[:-4])
+    beside[:EDGE] = beside[-EDGE:] = np.inf
+    return (steps > 0.02 * np.ptp(curve)) & (steps > 4 * beside)
+
+
+def _limits(panel: Panel) -> tuple[float, float]:
     """What of the vertical axis is drawn: all, unless something shoots up so that nothing else can be seen."""
     value = abs(panel.curves["value"])
     high = 1.1 * min(value.max(), 5 * value.mean())
-    others = [curve[np.isfinite(curve)] for curve in panel.curves.values()]
-    if max(abs(curve).max(initial=0) for curve in others) <= 2.5 * high:
-        return None, None
-    return (-high if min(curve.min(initial=0) for curve in others) < -0.1 * high else -0.05 * high), high
+    curves = np.concatenate(list(panel.curves.values()))
+    low, most = curves.min(), curves.max()
+    if max(-low, most) <= 2.5 * high:
+        return low - 0.05 * (most - low), most + 0.05 * (most - low)
+    return -high if low < -0.1 * high else -0.05 * high, high
 
 
 def draw(loss: Any, mode: str, file: Path, small: bool = False) -> None:
@@ -356,13 +371,13 @@ def draw(loss: Any, mode: str, file: Path, small: bool = False) -> None:
         else:
             figure = Figure(figsize=(7.2, 3.0) if len(found) > 1 else (5.6, 3.2), layout="constrained")
             axes = figure.subplots(1, len(found), sharey=True, squeeze=False)[0]
+        lows, highs = zip(*map(_limits, found), strict=True)
         for panel, axis in zip(found, axes, strict=True):
+            axis.set_ylim(min(lows), max(highs))
             for (name, y), colour, dash in zip(panel.curves.items(), style["curves"], DASHES, strict=False):
                 y = np.array(y)
-                steps = abs(np.diff(y))
-                y[1:][steps > max(0.25, 20 * np.nanmedian(steps))] = np.nan  # a jump is a gap, not a line
+                y[1:][jumps(y)] = np.nan  # a gap, not a line
                 axis.plot(panel.x, y, dash, color=colour, label=name, linewidth=1.4 if small else 1.8)
-            axis.set_ylim(_limits(panel))
             axis.grid(color=style["grid"], linewidth=0.6)
             axis.tick_params(colors=style["ink"], length=0 if small else 3, pad=1 if small else 3)
             axis.set_axisbelow(True)

@@ -195,9 +195,7 @@ def draw(name: str, mode: str, file: Path) -> None:
                     **{"color": LINES[mode][number], "fontsize": 9, "ha": "right" if number == 1 else "left"},
                 )
             width, opacity = (5, 0.55) if number == 0 else (1.7, 1)
-            axes.plot(
-                x, drawn, DASHES[number], color=LINES[mode][number], linewidth=width, alpha=opacity, label=text
-            )
+            axes.plot(x, drawn, DASHES[number], color=LINES[mode][number], linewidth=width, alpha=opacity, label=text)
         axes.set_yscale("log")
         axes.set_ylim(bottom=bottom)
         if picture.logarithmic_x:
