@@ -1,4 +1,4 @@
-"""The recorded history of speed, accuracy and memory, as one page that needs nothing from elsewhere (``make bench-site``).
+"""The recorded history of speed, accuracy and memory, as one page that loads nothing (``make bench-site``).
 
 There are two records. What asv measured is in its results (``.asv/results``, of this machine: times of different
 machines are no history, and a run is some megabytes, so that it is not committed; ``--results`` takes another folder).

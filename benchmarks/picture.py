@@ -1,7 +1,7 @@
 """The README's picture, from the measured figures: how exact, and how fast, beside other libraries.
 
-``docs/accuracy.json`` and ``docs/performance.json`` say what is drawn; the result, for light pages and for dark ones, is
-in ``docs/_static``. It is written as text, so that the same figures make the same files everywhere.
+``docs/accuracy.json`` and ``docs/performance.json`` say what is drawn; the result, for light pages and for dark ones,
+is in ``docs/_static``. It is written as text, so that the same figures make the same files everywhere.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the guides say of every loss, of others' denominators and of the README's picture is computed, and comes out so."""
+"""What the guides show of every loss, of others' denominators and of digits lost is computed, and comes out so."""
 
 from __future__ import annotations
 

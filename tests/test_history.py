@@ -1,4 +1,4 @@
-"""The recorded history: what asv and git have recorded becomes series, moves are found, and the page needs no network."""
+"""The recorded history: what asv and git recorded becomes series, moves are found, and the page needs no network."""
 
 from __future__ import annotations
 
@@ -38,7 +38,11 @@ def record(directory: Path, commits: list[Commit], values: dict[str, list[list[f
     about: dict[str, Any] = {"version": 2}
     for name, unit in (("accuracy.Rows.track_ulp", "ULP"), ("throughput.Rows.track_ns", "ns/element")):
         about[name] = {
-            **{"name": name, "unit": unit, "type": "track", "version": "1", "param_names": ["loss", "variant"]},
+            "name": name,
+            "unit": unit,
+            "type": "track",
+            "version": "1",
+            "param_names": ["loss", "variant"],
             "params": [["'softmax'", "'nll_loss'"], ["'numpy'"]],
         }
     machine = directory / "box"

@@ -1,4 +1,4 @@
-"""The table and the pictures of ``choosing.md``: every loss of the registry, what it takes, and how its gradient behaves.
+"""The table and the pictures of ``choosing.md``: every loss, what it takes, and how its gradient behaves.
 
 Nothing is said of a loss here: what the columns say is its own first line, or is read off the curves that its page
 shows.

@@ -12,6 +12,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from accuracy_page import Cell, Table, table_node
+
 from benchmarks import history
 
 #: Where the charts are, in the built pages.

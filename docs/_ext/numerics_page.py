@@ -1,7 +1,7 @@
-"""The pictures of ``numerics.md``: formulas as they are usually written, beside this library, drawn when the docs are built.
+"""The pictures of ``numerics.md``: formulas as they are usually written, beside this library.
 
-Each picture runs its formulas in NumPy, in float32, and compares them with the same quantity in float64 from a form that
-loses nothing there. What other libraries do on the same inputs is measured elsewhere (``accuracy.md``).
+Each picture runs its formulas in NumPy, in float32, and compares them with the same quantity in float64 from a form
+that loses nothing there. What other libraries do on the same inputs is measured elsewhere (``accuracy.md``).
 """
 
 from __future__ import annotations
@@ -192,7 +192,9 @@ def draw(name: str, mode: str, file: Path) -> None:
                 drawn[first] = bottom
                 axes.text(
                     *(float(x[first]), bottom * 30, "  0 from here on  "),
-                    **{"color": LINES[mode][number], "fontsize": 9, "ha": "right" if number == 1 else "left"},
+                    color=LINES[mode][number],
+                    fontsize=9,
+                    ha="right" if number == 1 else "left",
                 )
             width, opacity = (5, 0.55) if number == 0 else (1.7, 1)
             axes.plot(x, drawn, DASHES[number], color=LINES[mode][number], linewidth=width, alpha=opacity, label=text)
