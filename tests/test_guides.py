@@ -157,6 +157,14 @@ def test_denominators(case: denominators.Case) -> None:
     assert ("Keras" in row["values"]) == bool(case.keras)
 
 
+def test_the_command_measures_what_is_recorded() -> None:
+    pytest.importorskip("torch")
+    for found, recorded in zip(denominators.measure(), RECORDED, strict=True):
+        assert found["calls"] == recorded["calls"]
+        for what in ("values", "divisors"):
+            assert found[what] == pytest.approx(recorded[what], rel=1e-10)
+
+
 def test_every_case_is_recorded() -> None:
     assert [row["what"] for row in RECORDED] == [case.what for case in denominators.CASES]
     by_what = {row["what"]: row["divisors"] for row in RECORDED}
