@@ -110,7 +110,7 @@ def setup(app: Any) -> dict[str, Any]:
             found = []
             for title, losses in groups().items():
                 group = nodes.tgroup(cols=len(HEAD))
-                group += [nodes.colspec(colwidth=width) for width in (26, 36, 13, 8, 8, 9)]
+                group += [nodes.colspec(colwidth=width) for width in (29, 30, 12, 9, 9, 11)]
                 head = nodes.row("", *(nodes.entry("", nodes.paragraph(text=name)) for name in HEAD))
                 body = nodes.tbody()
                 for loss in losses:
