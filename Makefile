@@ -11,7 +11,7 @@ KERNELS   := lossfast/kernels
 GENERATED := $(patsubst %.pyx,%.c,$(wildcard $(KERNELS)/*.pyx)) $(wildcard $(KERNELS)/*_api.h)
 SOURCES   := setup.py pyproject.toml $(filter-out $(GENERATED),$(wildcard $(KERNELS)/*.pyx $(KERNELS)/*.pxd $(KERNELS)/*.h $(KERNELS)/*.c))
 
-.PHONY: help run test test-all aarch64 sanitize fuzz bench bench-check performance accuracy docs lint clean always
+.PHONY: help run test test-all aarch64 sanitize fuzz bench bench-check bench-site performance accuracy docs lint clean always
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -39,9 +39,11 @@ fuzz: $(VENV)/.built $(VENV)/.test  ## random calls, guided by coverage, for SEC
 
 accuracy: $(VENV)/.built $(VENV)/.bench  ## measure every function's worst error, for docs/accuracy.json
 	$(PY) -m benchmarks.contract
+	$(PY) -m benchmarks.picture
 
 performance: $(VENV)/.built $(VENV)/.bench  ## measure speed beside other libraries, for docs/performance.json and the README
 	$(PY) -m benchmarks.performance $(PERFORMANCE)
+	$(PY) -m benchmarks.picture
 
 bench-check: $(VENV)/.built $(VENV)/.bench  ## has anything become slower, larger or less accurate? (CHECK=--help)
 	$(PY) -m benchmarks.check $(CHECK)
@@ -50,6 +52,9 @@ bench: $(VENV)/.built $(VENV)/.bench  ## benchmarks of the working tree (ASV=--q
 	$(PY) -m asv machine --yes --config benchmarks/asv.conf.json
 	LOSSFAST_BENCH_QUICK=$(if $(findstring --quick,$(ASV)),1) $(PY) -m asv run --config benchmarks/asv.conf.json \
 	    -E existing:same --set-commit-hash "$$(git rev-parse HEAD)" $(ASV) $(if $(findstring --quick,$(ASV)),--dry-run)
+
+bench-site: $(VENV)/.built $(VENV)/.bench  ## the recorded history as a page, in docs/_build/html/benchmarks (SITE=--help)
+	$(PY) -m benchmarks.history $(SITE)
 
 docs: $(VENV)/.built $(VENV)/.docs  ## the documentation, in docs/_build/html
 	$(PY) -m sphinx -b html --fail-on-warning --keep-going docs docs/_build/html

@@ -15,8 +15,8 @@ version = release = lossfast.__version__
 
 extensions = [
     *("accuracy_page", "equivalents_page", "performance_page", "lossfast_reference", "mathml"),
-    *("myst_parser", "numpydoc", "sphinx.ext.autodoc"),
-    "sphinx_gallery.gen_gallery",
+    *("choosing_page", "denominators_page", "history_page", "numerics_page"),
+    *("myst_parser", "numpydoc", "sphinx.ext.autodoc", "sphinx_design", "sphinx_gallery.gen_gallery"),
 ]
 exclude_patterns = ["_build", "gallery", "reference/generated/command-line.md"]
 default_role = "py:obj"
@@ -41,7 +41,7 @@ sphinx_gallery_conf = {
 }
 
 html_math_renderer = "mathml"
-myst_enable_extensions = ["deflist", "dollarmath"]
+myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 numpydoc_show_class_members = False
 add_module_names = False
@@ -57,13 +57,7 @@ html_css_files = ["lossfast.css"]
 html_copy_source = False
 html_show_sourcelink = False
 html_show_sphinx = False
-html_sidebars = {
-    page: []
-    for page in (
-        *("index", "guide", "command-line", "accuracy", "equivalents", "performance", "adding-a-loss", "design"),
-        *("genindex", "search"),
-    )
-}
+html_sidebars = {page: [] for page in ("index", "genindex", "search")}
 html_theme_options = {
     "logo": {"text": "lossfast"},
     "navbar_align": "left",

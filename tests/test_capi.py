@@ -67,7 +67,7 @@ def pointwise_{bits}(str name, {real}[::1] x, {real}[::1] t, double[::1] w, doub
 
 def guide() -> list[str]:
     """The examples in Cython of the guide, where the documentation is beside the tests."""
-    page = Path(__file__).resolve().parent.parent / "docs" / "guide.md"
+    page = Path(__file__).resolve().parent.parent / "docs" / "native.md"
     text = page.read_text(encoding="utf-8") if page.is_file() else ""
     return re.findall(r"^```cython\n((?s:.*?))^```$", text, re.MULTILINE)
 
@@ -173,6 +173,8 @@ def test_pointwise_losses_from_cython(user, chosen, name, weighted, dtype):
 @pytest.mark.skipif(not guide(), reason="the documentation is not beside the tests")
 def test_the_guides_example(user):
     assert user.normaliser(np.zeros(2)) == lf.logsumexp([0.0, 0.0])
+    pred, target = np.array([0.5, 3.0, -1.0]), np.zeros(3)
+    assert user.huber_sum(pred, target, 2.0) == lf.huber_loss(pred, target, delta=2.0, reduction="sum")
 
 
 def test_a_loss_without_a_kernel_is_named(user):

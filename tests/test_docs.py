@@ -23,6 +23,7 @@ from lossfast import _loss
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 PAGES = sorted(page for page in DOCS.rglob("*.md") if not {"generated", "_build"} & set(page.parts))
+README = ROOT / "README.md"
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 pytestmark = pytest.mark.skipif(not DOCS.is_dir(), reason="the documentation is not beside the tests")
@@ -48,8 +49,24 @@ def run_command(text: str, where: str) -> None:
     )
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
+def missing(page: Path) -> list[str]:
+    """Of the modules that a page says its examples require, those that are not there."""
+    required = re.match(r"^% requires: (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return [name for name in (required[1].split() if required else []) if not found(name)]
+
+
+def found(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # not even the package that it is in
+        return False
+
+
+@pytest.mark.parametrize("page", [README, *PAGES], ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_code_block_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if missing(page):
+        pytest.skip(f"not installed: {', '.join(missing(page))}")
+    assert not re.search(r"^ +```", page.read_text(encoding="utf-8"), re.MULTILINE), "an indented block is not found"
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
     failures: list[str] = []
@@ -75,7 +92,16 @@ def test_every_code_block_runs(page: Path, tmp_path: Path, monkeypatch: pytest.M
 
 def test_blocks_are_found() -> None:
     languages = [language for page in PAGES for _, language, _ in blocks(page)]
-    assert languages.count("python") >= 20 and "console" in languages and "sh" in languages
+    assert languages.count("python") >= 20 and {"console", "sh", "cython"} <= set(languages)
+
+
+@pytest.mark.parametrize("required", ("numpy lossfast.nothing", "lossfast.nothing.at_all"))
+def test_pages_that_need_what_is_not_there_are_left_out(required: str, tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"% requires: {required}\n\n# Title\n")
+    assert missing(page) == [required.split()[-1]]
+    page.write_text("# Title\n\n% requires: lossfast.nothing\n")
+    assert missing(page) == [], "only the first line says so"
 
 
 # ------------------------------------------------------------------------------------------------------ reference
@@ -174,7 +200,7 @@ def test_page_of_a_loss(reference: ModuleType, name: str) -> None:
         assert f"``{parameter}``" in page and rule.domain in page
     for option in loss.__signature__.parameters:
         assert f"**{option}**" in page, f"{option} is not described"
-    assert page.count(".svg") == (2 if loss.kind in ("pointwise", "function") else 0)
+    assert page.count(".svg") == 2
 
 
 def test_plot(reference: ModuleType, tmp_path: Path) -> None:

@@ -10,9 +10,10 @@ import argparse
 import inspect
 import os
 import re
+import textwrap
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -141,9 +142,7 @@ def said(loss: Any, name: str) -> str:
 
 
 def pictures(loss: Any) -> list[str]:
-    if not pictured(loss):
-        return []
-    alternative = f"{', '.join(curves(loss))} of {loss.name}"
+    alternative = f"{', '.join(panels(loss, 11)[0].curves)} of {loss.name}"
     return [
         line
         for mode in STYLES
@@ -168,7 +167,9 @@ def docstring(text: str, pictures: list[str]) -> str:
             if not self["References"]:
                 return []
             # "P. J. Huber" would begin a list from P, were its first letter not escaped.
-            lines = [re.sub(r"^\.\. \[(\w+)\] ", r"\1. \\", line) for line in self["References"]]
+            # Each is a line of its own: emphasis that is broken across lines would have to be indented alike.
+            entries = re.split(r"^\.\. ", "\n".join(self["References"]), flags=re.MULTILINE)[1:]
+            lines = [re.sub(r"^\[(\w+)\] ", r"\1. \\", " ".join(entry.split())) for entry in entries]
             return [*self._str_header("References"), *lines, ""]
 
     return str(Docstring(text))
@@ -184,64 +185,218 @@ STYLES = {
     "light": {"ink": "#33373d", "grid": "#d5d8dc", "curves": ("#1f5fa8", "#b3530a", "#1d7a4f")},
     "dark": {"ink": "#ced6dd", "grid": "#3c434b", "curves": ("#7db5f5", "#f0a35e", "#63cf9c")},
 }
-NAMES = ("value", "gradient", "Hessian")
 DASHES = ("-", "--", ":")
+POINTS = 1201
+#: Points at either end of a curve that are not looked at for jumps.
+EDGE = 12
+#: Fractions, of which the ends are left out: logarithms are taken of them.
+FRACTIONS = (0.002, 0.998)
+#: Where the other embeddings of a picture are, while the first goes round the circle, and which belong together.
+PLACES: dict[str, Any] = {
+    **dict.fromkeys(("x2", "positive", "z2"), [[1.0, 0.0], [0.0, 1.0], [0.0, -1.0]]),
+    "negative": [[0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]],
+    "labels": [0, 0, 1, 1],
+}
+#: What else is in a batch whose embeddings are all compared: after the first, which moves.
+COMPANY = {1: [[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]], 2: [[0.0, 1.0], [0.0, -1.0]]}
 
 
-def pictured(loss: Any) -> bool:
-    return loss.kind in ("pointwise", "function")
+class Panel(NamedTuple):
+    """Curves over one variable, everything else being fixed."""
+
+    title: str  #: what is fixed
+    label: str  #: what varies
+    x: np.ndarray
+    curves: dict[str, np.ndarray]
 
 
-def curves(loss: Any) -> dict[str, Any]:
-    """What is drawn: functions of an array ``x`` and a target."""
-    if loss.kind == "function":
-        return {"value": lambda x, t: loss(x), "derivative": lambda x, t: loss.vjp(x, np.ones_like(x))}
+def panels(loss: Any, points: int = POINTS, span: tuple[float, float] | None = None) -> list[Panel]:
+    """The pictures of a loss or function: value, gradient and Hessian against one entry of its first argument.
 
-    def of(output: str) -> Any:
-        return lambda x, t: getattr(loss.evaluate(x, np.full_like(x, t), want=output, reduction="none"), output)
-
-    return {
-        name: of(output)
-        for name, output in zip(NAMES, ("loss", "grad", "hess"), strict=True)
-        if output in ("loss", *loss.outputs)
+    There is a panel for each target that makes a difference. ``span`` is what the variable covers, where nothing
+    bounds it.
+    """
+    make = {
+        "function": _function_panels,
+        "pointwise": _pointwise_panels,
+        "pointwise_of_two": _panels_of_two,
+        "rowwise": _row_panels,
+        "row_function": _row_function_panels,
+        "embedding": _embedding_panels,
     }
+    return make[loss.kind](loss, points, span)
 
 
-def draw(loss: Any, mode: str, file: Path) -> None:
-    """Value, gradient and Hessian, as a picture on a transparent ground."""
+def _named(loss: Any, outputs: dict[str, Any]) -> dict[str, np.ndarray]:
+    names = {"loss": "value", "grad": "gradient", "hess": "Hessian"}
+    return {names[output]: np.asarray(outputs[output], float) for output in names if output in outputs}
+
+
+def _wanted(loss: Any) -> tuple[str, ...]:
+    return tuple(output for output in ("loss", "grad", "hess") if output in ("loss", *loss.outputs))
+
+
+def _function_panels(loss: Any, points: int, span: Any) -> list[Panel]:
+    ends = FRACTIONS if "probabilities" in loss.takes or loss.group == "information" else span or (-6, 6)
+    x = np.linspace(*ends, points)
+    return [Panel("", loss.operands[0], x, {"value": loss(x), "derivative": loss.vjp(x, np.ones_like(x))})]
+
+
+def _pointwise_panels(loss: Any, points: int, span: Any) -> list[Panel]:
+    classes = loss.group == "classification"
+    wanted = (0, 1) if classes else (1,) if "target" in loss.domains else (0,)
+    targets = np.unique(_loss.inside(loss, "target", wanted)).tolist()
+    ends = FRACTIONS if loss.domains.get("pred") == "in [0, 1]" else span or ((-4, 4) if classes else (-3, 3))
+    x = np.linspace(*ends, points)
+    x = x[_loss.inside(loss, "pred", x) == x]
+    found = []
+    for target in targets:
+        given = loss.evaluate(x, np.full_like(x, target), want=_wanted(loss), reduction="none")
+        found.append(Panel(f"target = {target:g}", "pred", x, _named(loss, given._asdict())))
+    return found
+
+
+def _panels_of_two(loss: Any, points: int, span: Any) -> list[Panel]:
+    """Over the first of three arguments; the second is 0."""
+    first, _, third = loss.operands
+    x = np.linspace(*(span or (-3, 3)), points)
+    found = []
+    for value in (-1, 1) if loss.domains.get(third) == "-1 or 1" else (0.5, 2):
+        arguments = x, np.zeros_like(x), np.full_like(x, value)
+        grad, hess = loss.grad_and_hess(*arguments, reduction="none")
+        outputs = {"loss": loss(*arguments, reduction="none"), "grad": grad[0], "hess": hess[0]}
+        found.append(Panel(f"{third} = {value:g}", first, x, _named(loss, outputs)))
+    return found
+
+
+def _rows(takes: str, points: int, span: Any) -> tuple[np.ndarray, np.ndarray, str]:
+    """Rows whose first entry varies, that entry, and what to call it."""
+    if takes == "probabilities":
+        x = np.linspace(*FRACTIONS, points)
+        return np.stack([x, (1 - x) / 2, (1 - x) / 2], -1), x, "probability of the first class"
+    if takes == "log-probabilities":
+        x = np.linspace(-6, -0.01, points)
+        others = np.log(-np.expm1(x) / 2)
+        return np.stack([x, others, others], -1), x, "log-probability of the first class"
+    x = np.linspace(*(span or (-6, 6)), points)
+    return np.stack([x, np.zeros_like(x), np.zeros_like(x)], -1), x, "logit of the first class; the others are 0"
+
+
+def _row_panels(loss: Any, points: int, span: Any) -> list[Panel]:
+    takes = (*loss.takes, "logits", "logits")[:2]
+    rows, x, label = _rows(takes[0], points, span)
+    found = []
+    if loss.labelled and takes[1] != "0 or 1":
+        truths = np.zeros(points, int)
+        targets = {"the first class is right": truths, "another class is right": truths + 1}
+    else:
+        fixed = {"0 or 1": [1.0, 0.0, 0.0], "logits": [1.0, 0.0, -1.0]}.get(takes[1], [0.6, 0.3, 0.1])
+        targets = {f"{loss.operands[1]} = ({', '.join(f'{v:g}' for v in fixed)})": np.tile(fixed, (points, 1))}
+    for title, target in targets.items():
+        given = loss.evaluate(rows, target, want=_wanted(loss), reduction="none")._asdict()
+        entries = {name: array if name == "loss" else array[:, 0] for name, array in given.items()}
+        found.append(Panel(title, label, x, _named(loss, entries)))
+    return found
+
+
+def _row_function_panels(loss: Any, points: int, span: Any) -> list[Panel]:
+    rows, x, label = _rows((*loss.takes, "logits")[0], points, span)
+    value = loss(rows)
+    direction = np.zeros_like(value)
+    direction[..., 0] = 1
+    slope = loss.vjp(rows, direction if value.ndim > 1 else np.ones_like(value))[:, 0]
+    return [Panel("", label, x, {"value": value[:, 0] if value.ndim > 1 else value, "derivative": slope})]
+
+
+def _embedding_panels(loss: Any, points: int, span: Any) -> list[Panel]:
+    """Over the angle of the first embedding, which goes round the unit circle; the derivative is that in the angle."""
+    angles = np.linspace(-np.pi, np.pi, min(points, 241))
+    *others, last = loss.operands[1:] or ("",)
+    domain = loss.domains.get(last)
+    signs = {"-1 or 1": (1, -1), "0 or 1": (1, 0)}.get(domain or "", (None,))
+    company = COMPANY[len(loss.differentiable)] if not domain and len(loss.differentiable) < 3 else []
+    found = []
+    for sign in signs:
+        value, slope = [], []
+        for angle in angles:
+            first = [[np.cos(angle), np.sin(angle)], *company]
+            names = (*others, last) if sign is None else others
+            fixed = [PLACES[name][: len(first)] for name in names] + ([] if sign is None else [[sign]])
+            loss_, grad = loss.value_and_grad(first, *fixed, reduction="mean")
+            moved = (grad if len(loss.differentiable) == 1 else grad[0])[0]
+            value.append(loss_)
+            slope.append(moved @ [-np.sin(angle), np.cos(angle)])
+        title = "" if sign is None else f"{last} = {sign}"
+        curves = {"value": np.array(value), "derivative": np.array(slope)}
+        found.append(Panel(title, "angle of the first embedding", angles, curves))
+    return found
+
+
+def jumps(curve: np.ndarray) -> np.ndarray:
+    """Which steps stand out from those two points away (at a kink, the point between may be half-way).
+
+    Near the ends none does: at the end of a domain a curve may be as steep as it likes.
+    """
+    steps = abs(np.diff(curve))
+    padded = np.pad(steps, 2)
+    beside = np.maximum(padded[4:], padded[:-4])
+    beside[:EDGE] = beside[-EDGE:] = np.inf
+    return (steps > 0.02 * np.ptp(curve)) & (steps > 4 * beside)
+
+
+def _limits(panel: Panel) -> tuple[float, float]:
+    """What of the vertical axis is drawn: all, unless something shoots up so that nothing else can be seen."""
+    value = abs(panel.curves["value"])
+    high = 1.1 * min(value.max(), 5 * value.mean())
+    curves = np.concatenate(list(panel.curves.values()))
+    low, most = curves.min(), curves.max()
+    if max(-low, most) <= 2.5 * high:
+        return low - 0.05 * (most - low), most + 0.05 * (most - low)
+    return -high if low < -0.1 * high else -0.05 * high, high
+
+
+def draw(loss: Any, mode: str, file: Path, small: bool = False) -> None:
+    """Value, gradient and Hessian, as a picture on a transparent ground; the small one has no words."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     style = STYLES[mode]
-    targets: tuple[Any, ...] = (None,)
-    if loss.kind != "function":
-        of_kind = (0, 1) if loss.group == "classification" else (0,)
-        targets = tuple(np.unique(_loss.inside(loss, "target", of_kind)).tolist())
-    low, high = (-6, 6) if loss.group == "classification" else (-3, 3)
-    x = np.unique(_loss.inside(loss, "pred", np.linspace(low, high, 2401)))
-    with rc_context({"svg.hashsalt": loss.name, "font.size": 10, "svg.fonttype": "path"}):
-        figure = Figure(figsize=(7.2, 3.0) if len(targets) > 1 else (5.6, 3.2), layout="constrained")
-        panels = figure.subplots(1, len(targets), sharey=True, squeeze=False)[0]
-        for panel, target in zip(panels, targets, strict=True):
-            for (name, curve), colour, dash in zip(curves(loss).items(), style["curves"], DASHES, strict=False):
-                y = np.array(curve(x, target))
-                y[1:][abs(np.diff(y)) > 0.25] = np.nan  # a jump is a gap, not a line
-                panel.plot(x, y, dash, color=colour, label=name, linewidth=1.8)
-            panel.set_xlabel(loss.operands[0] if loss.kind == "function" else "pred", color=style["ink"])
+    found = panels(loss, 301 if small else POINTS)
+    if small:
+        found = found[:1] if loss.kind != "pointwise" else found[-1:]
+    with rc_context({"svg.hashsalt": loss.name, "font.size": 8 if small else 10, "svg.fonttype": "path"}):
+        if small:
+            figure = Figure(figsize=(2.4, 1.5))
+            axes = [figure.add_axes((0.1, 0.13, 0.88, 0.84))]
+        else:
+            figure = Figure(figsize=(7.2, 3.0) if len(found) > 1 else (5.6, 3.2), layout="constrained")
+            axes = figure.subplots(1, len(found), sharey=True, squeeze=False)[0]
+        lows, highs = zip(*map(_limits, found), strict=True)
+        for panel, axis in zip(found, axes, strict=True):
+            axis.set_ylim(min(lows), max(highs))
+            for (name, y), colour, dash in zip(panel.curves.items(), style["curves"], DASHES, strict=False):
+                y = np.array(y)
+                y[1:][jumps(y)] = np.nan  # a gap, not a line
+                axis.plot(panel.x, y, dash, color=colour, label=name, linewidth=1.4 if small else 1.8)
+            axis.grid(color=style["grid"], linewidth=0.6)
+            axis.tick_params(colors=style["ink"], length=0 if small else 3, pad=1 if small else 3)
+            axis.set_axisbelow(True)
+            axis.patch.set_alpha(0)
+            for spine in axis.spines.values():
+                spine.set_color(style["grid"])
+            if small:
+                axis.locator_params(nbins=4)
+                continue
+            axis.set_xlabel(panel.label, color=style["ink"])
             fixed = [
                 f"{name} = {rule.default if isinstance(rule, _loss.Choice) else f'{rule.default:g}'}"
                 for name, rule in loss.parameters.items()
                 if rule.default is not None
             ]
-            title = ", ".join(([f"target = {target}"] if target is not None else []) + fixed)
-            panel.set_title(title, color=style["ink"], fontsize=10)
-            panel.grid(color=style["grid"], linewidth=0.6)
-            panel.tick_params(colors=style["ink"])
-            panel.set_axisbelow(True)
-            panel.patch.set_alpha(0)
-            for spine in panel.spines.values():
-                spine.set_color(style["grid"])
-        panels[0].legend(frameon=False, labelcolor=style["ink"])
+            title = ", ".join([panel.title] * bool(panel.title) + fixed)
+            axis.set_title("\n".join(textwrap.wrap(title, 46)), color=style["ink"], fontsize=10)
+        if not small:
+            axes[0].legend(frameon=False, labelcolor=style["ink"])
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
 
 
@@ -297,10 +452,11 @@ def write(directory: Path) -> None:
         file = directory / name
         if not file.exists() or file.read_text(encoding="utf-8") != text:
             file.write_text(text, encoding="utf-8")
-    for loss in filter(pictured, map(lf.get_loss, lf.losses())):
+    for loss in map(lf.get_loss, lf.losses()):
         for mode in STYLES:
-            kept.add(file := directory / f"{loss.name}-{mode}.svg")
-            draw(loss, mode, file)
+            for small in (False, True):
+                kept.add(file := directory / f"{loss.name}{'-small' * small}-{mode}.svg")
+                draw(loss, mode, file, small)
     for file in directory.iterdir():
         if file not in kept:
             file.unlink()  # of a loss that is gone
