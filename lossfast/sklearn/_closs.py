@@ -1,0 +1,443 @@
+"""What scikit-learn's loss objects hold as ``closs``, made of lossfast's losses.
+
+Its estimators reach every number of a loss through that attribute: links, intervals and starting values are Python around
+it. The classes here stand in for the extension types ``Cy...`` of ``sklearn._loss._loss``, with their constructors, their
+methods (``y_true`` comes first, results go into buffers) and their attributes. Where the conventions of the two libraries
+differ, scikit-learn's hold: which subgradient there is where prediction and target are equal, a Hessian of 1 where the
+true one is 0, terms without a prediction left out of a loss.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn._loss import _loss as theirs
+
+import lossfast as lf
+
+
+def unchecked(loss: Any, **parameters: Any) -> Any:
+    """The loss element by element, and its formula as it stands: a line search may step out of its domain."""
+    return loss.bind(reduction="none", **{"check": False} if loss.domains else {}, **parameters)
+
+
+def as_labels(y_true: np.ndarray) -> np.ndarray:
+    """Labels as integers, which scikit-learn's estimators hand over as floats."""
+    if y_true.dtype.kind in "iub":
+        return y_true
+    with np.errstate(invalid="ignore"):  # of NaN and of what no integer can be, which are found below
+        labels = y_true.astype(np.intp)
+    if not np.array_equal(labels, y_true):
+        row = int((labels != y_true).argmax())
+        raise ValueError(f"y_true must hold labels, whole numbers from 0; got {y_true[row].item()!r} at row {row}")
+    return labels
+
+
+class Closs:
+    """A pointwise loss of lossfast behind the interface of scikit-learn's ``CyLossFunction``."""
+
+    __slots__ = ("_loss",)
+    parameters: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, loss: Any) -> None:
+        self._loss = loss
+
+    def loss(self, y_true: Any, raw_prediction: Any, sample_weight: Any, loss_out: Any, n_threads: int = 1) -> None:
+        self._loss(raw_prediction, y_true, out=loss_out, sample_weight=sample_weight, n_threads=n_threads)
+
+    def gradient(
+        self, y_true: Any, raw_prediction: Any, sample_weight: Any, gradient_out: Any, n_threads: int = 1
+    ) -> None:
+        self._loss.grad(raw_prediction, y_true, out=gradient_out, sample_weight=sample_weight, n_threads=n_threads)
+
+    def loss_gradient(
+        self, y_true: Any, raw_prediction: Any, sample_weight: Any, loss_out: Any, gradient_out: Any, n_threads: int = 1
+    ) -> None:
+        self._loss.value_and_grad(
+            *(raw_prediction, y_true),
+            out=loss_out,
+            grad_out=gradient_out,
+            sample_weight=sample_weight,
+            n_threads=n_threads,
+        )
+
+    def gradient_hessian(
+        self,
+        y_true: Any,
+        raw_prediction: Any,
+        sample_weight: Any,
+        gradient_out: Any,
+        hessian_out: Any,
+        n_threads: int = 1,
+    ) -> None:
+        self._loss.grad_and_hess(
+            *(raw_prediction, y_true),
+            grad_out=gradient_out,
+            hess_out=hessian_out,
+            sample_weight=sample_weight,
+            n_threads=n_threads,
+        )
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._loss!r}>"
+
+    def _arguments(self) -> tuple[Any, ...]:
+        return tuple([getattr(self, name) for name in self.parameters])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # As scikit-learn's own: an estimator that was fitted while patched can be loaded where lossfast is not installed.
+        return getattr(theirs, f"Cy{type(self).__name__}"), self._arguments()
+
+    def __copy__(self) -> Any:
+        return type(self)(*self._arguments())
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        return self.__copy__()
+
+
+class _Adapted(Closs):
+    """A loss whose targets are not what scikit-learn hands over, or whose results are not quite what it expects."""
+
+    __slots__ = ()
+
+    def _targets(self, y_true: Any) -> Any:
+        return y_true
+
+    def _mend(
+        self, y_true: Any, raw_prediction: Any, sample_weight: Any, losses: Any = None, gradient: Any = None
+    ) -> None:
+        """Put right what has been written into these buffers."""
+
+    def loss(self, y_true: Any, raw_prediction: Any, sample_weight: Any, loss_out: Any, n_threads: int = 1) -> None:
+        super().loss(self._targets(y_true), raw_prediction, sample_weight, loss_out, n_threads)
+        self._mend(y_true, raw_prediction, sample_weight, loss_out)
+
+    def gradient(
+        self, y_true: Any, raw_prediction: Any, sample_weight: Any, gradient_out: Any, n_threads: int = 1
+    ) -> None:
+        super().gradient(self._targets(y_true), raw_prediction, sample_weight, gradient_out, n_threads)
+        self._mend(y_true, raw_prediction, sample_weight, None, gradient_out)
+
+    def loss_gradient(
+        self, y_true: Any, raw_prediction: Any, sample_weight: Any, loss_out: Any, gradient_out: Any, n_threads: int = 1
+    ) -> None:
+        targets = self._targets(y_true)
+        super().loss_gradient(targets, raw_prediction, sample_weight, loss_out, gradient_out, n_threads)
+        self._mend(y_true, raw_prediction, sample_weight, loss_out, gradient_out)
+
+    def gradient_hessian(
+        self,
+        y_true: Any,
+        raw_prediction: Any,
+        sample_weight: Any,
+        gradient_out: Any,
+        hessian_out: Any,
+        n_threads: int = 1,
+    ) -> None:
+        targets = self._targets(y_true)
+        super().gradient_hessian(targets, raw_prediction, sample_weight, gradient_out, hessian_out, n_threads)
+        self._mend(y_true, raw_prediction, sample_weight, None, gradient_out)
+
+
+class HalfSquaredError(Closs):
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        super().__init__(unchecked(lf.half_squared_error))
+
+
+class _UnitHessian(_Adapted):
+    """A loss whose Hessian is 0, or no help: 1 stands for it."""
+
+    __slots__ = ()
+
+    def gradient_hessian(
+        self,
+        y_true: Any,
+        raw_prediction: Any,
+        sample_weight: Any,
+        gradient_out: Any,
+        hessian_out: Any,
+        n_threads: int = 1,
+    ) -> None:
+        self.gradient(y_true, raw_prediction, sample_weight, gradient_out, n_threads)
+        hessian_out[...] = 1 if sample_weight is None else sample_weight
+
+
+class PinballLoss(_UnitHessian):
+    """With scikit-learn's slope at the kink, the one to its left."""
+
+    __slots__ = ("_left", "quantile")
+    parameters = ("quantile",)
+
+    def __init__(self, quantile: float) -> None:
+        self.quantile = float(quantile)
+        self._left = -self.quantile
+        super().__init__(unchecked(lf.pinball_loss, quantile=self.quantile))
+
+    def _mend(
+        self, y_true: Any, raw_prediction: Any, sample_weight: Any, losses: Any = None, gradient: Any = None
+    ) -> None:
+        if gradient is None:
+            return
+        equal = raw_prediction == y_true
+        if sample_weight is None:
+            np.copyto(gradient, self._left, where=equal)
+        else:
+            np.multiply(sample_weight, self._left, out=gradient, where=equal, casting="same_kind")
+
+
+class AbsoluteError(PinballLoss):
+    __slots__ = ()
+    parameters = ()
+
+    def __init__(self) -> None:
+        super().__init__(0.5)
+        self._loss, self._left = unchecked(lf.l1_loss), -1.0
+
+
+class HuberLoss(Closs):
+    """Its delta may be set, as gradient boosting does before every tree."""
+
+    __slots__ = ("_delta",)
+    parameters = ("delta",)
+
+    def __init__(self, delta: float) -> None:
+        self.delta = delta
+
+    @property
+    def delta(self) -> float:
+        return self._delta
+
+    @delta.setter
+    def delta(self, delta: float) -> None:
+        self._delta = float(delta)
+        # A quantile of residuals is 0 where enough of them are; the least delta there is gives the same.
+        self._loss = unchecked(lf.huber_loss, delta=self._delta or sys.float_info.min)
+
+
+class HalfPoissonLoss(Closs):
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        super().__init__(unchecked(lf.poisson_nll_loss, log_input=True))
+
+
+class HalfTweedieLossIdentity(_Adapted):
+    """Half a deviance, of the mean itself."""
+
+    __slots__ = ("power",)
+    parameters = ("power",)
+
+    def __init__(self, power: float) -> None:
+        self.power = float(power)
+        super().__init__(unchecked(lf.half_tweedie_deviance, power=self.power, link="identity"))
+
+    def _mean(self, raw_prediction: Any) -> Any:
+        return raw_prediction
+
+    def _surplus(self, y_true: Any) -> Any:
+        """The terms without a prediction that are in our loss and not in scikit-learn's, if there are any."""
+        return None
+
+    def _mend(
+        self, y_true: Any, raw_prediction: Any, sample_weight: Any, losses: Any = None, gradient: Any = None
+    ) -> None:
+        if losses is None:
+            return
+        surplus = self._surplus(y_true)
+        if surplus is not None:
+            if sample_weight is not None:
+                surplus = surplus * sample_weight
+            np.subtract(losses, surplus, out=losses, casting="same_kind")
+        if self.power < 0 and (negative := y_true < 0).any():  # there is no such deviance, but there is the formula
+            a, b, target = 1 - self.power, 2 - self.power, y_true[negative]
+            with np.errstate(over="ignore", invalid="ignore"):
+                mean = self._mean(raw_prediction[negative])
+                found = mean**a * (mean / b - target / a)
+            losses[negative] = found if sample_weight is None else sample_weight[negative] * found
+
+
+class HalfTweedieLoss(HalfTweedieLossIdentity):
+    """The same of the logarithm of the mean, without what does not depend on that (unless the power is 0)."""
+
+    __slots__ = ()
+
+    def __init__(self, power: float) -> None:
+        super().__init__(power)
+        if self.power == 1:
+            self._loss = unchecked(lf.poisson_nll_loss, log_input=True)
+        elif self.power == 2:
+            self._loss = unchecked(lf.half_gamma_deviance, link="log")
+        else:
+            self._loss = unchecked(lf.half_tweedie_deviance, power=self.power, link="log")
+
+    def _mean(self, raw_prediction: Any) -> Any:
+        return np.exp(raw_prediction)
+
+    def _surplus(self, y_true: Any) -> Any:
+        if self.power in (0, 1):
+            return None
+        with np.errstate(divide="ignore", invalid="ignore"):
+            if self.power == 2:
+                return -1.0 - np.log(y_true)
+            return np.maximum(y_true, 0.0) ** (2 - self.power) / ((1 - self.power) * (2 - self.power))
+
+
+class HalfGammaLoss(HalfTweedieLoss):
+    __slots__ = ()
+    parameters = ()
+
+    def __init__(self) -> None:
+        super().__init__(2.0)
+
+
+class HalfBinomialLoss(Closs):
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        super().__init__(unchecked(lf.binary_cross_entropy_with_logits))
+
+
+class ExponentialLoss(Closs):
+    """Of two answers, each with its share: ``y_true`` may lie between 0 and 1."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        super().__init__(unchecked(lf.exponential_loss))
+
+    @staticmethod
+    def _shares(y_true: Any, sample_weight: Any) -> tuple[Any, Any]:
+        yes, no = y_true, 1.0 - y_true
+        return (yes, no) if sample_weight is None else (yes * sample_weight, no * sample_weight)
+
+    def loss(self, y_true: Any, raw_prediction: Any, sample_weight: Any, loss_out: Any, n_threads: int = 1) -> None:
+        yes, no = self._shares(y_true, sample_weight)
+        super().loss(1.0, raw_prediction, yes, loss_out, n_threads)
+        loss_out += self._loss(raw_prediction, -1.0, sample_weight=no, n_threads=n_threads)
+
+    def gradient(
+        self, y_true: Any, raw_prediction: Any, sample_weight: Any, gradient_out: Any, n_threads: int = 1
+    ) -> None:
+        yes, no = self._shares(y_true, sample_weight)
+        super().gradient(1.0, raw_prediction, yes, gradient_out, n_threads)
+        gradient_out += self._loss.grad(raw_prediction, -1.0, sample_weight=no, n_threads=n_threads)
+
+    def loss_gradient(
+        self, y_true: Any, raw_prediction: Any, sample_weight: Any, loss_out: Any, gradient_out: Any, n_threads: int = 1
+    ) -> None:
+        yes, no = self._shares(y_true, sample_weight)
+        super().loss_gradient(1.0, raw_prediction, yes, loss_out, gradient_out, n_threads)
+        loss, gradient = self._loss.value_and_grad(raw_prediction, -1.0, sample_weight=no, n_threads=n_threads)
+        loss_out += loss
+        gradient_out += gradient
+
+    def gradient_hessian(
+        self,
+        y_true: Any,
+        raw_prediction: Any,
+        sample_weight: Any,
+        gradient_out: Any,
+        hessian_out: Any,
+        n_threads: int = 1,
+    ) -> None:
+        yes, no = self._shares(y_true, sample_weight)
+        super().gradient_hessian(1.0, raw_prediction, yes, gradient_out, hessian_out, n_threads)
+        gradient, hessian = self._loss.grad_and_hess(raw_prediction, -1.0, sample_weight=no, n_threads=n_threads)
+        gradient_out += gradient
+        hessian_out += hessian
+
+
+class HalfMultinomialLoss(_Adapted):
+    """Of labels, which are checked in every call: nothing is read, or written, beyond the classes there are."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        super().__init__(lf.cross_entropy.bind(reduction="none", ignore_index=None))
+
+    def _targets(self, y_true: Any) -> Any:
+        return as_labels(y_true)
+
+    def gradient_proba(
+        self,
+        y_true: Any,
+        raw_prediction: Any,
+        sample_weight: Any,
+        gradient_out: Any,
+        proba_out: Any,
+        n_threads: int = 1,
+    ) -> None:
+        self._loss.evaluate(
+            *(raw_prediction, as_labels(y_true)),
+            want=("grad", "proba"),
+            grad_out=gradient_out,
+            proba_out=proba_out,
+            sample_weight=sample_weight,
+            n_threads=n_threads,
+        )
+
+    def _test_cy_gradient(self, y_true: Any, raw_prediction: Any, sample_weight: Any) -> np.ndarray:
+        """What scikit-learn's tests call to get at the gradient of a single row, which only its SAG solver uses."""
+        gradient = np.empty_like(raw_prediction)
+        self.gradient(y_true, raw_prediction, sample_weight, gradient)
+        return gradient
+
+
+class PointwiseLoss(_UnitHessian):
+    """Any pointwise loss of the registry, as it is there: with its own checks and conventions.
+
+    Labels are 0 and 1, as scikit-learn's classifiers encode them, whatever the loss takes. ``unit`` says that 1 stands for
+    the Hessian.
+    """
+
+    __slots__ = ("_signed", "_whole", "unit")
+    parameters = ("_whole", "unit")
+
+    def __init__(self, loss: Any, unit: bool) -> None:
+        self._whole, self.unit = loss, unit
+        self._signed = loss.domains.get("target") == "-1 or 1"
+        super().__init__(unchecked(loss) if self._signed else loss.bind(reduction="none"))
+
+    def _targets(self, y_true: Any) -> Any:
+        if not self._signed:
+            return y_true
+        wrong = (y_true != 0) & (y_true != 1)
+        if wrong.any():
+            row = int(wrong.argmax())
+            raise ValueError(f"y_true must hold labels, 0 or 1; got {y_true[row].item()!r} at row {row}")
+        return np.where(y_true == 1, 1.0, -1.0)
+
+    def gradient_hessian(
+        self,
+        y_true: Any,
+        raw_prediction: Any,
+        sample_weight: Any,
+        gradient_out: Any,
+        hessian_out: Any,
+        n_threads: int = 1,
+    ) -> None:
+        kind = _UnitHessian if self.unit else _Adapted
+        kind.gradient_hessian(self, y_true, raw_prediction, sample_weight, gradient_out, hessian_out, n_threads)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self._arguments()
+
+
+#: What stands in for each of scikit-learn's extension types, by the name of that.
+STAND_INS: dict[str, type[Closs]] = {
+    f"Cy{kind.__name__}": kind
+    for kind in (
+        *(HalfSquaredError, AbsoluteError, PinballLoss, HuberLoss, HalfPoissonLoss, HalfGammaLoss, HalfTweedieLoss),
+        *(HalfTweedieLossIdentity, HalfBinomialLoss, HalfMultinomialLoss, ExponentialLoss),
+    )
+}
+
+
+def stand_in(closs: Any) -> Any:
+    """The same with lossfast inside; what has it already stays."""
+    kind = STAND_INS.get(type(closs).__name__)
+    return closs if kind is None else kind(*[getattr(closs, name) for name in kind.parameters])
