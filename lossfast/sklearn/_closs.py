@@ -106,7 +106,13 @@ class _Adapted(Closs):
         return y_true
 
     def _mend(
-        self, y_true: Any, raw_prediction: Any, sample_weight: Any, losses: Any = None, gradient: Any = None
+        self,
+        y_true: Any,
+        raw_prediction: Any,
+        sample_weight: Any,
+        losses: Any = None,
+        gradient: Any = None,
+        hessian: Any = None,
     ) -> None:
         """Put right what has been written into these buffers."""
 
@@ -138,7 +144,7 @@ class _Adapted(Closs):
     ) -> None:
         targets = self._targets(y_true)
         super().gradient_hessian(targets, raw_prediction, sample_weight, gradient_out, hessian_out, n_threads)
-        self._mend(y_true, raw_prediction, sample_weight, None, gradient_out)
+        self._mend(y_true, raw_prediction, sample_weight, None, gradient_out, hessian_out)
 
 
 class HalfSquaredError(Closs):
@@ -178,7 +184,13 @@ class PinballLoss(_UnitHessian):
         super().__init__(unchecked(lf.pinball_loss, quantile=self.quantile))
 
     def _mend(
-        self, y_true: Any, raw_prediction: Any, sample_weight: Any, losses: Any = None, gradient: Any = None
+        self,
+        y_true: Any,
+        raw_prediction: Any,
+        sample_weight: Any,
+        losses: Any = None,
+        gradient: Any = None,
+        hessian: Any = None,
     ) -> None:
         if gradient is None:
             return
@@ -235,38 +247,40 @@ class HalfTweedieLossIdentity(_Adapted):
         self.power = float(power)
         super().__init__(unchecked(lf.half_tweedie_deviance, power=self.power, link="identity"))
 
-    def _mean(self, raw_prediction: Any) -> Any:
-        return raw_prediction
-
-    def _surplus(self, y_true: Any) -> Any:
-        """The terms without a prediction that are in our loss and not in scikit-learn's, if there are any."""
-        return None
+    def _formula(self, y_true: Any, raw_prediction: Any) -> tuple[Any, Any, Any]:
+        a, b, mean = 1 - self.power, 2 - self.power, raw_prediction
+        slope = mean**-self.power
+        return slope * mean * (mean / b - y_true / a), slope * (mean - y_true), slope * (a + self.power * y_true / mean)
 
     def _mend(
-        self, y_true: Any, raw_prediction: Any, sample_weight: Any, losses: Any = None, gradient: Any = None
+        self,
+        y_true: Any,
+        raw_prediction: Any,
+        sample_weight: Any,
+        losses: Any = None,
+        gradient: Any = None,
+        hessian: Any = None,
     ) -> None:
-        if losses is None:
-            return
-        surplus = self._surplus(y_true)
-        if surplus is not None:
-            if sample_weight is not None:
-                surplus = surplus * sample_weight
-            np.subtract(losses, surplus, out=losses, casting="same_kind")
         if self.power < 0 and (negative := y_true < 0).any():  # there is no such deviance, but there is the formula
-            a, b, target = 1 - self.power, 2 - self.power, y_true[negative]
-            with np.errstate(over="ignore", invalid="ignore"):
-                mean = self._mean(raw_prediction[negative])
-                found = mean**a * (mean / b - target / a)
-            losses[negative] = found if sample_weight is None else sample_weight[negative] * found
+            with np.errstate(all="ignore"):
+                found = self._formula(y_true[negative], raw_prediction[negative])
+                for buffer, values in zip((losses, gradient, hessian), found, strict=True):
+                    if buffer is not None:
+                        buffer[negative] = values if sample_weight is None else sample_weight[negative] * values
 
 
 class HalfTweedieLoss(HalfTweedieLossIdentity):
-    """The same of the logarithm of the mean, without what does not depend on that (unless the power is 0)."""
+    """The same of the logarithm of the mean, without the terms that this is not in (unless the power is 0).
 
-    __slots__ = ()
+    Where that is not a loss of lossfast, losses are computed by their formula: to take those terms from a deviance would
+    cost digits.
+    """
+
+    __slots__ = ("_whole",)
 
     def __init__(self, power: float) -> None:
         super().__init__(power)
+        self._whole = self.power in (0, 1)
         if self.power == 1:
             self._loss = unchecked(lf.poisson_nll_loss, log_input=True)
         elif self.power == 2:
@@ -274,24 +288,52 @@ class HalfTweedieLoss(HalfTweedieLossIdentity):
         else:
             self._loss = unchecked(lf.half_tweedie_deviance, power=self.power, link="log")
 
-    def _mean(self, raw_prediction: Any) -> Any:
-        return np.exp(raw_prediction)
+    def _losses(self, y_true: Any, raw_prediction: Any) -> Any:
+        if self.power == 2:
+            return raw_prediction + y_true * np.exp(-raw_prediction)
+        a, b = 1 - self.power, 2 - self.power
+        return np.exp(a * raw_prediction) * (np.exp(raw_prediction) / b - y_true / a)
 
-    def _surplus(self, y_true: Any) -> Any:
-        if self.power in (0, 1):
-            return None
-        with np.errstate(divide="ignore", invalid="ignore"):
-            if self.power == 2:
-                return -1.0 - np.log(y_true)
-            return np.maximum(y_true, 0.0) ** (2 - self.power) / ((1 - self.power) * (2 - self.power))
+    def _formula(self, y_true: Any, raw_prediction: Any) -> tuple[Any, Any, Any]:
+        a, b, mean = 1 - self.power, 2 - self.power, np.exp(raw_prediction)
+        factor = np.exp(a * raw_prediction)
+        return self._losses(y_true, raw_prediction), factor * (mean - y_true), factor * (b * mean - a * y_true)
+
+    def loss(self, y_true: Any, raw_prediction: Any, sample_weight: Any, loss_out: Any, n_threads: int = 1) -> None:
+        if self._whole:
+            super().loss(y_true, raw_prediction, sample_weight, loss_out, n_threads)
+            return
+        raw = raw_prediction.astype(np.promote_types(raw_prediction.dtype, np.float32), copy=False)
+        with np.errstate(all="ignore"):
+            losses = self._losses(y_true, raw)
+            np.multiply(losses, 1 if sample_weight is None else sample_weight, out=loss_out, casting="same_kind")
+
+    def loss_gradient(
+        self, y_true: Any, raw_prediction: Any, sample_weight: Any, loss_out: Any, gradient_out: Any, n_threads: int = 1
+    ) -> None:
+        if self._whole:
+            super().loss_gradient(y_true, raw_prediction, sample_weight, loss_out, gradient_out, n_threads)
+            return
+        self.loss(y_true, raw_prediction, sample_weight, loss_out, n_threads)  # first: the gradient may replace the rest
+        self.gradient(y_true, raw_prediction, sample_weight, gradient_out, n_threads)
 
 
-class HalfGammaLoss(HalfTweedieLoss):
-    __slots__ = ()
-    parameters = ()
+class HalfGammaLoss(Closs):
+    """That of a power of 2."""
+
+    __slots__ = ("_same",)
 
     def __init__(self) -> None:
-        super().__init__(2.0)
+        self._same = HalfTweedieLoss(2.0)
+        super().__init__(self._same._loss)
+
+    def loss(self, y_true: Any, raw_prediction: Any, sample_weight: Any, loss_out: Any, n_threads: int = 1) -> None:
+        self._same.loss(y_true, raw_prediction, sample_weight, loss_out, n_threads)
+
+    def loss_gradient(
+        self, y_true: Any, raw_prediction: Any, sample_weight: Any, loss_out: Any, gradient_out: Any, n_threads: int = 1
+    ) -> None:
+        self._same.loss_gradient(y_true, raw_prediction, sample_weight, loss_out, gradient_out, n_threads)
 
 
 class HalfBinomialLoss(Closs):

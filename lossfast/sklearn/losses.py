@@ -412,6 +412,8 @@ _INTERVALS = {
 }
 #: Beyond this ratio of its largest to its least value, a Hessian makes Newton steps of any length.
 _MOST_BENT = 1e3
+#: Further out no constant score is looked for.
+_FAR = 10.0
 
 
 def _is_proba(loss: PointwiseLoss) -> bool:
@@ -509,9 +511,10 @@ class PointwiseLoss(_LossObject):
         low, high = float(targets.min()), float(targets.max())
         if low == high:
             return y.dtype.type(low)
-        loss, weight = self.lossfast_loss.bind(reduction="mean"), sample_weight
+        if self.n_classes and "pred" not in self.lossfast_loss.domains:  # scores, which are not of the targets' range
+            low, high = -_FAR, _FAR
         found = minimize_scalar(
-            lambda raw: loss(np.full(y.shape, raw), targets, sample_weight=weight),
+            lambda raw: self.lossfast_loss(np.full(y.shape, raw), targets, sample_weight=sample_weight),
             bounds=(low, high),
             method="bounded",
             options={"xatol": 1e-9 * (high - low)},
