@@ -18,6 +18,10 @@ from sklearn._loss import _loss as theirs
 import lossfast as lf
 
 
+#: Elements of which arrays are worked on at a time, so that they stay in a cache.
+BLOCK = 1 << 15
+
+
 def unchecked(loss: Any, **parameters: Any) -> Any:
     """The loss element by element, and its formula as it stands: a line search may step out of its domain."""
     return loss.bind(reduction="none", **{"check": False} if loss.domains else {}, **parameters)
@@ -27,9 +31,8 @@ def as_labels(y_true: np.ndarray) -> np.ndarray:
     """Labels as integers, which scikit-learn's estimators hand over as floats."""
     if y_true.dtype.kind in "iub":
         return y_true
-    with np.errstate(invalid="ignore"):  # of NaN and of what no integer can be, which are found below
-        labels = y_true.astype(np.intp)
-    if not np.array_equal(labels, y_true):
+    labels = y_true.astype(np.int32)
+    if np.logical_or.reduce(labels != y_true):
         row = int((labels != y_true).argmax())
         raise ValueError(f"y_true must hold labels, whole numbers from 0; got {y_true[row].item()!r} at row {row}")
     return labels
@@ -404,6 +407,33 @@ class HalfMultinomialLoss(_Adapted):
     def _targets(self, y_true: Any) -> Any:
         return as_labels(y_true)
 
+    def gradient_hessian(
+        self,
+        y_true: Any,
+        raw_prediction: Any,
+        sample_weight: Any,
+        gradient_out: Any,
+        hessian_out: Any,
+        n_threads: int = 1,
+    ) -> None:
+        """The Hessian is made of the gradient, which is p, or 1 - p with a minus: |g| (1 - |g|) is p (1 - p) in both cases.
+
+        So it has all digits where the model is right, and those of the gradient where it is wrong, for a third of the
+        time that it takes otherwise.
+        """
+        self.gradient(y_true, raw_prediction, None, gradient_out, n_threads)
+        rows = max(1, BLOCK // raw_prediction.shape[1])
+        for start in range(0, len(y_true), rows):
+            gradient, hessian = gradient_out[start : start + rows], hessian_out[start : start + rows]
+            np.abs(gradient, out=hessian, casting="same_kind")
+            hessian *= 1 - hessian
+            if sample_weight is not None:
+                weight = sample_weight[start : start + rows, None]
+                np.multiply(gradient, weight, out=gradient, casting="same_kind")
+                np.multiply(hessian, weight, out=hessian, casting="same_kind")
+        if sample_weight is not None and (nothing := sample_weight == 0).any():  # whatever the row holds
+            gradient_out[nothing] = hessian_out[nothing] = 0
+
     def gradient_proba(
         self,
         y_true: Any,
@@ -413,14 +443,8 @@ class HalfMultinomialLoss(_Adapted):
         proba_out: Any,
         n_threads: int = 1,
     ) -> None:
-        self._loss.evaluate(
-            *(raw_prediction, as_labels(y_true)),
-            want=("grad", "proba"),
-            grad_out=gradient_out,
-            proba_out=proba_out,
-            sample_weight=sample_weight,
-            n_threads=n_threads,
-        )
+        self.gradient(y_true, raw_prediction, sample_weight, gradient_out, n_threads)
+        lf.softmax(raw_prediction, out=proba_out, n_threads=n_threads)
 
     def _test_cy_gradient(self, y_true: Any, raw_prediction: Any, sample_weight: Any) -> np.ndarray:
         """What scikit-learn's tests call to get at the gradient of a single row, which only its SAG solver uses."""
