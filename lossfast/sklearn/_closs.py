@@ -20,6 +20,8 @@ import lossfast as lf
 
 #: Elements of which arrays are worked on at a time, so that they stay in a cache.
 BLOCK = 1 << 15
+#: With more threads than this, what all of them share is quicker than what one does alone.
+SHARED = 3
 
 
 def unchecked(loss: Any, **parameters: Any) -> Any:
@@ -175,16 +177,10 @@ class _UnitHessian(_Adapted):
         hessian_out[...] = 1 if sample_weight is None else sample_weight
 
 
-class PinballLoss(_UnitHessian):
-    """With scikit-learn's slope at the kink, the one to its left."""
+class _Kinked(_UnitHessian):
+    """One with scikit-learn's slope where prediction and target are equal: the one to the left."""
 
-    __slots__ = ("_left", "quantile")
-    parameters = ("quantile",)
-
-    def __init__(self, quantile: float) -> None:
-        self.quantile = float(quantile)
-        self._left = -self.quantile
-        super().__init__(unchecked(lf.pinball_loss, quantile=self.quantile))
+    __slots__ = ("_left",)
 
     def _mend(
         self,
@@ -204,13 +200,22 @@ class PinballLoss(_UnitHessian):
             np.multiply(sample_weight, self._left, out=gradient, where=equal, casting="same_kind")
 
 
-class AbsoluteError(PinballLoss):
+class AbsoluteError(_Kinked):
     __slots__ = ()
-    parameters = ()
 
     def __init__(self) -> None:
-        super().__init__(0.5)
-        self._loss, self._left = unchecked(lf.l1_loss), -1.0
+        self._left = -1.0
+        super().__init__(unchecked(lf.l1_loss))
+
+
+class PinballLoss(_Kinked):
+    __slots__ = ("quantile",)
+    parameters = ("quantile",)
+
+    def __init__(self, quantile: float) -> None:
+        self.quantile = float(quantile)
+        self._left = -self.quantile
+        super().__init__(unchecked(lf.pinball_loss, quantile=self.quantile))
 
 
 class HuberLoss(Closs):
@@ -266,7 +271,8 @@ class HalfTweedieLossIdentity(_Adapted):
     ) -> None:
         if self.power < 0 and (negative := y_true < 0).any():  # there is no such deviance, but there is the formula
             with np.errstate(all="ignore"):
-                found = self._formula(y_true[negative], raw_prediction[negative])
+                raw = raw_prediction[negative]
+                found = self._formula(y_true[negative].astype(raw.dtype, copy=False), raw)
                 for buffer, values in zip((losses, gradient, hessian), found, strict=True):
                     if buffer is not None:
                         buffer[negative] = values if sample_weight is None else sample_weight[negative] * values
@@ -308,7 +314,7 @@ class HalfTweedieLoss(HalfTweedieLossIdentity):
             return
         raw = raw_prediction.astype(np.promote_types(raw_prediction.dtype, np.float32), copy=False)
         with np.errstate(all="ignore"):
-            losses = self._losses(y_true, raw)
+            losses = self._losses(y_true.astype(raw.dtype, copy=False), raw)
             np.multiply(losses, 1 if sample_weight is None else sample_weight, out=loss_out, casting="same_kind")
 
     def loss_gradient(
@@ -418,19 +424,29 @@ class HalfMultinomialLoss(_Adapted):
     ) -> None:
         """The Hessian is made of the gradient, which is p, or 1 - p with a minus: |g| (1 - |g|) is p (1 - p) in both cases.
 
-        So it has all digits where the model is right, and those of the gradient where it is wrong, for a third of the
-        time that it takes otherwise.
+        So it has all digits where the model is right, and those of the gradient where it is wrong, for a third of the time
+        that the library's own takes, which shares its work among threads instead. Results are rounded once, as
+        scikit-learn's are: trees may hang on it.
         """
-        self.gradient(y_true, raw_prediction, None, gradient_out, n_threads)
-        rows = max(1, BLOCK // raw_prediction.shape[1])
-        for start in range(0, len(y_true), rows):
-            gradient, hessian = gradient_out[start : start + rows], hessian_out[start : start + rows]
-            np.abs(gradient, out=hessian, casting="same_kind")
-            hessian *= 1 - hessian
+        labels, classes = as_labels(y_true), raw_prediction.shape[1]
+        if n_threads > SHARED or not labels.size or labels.min() < 0 or labels.max() >= classes:
+            super().gradient_hessian(labels, raw_prediction, sample_weight, gradient_out, hessian_out, n_threads)
+            return
+        step = min(len(labels), max(1, BLOCK // classes))
+        order = "F" if raw_prediction.flags.f_contiguous else "C"
+        whole = [np.empty((step, classes), order=order) for _ in range(3)]
+        for start in range(0, len(labels), step):
+            rows = slice(start, start + step)
+            gradient, hessian, rest = (array[: len(labels[rows])] for array in whole)
+            self._loss.grad(raw_prediction[rows], labels[rows], out=gradient, n_threads=1)
+            np.abs(gradient, out=hessian)
+            np.subtract(1.0, hessian, out=rest)
+            hessian *= rest
             if sample_weight is not None:
-                weight = sample_weight[start : start + rows, None]
-                np.multiply(gradient, weight, out=gradient, casting="same_kind")
-                np.multiply(hessian, weight, out=hessian, casting="same_kind")
+                weight = sample_weight[rows, None]
+                gradient *= weight
+                hessian *= weight
+            gradient_out[rows], hessian_out[rows] = gradient, hessian
         if sample_weight is not None and (nothing := sample_weight == 0).any():  # whatever the row holds
             gradient_out[nothing] = hessian_out[nothing] = 0
 
