@@ -1,7 +1,7 @@
-"""Side by side in one process: scikit-learn's losses and lossfast's stand-ins, and whole fits without and with the patch.
+"""scikit-learn's losses and lossfast's stand-ins, and whole fits without and with the patch, side by side in one process.
 
-``python -m benchmarks.sklearn_speed`` prints both tables; ``--json`` writes them. Calls are taken in turns and medians are
-given, so that a busy machine troubles both alike; the load average that was found is told.
+``python -m benchmarks.sklearn_speed`` prints both tables; ``--json`` writes them. Calls are taken in turns and medians
+are given, so that a busy machine troubles both alike; the load average that was found is told.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -70,11 +71,13 @@ def method_calls(rows: int, classes: int, threads: int) -> Iterator[tuple[dict[s
             "gradient_hessian": ("gradient_out", "hessian_out"),
             "gradient_proba": ("gradient_out", "proba_out"),
         }[method]
-        given = {"y_true": target, "raw_prediction": raw, "n_threads": threads} | {name: buffers[name] for name in taken}
+        given = {"y_true": target, "raw_prediction": raw, "n_threads": threads} | {
+            name: buffers[name] for name in taken
+        }
         if "weighted" in consumer:
             given["sample_weight"] = weight
         about = {"loss": kind.__name__, "classes": classes, "rows": rows, "method": method, "consumer": consumer}
-        calls = [lambda f=getattr(loss, method), given=given: f(**given) for loss in pair]  # type: ignore[misc]
+        calls = [partial(getattr(loss, method), **given) for loss in pair]
         yield about, calls
 
 
@@ -110,9 +113,19 @@ def fits(rows: int) -> list[tuple[str, Any, np.ndarray, np.ndarray]]:
         ("HistGradientBoostingClassifier, 2 classes", HistGradientBoostingClassifier(**trees), X, labels(2)),
         ("HistGradientBoostingClassifier, 10 classes", HistGradientBoostingClassifier(**trees), X, labels(10)),
         ("HistGradientBoostingRegressor", HistGradientBoostingRegressor(**trees), X, score),
-        ("HistGradientBoostingRegressor, absolute_error", HistGradientBoostingRegressor("absolute_error", **trees), X, score),
+        (
+            "HistGradientBoostingRegressor, absolute_error",
+            HistGradientBoostingRegressor("absolute_error", **trees),
+            X,
+            score,
+        ),
         ("GradientBoostingClassifier, 3 classes", GradientBoostingClassifier(n_estimators=5), X[few], labels(3)[few]),
-        ("GradientBoostingRegressor, huber", GradientBoostingRegressor(loss="huber", n_estimators=5), X[few], score[few]),
+        (
+            "GradientBoostingRegressor, huber",
+            GradientBoostingRegressor(loss="huber", n_estimators=5),
+            X[few],
+            score[few],
+        ),
     ]
 
 
@@ -147,7 +160,10 @@ def timed(model: Any, X: np.ndarray, y: np.ndarray) -> float:
 def table(found: Sequence[dict[str, Any]]) -> str:
     times = ("scikit-learn", "lossfast", "patched")
     rows = [
-        [duration(value) if key in times else f"{value:.2f}" if key == "ratio" else str(value) for key, value in row.items()]
+        [
+            duration(value) if key in times else f"{value:.2f}" if key == "ratio" else str(value)
+            for key, value in row.items()
+        ]
         for row in found
     ]
     return columns([list(found[0]), *rows])
@@ -162,7 +178,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--rows", type=int, action="append", help="of the losses (may be repeated; default 30, 30000)")
     parser.add_argument("--fit-rows", type=int, default=20_000, help="of the fits (default: %(default)s)")
-    parser.add_argument("--turns", type=int, default=3, help="fits of each estimator, either way (default: %(default)s)")
+    parser.add_argument(
+        "--turns", type=int, default=3, help="fits of each estimator, either way (default: %(default)s)"
+    )
     parser.add_argument("--seconds", type=float, default=0.05, help="for each call of a loss (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="n_threads of the losses (default: %(default)s)")
     parser.add_argument("--only", choices=("methods", "fits"), help="one of the two tables")

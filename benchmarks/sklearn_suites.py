@@ -1,8 +1,8 @@
 """scikit-learn's own tests, as they are installed, with and without `lossfast.sklearn.patch`.
 
-``python -m benchmarks.sklearn_suites`` runs every file twice, each time in a fresh process, and compares test by test. It
-prints a table and whatever came out differently; ``--out`` writes the same as JSON. Exit code 1: something fails with the
-patch that passes without it.
+``python -m benchmarks.sklearn_suites`` runs every file twice, each time in a fresh process, and compares test by test.
+It prints a table and whatever came out differently; ``--out`` writes the same as JSON. Exit code 1: something fails
+with the patch that passes without it.
 """
 
 from __future__ import annotations
@@ -139,7 +139,12 @@ def table(found: Sequence[dict[str, Any]]) -> str:
         passed, failed = of.get("passed", 0), sum(of.get(name, 0) for name in BAD)
         return [str(passed), str(failed), str(sum(of.values()) - passed - failed)]
 
-    head = ["suite", *(f"{way} {what}" for way in WAYS for what in ("passed", "failed", "other")), "time", "time patched"]
+    head = [
+        "suite",
+        *(f"{way} {what}" for way in WAYS for what in ("passed", "failed", "other")),
+        "time",
+        "time patched",
+    ]
     rows = [
         [suite["suite"], *counts(suite["unpatched"]), *counts(suite["patched"])]
         + [duration(suite["seconds"][way]) for way in WAYS]

@@ -18,8 +18,11 @@ from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostin
 
 import lossfast as lf  # noqa: E402
 import lossfast.sklearn as ours  # noqa: E402
-from lossfast.sklearn import _closs, losses  # noqa: E402
-from lossfast.sklearn import PointwiseLoss  # noqa: E402
+from lossfast.sklearn import (  # noqa: E402
+    PointwiseLoss,  # noqa: E402
+    _closs,
+    losses,
+)
 
 METHODS = ("loss", "gradient", "loss_gradient", "gradient_hessian", "gradient_proba")
 ROWS = 41
@@ -142,10 +145,27 @@ def test_data_of_any_kind(name: str, parameters: dict[str, float]) -> None:
     if not mine.in_y_true_range(target):
         target += 1
     expected = mine.loss_gradient(target, raw, weight)
-    kinds = ["i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", ">i4", "f4", "f2", ">f8", *(["?"] if target.max() == 1 else [])]
+    kinds = [
+        "i1",
+        "u1",
+        "i2",
+        "u2",
+        "i4",
+        "u4",
+        "i8",
+        "u8",
+        ">i4",
+        "f4",
+        "f2",
+        ">f8",
+        *(["?"] if target.max() == 1 else []),
+    ]
     strided, swapped, sealed = np.repeat(raw, 2, axis=0)[::2], raw.astype(">f8"), raw.copy()
     sealed.flags.writeable = False
-    for case in (*((target.astype(kind), raw) for kind in kinds), *((target, given) for given in (strided, swapped, sealed))):
+    for case in (
+        *((target.astype(kind), raw) for kind in kinds),
+        *((target, given) for given in (strided, swapped, sealed)),
+    ):
         for one, another in zip(mine.loss_gradient(*case, weight), expected, strict=True):
             np.testing.assert_allclose(one, another, rtol=1e-12, atol=1e-13)
     found = mine.loss_gradient(target.astype(int).tolist(), raw.tolist(), weight.tolist())
@@ -157,7 +177,9 @@ def test_data_of_any_kind(name: str, parameters: dict[str, float]) -> None:
     for kind, rtol in (("f4", 2e-5), ("f2", 2e-2)):
         found = mine.loss_gradient(target, raw.astype(kind))
         assert found[0].dtype == np.float32 and found[1].dtype == np.dtype(kind)
-        np.testing.assert_allclose(found[1], mine.gradient(target, raw.astype(kind).astype(float)), rtol=rtol, atol=rtol)
+        np.testing.assert_allclose(
+            found[1], mine.gradient(target, raw.astype(kind).astype(float)), rtol=rtol, atol=rtol
+        )
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -191,7 +213,9 @@ def test_slopes_at_a_kink_are_theirs() -> None:
         for weight in (None, np.array([0.5, 2.0])):
             target, raw = np.array([1.0, 2.0]), np.array([1.0, 3.0])
             for method in ("gradient", "loss_gradient", "gradient_hessian"):
-                np.testing.assert_array_equal(getattr(mine, method)(target, raw, weight), getattr(other, method)(target, raw, weight))
+                np.testing.assert_array_equal(
+                    getattr(mine, method)(target, raw, weight), getattr(other, method)(target, raw, weight)
+                )
 
 
 def test_delta_may_be_set_to_anything_from_0() -> None:
@@ -308,7 +332,11 @@ def test_any_pointwise_loss(name: str) -> None:
 
 
 def test_what_a_loss_is_like_is_found_out() -> None:
-    links = {"binary_cross_entropy_with_logits": "LogitLink", "logistic_loss": "LogitLink", "exponential_loss": "HalfLogitLink"}
+    links = {
+        "binary_cross_entropy_with_logits": "LogitLink",
+        "logistic_loss": "LogitLink",
+        "exponential_loss": "HalfLogitLink",
+    }
     links |= {"poisson_nll_loss": "LogLink", "half_gamma_deviance": "LogLink", "half_tweedie_deviance": "LogLink"}
     links |= {"quadratic_sigmoid_loss": "LogitLink"}
     for name in POINTWISE:
@@ -323,7 +351,11 @@ def test_what_a_loss_is_like_is_found_out() -> None:
 
 def test_pointwise_losses_in_boosting() -> None:
     X, y, weight = regression()
-    for name, parameters in (("cauchy_loss", {"c": 2.0}), ("expectile_loss", {"expectile": 0.5}), ("log_cosh_loss", {})):
+    for name, parameters in (
+        ("cauchy_loss", {"c": 2.0}),
+        ("expectile_loss", {"expectile": 0.5}),
+        ("log_cosh_loss", {}),
+    ):
         model = HistGradientBoostingRegressor(loss=PointwiseLoss(name, **parameters), max_iter=30, learning_rate=0.3)
         assert model.fit(X, y, weight).score(X, y) > 0.9, name
     labels = np.where(y > np.median(y), "yes", "no")

@@ -58,7 +58,7 @@ def used(monkeypatch: pytest.MonkeyPatch) -> set[str]:
 
         return watched
 
-    for name, kind in vars(_closs).items():
+    for kind in vars(_closs).values():
         if isinstance(kind, type) and issubclass(kind, _closs.Closs):
             for method in METHODS:
                 if method in vars(kind):
@@ -141,7 +141,9 @@ def data(kind: str) -> tuple[np.ndarray, np.ndarray]:
     score = X @ [1.0, -0.5, 0.25, 0.0] + 0.3 * random.normal(size=120)
     if kind == "positive":
         return X, np.exp(0.5 * score)
-    return X, np.digitize(score, np.quantile(score, [0.5] if kind == "binary" else [0.3, 0.7])) if kind != "real" else score
+    return X, np.digitize(
+        score, np.quantile(score, [0.5] if kind == "binary" else [0.3, 0.7])
+    ) if kind != "real" else score
 
 
 STUMPS: dict[str, Any] = {"n_estimators": 3, "max_depth": 2}
@@ -221,7 +223,9 @@ def test_patching_and_fitting_in_several_threads() -> None:
                     patch()
                     unpatch()
                 else:
-                    np.testing.assert_allclose(predictions(LogisticRegression().fit(X, y), X), expected, rtol=1e-4, atol=1e-6)
+                    np.testing.assert_allclose(
+                        predictions(LogisticRegression().fit(X, y), X), expected, rtol=1e-4, atol=1e-6
+                    )
         except BaseException as error:  # noqa: BLE001
             errors.append(error)
 
@@ -233,7 +237,7 @@ def test_patching_and_fitting_in_several_threads() -> None:
     assert not errors
 
 
-# ------------------------------------------------------------------------------------------------ python -m lossfast.sklearn
+# ------------------------------------------------------------------------------------ python -m lossfast.sklearn
 
 
 @pytest.fixture

@@ -1,10 +1,10 @@
 """What scikit-learn's loss objects hold as ``closs``, made of lossfast's losses.
 
-Its estimators reach every number of a loss through that attribute: links, intervals and starting values are Python around
-it. The classes here stand in for the extension types ``Cy...`` of ``sklearn._loss._loss``, with their constructors, their
-methods (``y_true`` comes first, results go into buffers) and their attributes. Where the conventions of the two libraries
-differ, scikit-learn's hold: which subgradient there is where prediction and target are equal, a Hessian of 1 where the
-true one is 0, terms without a prediction left out of a loss.
+Its estimators reach every number of a loss through that attribute: links, intervals and starting values are Python
+around it. The classes here stand in for the extension types ``Cy...`` of ``sklearn._loss._loss``, with their
+constructors, their methods (``y_true`` comes first, results go into buffers) and their attributes. Where the
+conventions of the two libraries differ, scikit-learn's hold: which subgradient there is where prediction and target
+are equal, a Hessian of 1 where the true one is 0, terms without a prediction left out of a loss.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import numpy as np
 from sklearn._loss import _loss as theirs
 
 import lossfast as lf
-
 
 #: Elements of which arrays are worked on at a time, so that they stay in a cache.
 BLOCK = 1 << 15
@@ -92,7 +91,7 @@ class Closs:
         return tuple([getattr(self, name) for name in self.parameters])
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # As scikit-learn's own: an estimator that was fitted while patched can be loaded where lossfast is not installed.
+        # As scikit-learn's own: an estimator fitted while patched can be loaded where lossfast is not installed.
         return getattr(theirs, f"Cy{type(self).__name__}"), self._arguments()
 
     def __copy__(self) -> Any:
@@ -281,8 +280,8 @@ class HalfTweedieLossIdentity(_Adapted):
 class HalfTweedieLoss(HalfTweedieLossIdentity):
     """The same of the logarithm of the mean, without the terms that this is not in (unless the power is 0).
 
-    Where that is not a loss of lossfast, losses are computed by their formula: to take those terms from a deviance would
-    cost digits.
+    Where that is not a loss of lossfast, losses are computed by their formula: to take those terms from a deviance
+    would cost digits.
     """
 
     __slots__ = ("_whole",)
@@ -323,7 +322,9 @@ class HalfTweedieLoss(HalfTweedieLossIdentity):
         if self._whole:
             super().loss_gradient(y_true, raw_prediction, sample_weight, loss_out, gradient_out, n_threads)
             return
-        self.loss(y_true, raw_prediction, sample_weight, loss_out, n_threads)  # first: the gradient may replace the rest
+        self.loss(
+            y_true, raw_prediction, sample_weight, loss_out, n_threads
+        )  # first: the gradient may replace the rest
         self.gradient(y_true, raw_prediction, sample_weight, gradient_out, n_threads)
 
 
@@ -422,10 +423,11 @@ class HalfMultinomialLoss(_Adapted):
         hessian_out: Any,
         n_threads: int = 1,
     ) -> None:
-        """The Hessian is made of the gradient, which is p, or 1 - p with a minus: |g| (1 - |g|) is p (1 - p) in both cases.
+        """The Hessian is made of the gradient, which is p, or 1 - p with a minus: |g| (1 - |g|) is p (1 - p) in both
+        cases.
 
-        So it has all digits where the model is right, and those of the gradient where it is wrong, for a third of the time
-        that the library's own takes, which shares its work among threads instead. Results are rounded once, as
+        So it has all digits where the model is right, and those of the gradient where it is wrong, for a third of the
+        time that the library's own takes, which shares its work among threads instead. Results are rounded once, as
         scikit-learn's are: trees may hang on it.
         """
         labels, classes = as_labels(y_true), raw_prediction.shape[1]
@@ -472,8 +474,8 @@ class HalfMultinomialLoss(_Adapted):
 class PointwiseLoss(_UnitHessian):
     """Any pointwise loss of the registry, as it is there: with its own checks and conventions.
 
-    Labels are 0 and 1, as scikit-learn's classifiers encode them, whatever the loss takes. ``unit`` says that 1 stands for
-    the Hessian.
+    Labels are 0 and 1, as scikit-learn's classifiers encode them, whatever the loss takes. ``unit`` says that 1 stands
+    for the Hessian.
     """
 
     __slots__ = ("_signed", "_whole", "unit")

@@ -1,12 +1,13 @@
 """Loss objects with the interface that scikit-learn's estimators use, for data of any kind.
 
 They are scikit-learn's private loss classes with lossfast inside: the same names, parameters, methods, links and
-intervals. They are instances of its ``BaseLoss``, so that ``HistGradientBoostingRegressor(loss=...)`` takes them. Beyond
-that they accept labels of any dtype, half floats, strided and read-only arrays and lists, and they check labels: one out
-of range is an error, and never a read beyond the end. `PointwiseLoss` makes such an object of any other pointwise loss.
+intervals. They are instances of its ``BaseLoss``, so that ``HistGradientBoostingRegressor(loss=...)`` takes them.
+Beyond that they accept labels of any dtype, half floats, strided and read-only arrays and lists, and they check
+labels: one out of range is an error, and never a read beyond the end. `PointwiseLoss` makes such an object of any
+other pointwise loss.
 
-``constant_hessian`` is always False: where it is True, histogram gradient boosting passes sample weights by, and whoever
-builds such an object cannot know whether there will be any.
+``constant_hessian`` is always False: where it is True, histogram gradient boosting passes sample weights by, and
+whoever builds such an object cannot know whether there will be any.
 """
 
 from __future__ import annotations
@@ -503,7 +504,7 @@ class PointwiseLoss(_LossObject):
         return super().in_y_true_range(y)
 
     def fit_intercept_only(self, y_true: Any, sample_weight: Any = None) -> Any:
-        """The constant raw prediction of least loss: that of the mean, where there is a link to it, else found by search."""
+        """The constant raw prediction of least loss: the link of the mean, or what a search finds."""
         y = _reals(y_true)
         if not isinstance(self.link, links.IdentityLink):
             return super().fit_intercept_only(y, sample_weight)

@@ -1,13 +1,14 @@
 """Make scikit-learn's own estimators use lossfast, without a change to the code that uses them.
 
 All losses of its logistic regression, generalised linear models, gradient boosting and calibration are computed by the
-object that one of the classes in ``sklearn._loss.loss`` holds as ``closs``. `patch` puts lossfast's into the names from
-which those classes make that object, in the one module that has them. So no class of scikit-learn's is replaced: whatever
-imported them has them still, ``isinstance`` means what it meant, and a model fitted while patched can be loaded without
-lossfast. Objects made before keep what they have.
+object that one of the classes in ``sklearn._loss.loss`` holds as ``closs``. `patch` puts lossfast's into the names
+from which those classes make that object, in the one module that has them. So no class of scikit-learn's is replaced:
+whatever imported them has them still, ``isinstance`` means what it meant, and a model fitted while patched can be
+loaded without lossfast. Objects made before keep what they have.
 
-That interface is private to scikit-learn. So `patch` asks two things first: whether this version is one that the library
-has been tested with, and whether every loss there gives the same with lossfast inside. If not, nothing is changed.
+That interface is private to scikit-learn. So `patch` asks two things first: whether this version is one that the
+library has been tested with, and whether every loss there gives the same with lossfast inside. If not, nothing is
+changed.
 """
 
 from __future__ import annotations
@@ -58,9 +59,9 @@ def patch() -> Restore:
 
     Notes
     -----
-    It is the process that is patched. A forked child is too; a fresh one is not, and joblib's default workers are fresh:
-    what runs there with ``n_jobs`` above 1 is scikit-learn as it is, with the same results but for rounding. Give them
-    ``patch`` to start with: ``joblib.parallel_config("loky", initializer=lossfast.sklearn.patch)``.
+    It is the process that is patched. A forked child is too; a fresh one is not, and joblib's default workers are
+    fresh: what runs there with ``n_jobs`` above 1 is scikit-learn as it is, with the same results but for rounding.
+    Give them ``patch`` to start with: ``joblib.parallel_config("loky", initializer=lossfast.sklearn.patch)``.
 
     Estimators that were fitted while patched are pickled as if they had not been.
 
@@ -131,8 +132,8 @@ def _verified() -> tuple[ModuleType, dict[str, Any]]:
     if sklearn.__version__ not in TESTED:
         raise PatchError(
             f"scikit-learn {sklearn.__version__} is not among the versions that lossfast.sklearn.patch has been tested "
-            f"with ({', '.join(TESTED)}); nothing has been changed. The objects in lossfast.sklearn.losses, and its own "
-            "estimators, can be used with it."
+            f"with ({', '.join(TESTED)}); nothing has been changed. The objects in lossfast.sklearn.losses can be used "
+            "with it."
         )
     try:
         module = importlib.import_module("sklearn._loss.loss")
@@ -185,7 +186,10 @@ def _compare(kind: Any, stand_ins: dict[str, Any]) -> None:
     raw = np.linspace(0.5, 1.5, rows)
     target = np.array([1.0, 0.5, 0.25, 1.0, 0.75, 0.5])
     if one.is_multiclass:
-        raw, target = np.linspace(-2.0, 3.0, rows * one.n_classes).reshape(rows, -1), np.arange(rows) % one.n_classes * 1.0
+        raw, target = (
+            np.linspace(-2.0, 3.0, rows * one.n_classes).reshape(rows, -1),
+            np.arange(rows) % one.n_classes * 1.0,
+        )
     for weight in (None, np.linspace(0.0, 2.0, rows)):
         for method in ("loss", "gradient", "loss_gradient", "gradient_hessian", "gradient_proba"):
             if not hasattr(one, method):
