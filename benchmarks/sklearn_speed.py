@@ -1,4 +1,4 @@
-"""scikit-learn's losses and lossfast's stand-ins, and whole fits without and with the patch, side by side in one process.
+"""Times of losses and of whole fits, side by side in one process: scikit-learn as it is, and with lossfast inside.
 
 ``python -m benchmarks.sklearn_speed`` prints both tables; ``--json`` writes them. Calls are taken in turns and medians
 are given, so that a busy machine troubles both alike; the load average that was found is told.

@@ -1,4 +1,4 @@
-"""What scikit-learn and its users need of a loss: loss objects, estimators, metrics, and a patch for its own estimators.
+"""What scikit-learn and its users need of a loss: loss objects, estimators, metrics, and a patch for its estimators.
 
 `losses` has objects with the interface of scikit-learn's private loss module; `patching` makes its estimators use them;
 `estimators` are classifiers and regressors of our own; `metrics` are scores from logits.
