@@ -10,7 +10,7 @@ are equal, a Hessian of 1 where the true one is 0, terms without a prediction le
 from __future__ import annotations
 
 import sys
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from sklearn._loss import _loss as theirs
@@ -180,6 +180,7 @@ class _Kinked(_UnitHessian):
     """One with scikit-learn's slope where prediction and target are equal: the one to the left."""
 
     __slots__ = ("_left",)
+    _left: float
 
     def _mend(
         self,
@@ -435,7 +436,7 @@ class HalfMultinomialLoss(_Adapted):
             super().gradient_hessian(labels, raw_prediction, sample_weight, gradient_out, hessian_out, n_threads)
             return
         step = min(len(labels), max(1, BLOCK // classes))
-        order = "F" if raw_prediction.flags.f_contiguous else "C"
+        order: Literal["C", "F"] = "F" if raw_prediction.flags.f_contiguous else "C"
         whole = [np.empty((step, classes), order=order) for _ in range(3)]
         for start in range(0, len(labels), step):
             rows = slice(start, start + step)
