@@ -31,6 +31,7 @@ class _LossObject(theirs.BaseLoss):
     """What the objects have beyond scikit-learn's: lossfast inside, and a welcome for data of any kind."""
 
     _parameters: ClassVar[tuple[str, ...]] = ()
+    closs: Any
 
     def __init__(self, sample_weight: Any = None, **parameters: Any) -> None:
         super().__init__(sample_weight=sample_weight, **parameters)
@@ -459,7 +460,7 @@ class PointwiseLoss(_LossObject):
     """
 
     def __init__(self, loss: Any, *, hessian: str = "auto", link: str = "auto", **parameters: Any) -> None:
-        found = lf.get_loss(loss) if isinstance(loss, str) else loss
+        found: Any = lf.get_loss(loss) if isinstance(loss, str) else loss
         if not isinstance(found, Loss) or found.kind != "pointwise":
             raise ValueError(f"loss must be a pointwise loss with one target, or its name; got {loss!r}")
         if set(found._fixed) - set(found.parameters) - {found.extra}:
@@ -484,7 +485,7 @@ class PointwiseLoss(_LossObject):
         )
         self.approx_hessian = unit
         self.differentiable = not (unit and shape.shifts())
-        self.lossfast_loss = bound
+        self.lossfast_loss: Any = bound
         self.interval_y_true = _interval(bound.domains.get("target", "in [0, 1]" if shape.binary else ""))
         if isinstance(self.link, links.IdentityLink):
             self.interval_y_pred = _interval(bound.domains.get("pred", ""))
