@@ -146,7 +146,7 @@ def data(kind: str) -> tuple[np.ndarray, np.ndarray]:
     ) if kind != "real" else score
 
 
-STUMPS: dict[str, Any] = {"n_estimators": 3, "max_depth": 2}
+STUMPS: dict[str, Any] = {"n_estimators": 3, "max_depth": 2, "random_state": 0}
 #: Estimators, data, and the loss that each is to compute with lossfast.
 ESTIMATORS = [
     (LogisticRegression(), "binary", "HalfBinomialLoss"),
