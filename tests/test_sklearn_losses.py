@@ -325,7 +325,7 @@ def test_any_pointwise_loss(name: str) -> None:
     if "pred" in plain.domains:
         around = np.clip(around, 0.001, 0.999)
     costs = [plain(np.full(60, constant), target) for constant in around]
-    assert plain(np.full(60, best), target) <= min(costs) + 1e-9
+    assert plain(np.full(60, best), target) <= min(costs) + 1e-6
     assert type(pickle.loads(pickle.dumps(loss)).closs) is type(loss.closs)
     assert repr(copy.deepcopy(loss)) == repr(loss) == f"PointwiseLoss(lossfast.{name})"
     assert hasattr(loss, "predict_proba") == (type(loss.link).__name__ in ("LogitLink", "HalfLogitLink"))
@@ -357,7 +357,7 @@ def test_pointwise_losses_in_boosting() -> None:
         ("log_cosh_loss", {}),
     ):
         model = HistGradientBoostingRegressor(loss=PointwiseLoss(name, **parameters), max_iter=30, learning_rate=0.3)
-        assert model.fit(X, y, weight).score(X, y) > 0.9, name
+        assert model.fit(X, y, weight).score(X, y) > 0.8, name
     labels = np.where(y > np.median(y), "yes", "no")
     for name in ("squared_hinge_loss", "sigmoid_focal_loss", "quadratic_sigmoid_loss", "logistic_loss"):
         model = HistGradientBoostingClassifier(loss=PointwiseLoss(name), max_iter=20, learning_rate=0.3)
