@@ -245,6 +245,19 @@ def test_hessian_of_many_classes_is_that_of_cross_entropy() -> None:
     np.testing.assert_allclose(found[1][5], expected[1][5], rtol=1e-15)
 
 
+@pytest.mark.parametrize("wrong", ["y_true", "sample_weight", "gradient_out", "hessian_out"])
+def test_shapes_must_agree(wrong: str) -> None:
+    loss, rows = ours.HalfMultinomialLoss(n_classes=10), 400
+    given = {"y_true": np.zeros(rows), "sample_weight": np.ones(rows)}
+    given |= {name: np.full((rows, 10), 7.0) for name in ("gradient_out", "hessian_out")}
+    buffers = [given["gradient_out"], given["hessian_out"]]
+    for length in (rows - 1, rows + 1, 1):
+        with pytest.raises(ValueError):
+            array = np.resize(given[wrong], (length, *given[wrong].shape[1:]))
+            loss.gradient_hessian(raw_prediction=np.zeros((rows, 10)), **{**given, wrong: array})
+        assert all((buffer == 7).all() for buffer in buffers)
+
+
 def test_probabilities_keep_their_digits() -> None:
     for loss, scale in ((ours.HalfBinomialLoss(), 1), (ours.ExponentialLoss(), 2)):
         proba = loss.predict_proba(np.array([[50.0 / scale]]))

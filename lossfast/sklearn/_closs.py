@@ -19,6 +19,8 @@ import lossfast as lf
 
 #: Elements of which arrays are worked on at a time, so that they stay in a cache.
 BLOCK = 1 << 15
+#: Fewer elements are done before blocks have been made.
+FEW = 1000
 #: With more threads than this, what all of them share is quicker than what one does alone.
 SHARED = 3
 
@@ -432,24 +434,27 @@ class HalfMultinomialLoss(_Adapted):
         scikit-learn's are: trees may hang on it.
         """
         labels, classes = as_labels(y_true), raw_prediction.shape[1]
-        if n_threads > SHARED or not labels.size or labels.min() < 0 or labels.max() >= classes:
+        rows = (*(labels.shape, raw_prediction.shape[:1]), *(() if sample_weight is None else (sample_weight.shape,)))
+        amiss = len(set(rows)) > 1 or not gradient_out.shape == hessian_out.shape == raw_prediction.shape
+        few = raw_prediction.size < FEW
+        if amiss or few or n_threads > SHARED or labels.min() < 0 or labels.max() >= classes:
             super().gradient_hessian(labels, raw_prediction, sample_weight, gradient_out, hessian_out, n_threads)
             return
         step = min(len(labels), max(1, BLOCK // classes))
         order: Literal["C", "F"] = "F" if raw_prediction.flags.f_contiguous else "C"
         whole = [np.empty((step, classes), order=order) for _ in range(3)]
         for start in range(0, len(labels), step):
-            rows = slice(start, start + step)
-            gradient, hessian, rest = (array[: len(labels[rows])] for array in whole)
-            self._loss.grad(raw_prediction[rows], labels[rows], out=gradient, n_threads=1)
+            part = slice(start, start + step)
+            gradient, hessian, rest = (array[: len(labels[part])] for array in whole)
+            self._loss.grad(raw_prediction[part], labels[part], out=gradient, n_threads=1)
             np.abs(gradient, out=hessian)
             np.subtract(1.0, hessian, out=rest)
             hessian *= rest
             if sample_weight is not None:
-                weight = sample_weight[rows, None]
+                weight = sample_weight[part, None]
                 gradient *= weight
                 hessian *= weight
-            gradient_out[rows], hessian_out[rows] = gradient, hessian
+            gradient_out[part], hessian_out[part] = gradient, hessian
         if sample_weight is not None and (nothing := sample_weight == 0).any():  # whatever the row holds
             gradient_out[nothing] = hessian_out[nothing] = 0
 
