@@ -9,8 +9,12 @@ from typing import Any
 
 #: Public names, by the module that has them: each is imported when it is used.
 _WHERE: dict[str, tuple[str, ...]] = {
-    "losses": (),
-    "patching": (),
+    "losses": (
+        *("AbsoluteError", "ExponentialLoss", "HalfBinomialLoss", "HalfGammaLoss", "HalfMultinomialLoss"),
+        *("HalfPoissonLoss", "HalfSquaredError", "HalfTweedieLoss", "HalfTweedieLossIdentity", "HuberLoss"),
+        *("PinballLoss", "PointwiseLoss"),
+    ),
+    "patching": ("PatchError", "is_patched", "patch", "unpatch"),
     "estimators": ("LossRegressor", "SoftmaxClassifier", "TemperatureScaler"),
     "metrics": (
         *("Reliability", "brier_score", "calibration_error", "d2_brier", "d2_log_loss", "d2_score", "log_loss"),
