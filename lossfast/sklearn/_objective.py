@@ -548,7 +548,7 @@ class Whitening:
         self.shape = shape
         self.matrix = None
         if gram is not None:
-            from scipy.linalg import cholesky, solve_triangular  # type: ignore[import-untyped]
+            from scipy.linalg import cholesky, solve_triangular
 
             unit = _inverse_roots(np.diagonal(gram))
             try:
@@ -679,7 +679,7 @@ class _Search:
 
     def descend(self, solver: str, steps: int) -> tuple[str, bool]:
         """So many steps at the most; the solver's message, and whether it ended by itself."""
-        from scipy.optimize import minimize  # type: ignore[import-untyped]
+        from scipy.optimize import minimize
 
         self.base = self.W
         self.coordinates = self.objective.whitening(self.base)

@@ -507,7 +507,7 @@ def d2_score(loss: Any, y_true: Any, y_pred: Any, *, sample_weight: Any = None, 
 
 def _best_constant(at: Callable[[Any], float], target: np.ndarray, weight: np.ndarray | None) -> float:
     """The least loss of any constant between the targets."""
-    from scipy.optimize import minimize_scalar  # type: ignore[import-untyped]
+    from scipy.optimize import minimize_scalar
 
     low, high = float(target.min()), float(target.max())
     by_row = target.reshape(len(target), -1).mean(1) if weight is not None and weight.ndim < target.ndim else target
