@@ -412,7 +412,7 @@ def test_catboost_adds_blocks_of_a_metric():
         (lf.half_tweedie_deviance.bind(link="identity"), lambda mean: mean),
         (lf.poisson_nll_loss.bind(log_input=False), lambda mean: mean),
     ],
-    ids=str,
+    ids=lambda given: str(given) if isinstance(given, str | lf._loss.Loss) else "",
 )
 def test_the_best_constant_is_the_mean_through_the_link(loss, link):
     random = np.random.default_rng(0)

@@ -25,7 +25,7 @@ import faults
 import ml_dtypes
 import numpy as np
 import pytest
-from parameters import ELEMENTS_OUTSIDE, SINGLE, numbers_of, outside_of, within
+from parameters import ELEMENTS_OUTSIDE, SINGLE, outside_of, within
 from variants import COMPILED, VARIANTS
 
 import lossfast as lf
@@ -314,7 +314,7 @@ def test_09_what_can_be_represented_is_right_though_parts_of_it_overflow(loss, d
     if loss in (lf.binary_cross_entropy_with_logits, lf.sigmoid_focal_loss):  # whose targets are probabilities
         t = np.where(np.abs(t) > 1, 1, np.abs(t)).astype(dtype)
     x, t = within(loss, x, t)
-    parameters = [wide(number) for number in numbers_of(loss)]
+    parameters = list(map(wide, loss.own_numbers()))
     with np.errstate(all="ignore"):
         true = loss.twin(x.astype(wide), t.astype(wide), wide(1), *parameters)[:2]
         expected = [np.broadcast_to(result, x.shape).astype(dtype) for result in true]
@@ -337,7 +337,7 @@ def test_09_what_is_beyond_the_range_of_a_float_until_it_is_weighed_or_divided(l
     if links:
         x = np.abs(x)
     with np.errstate(all="ignore"):
-        true = loss.twin(x.astype(float), t.astype(float), 1.0, *map(np.float64, numbers_of(loss, links)))
+        true = loss.twin(x.astype(float), t.astype(float), 1.0, *map(np.float64, loss.own_numbers(links)))
         true = [np.broadcast_to(result, x.shape) for result in true][: 3 if "hess" in loss.outputs else 2]
     kept = np.abs(true).max(axis=0) < 1e100  # or NaN
     x, t, true = x[kept], t[kept], [result[kept] for result in true]

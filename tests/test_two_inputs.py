@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 from exact import exact, mp, slope, terms_pointwise, twin_pointwise
-from parameters import ELEMENTS_INSIDE, numbers_of, other_values_of
+from parameters import ELEMENTS_INSIDE, other_values_of
 from test_registry import BFLOAT16, Misses, bits, laid_out
 from variants import COMPILED, VARIANTS
 
@@ -60,8 +60,8 @@ def test_values_and_derivatives(variant, loss, dtype):
     with np.errstate(all="ignore"), variant.chosen():
         for options in settings_of(loss):
             numbers = [tuple(map(exact, three)) for three in zip(*operands, strict=True)]
-            true = [twin_pointwise(loss, *three, numbers_of(loss, options)) for three in numbers]
-            sizes = [terms_pointwise(loss, *three, numbers_of(loss, options)) for three in numbers]
+            true = [twin_pointwise(loss, *three, loss.own_numbers(options)) for three in numbers]
+            sizes = [terms_pointwise(loss, *three, loss.own_numbers(options)) for three in numbers]
             got = flat(loss.evaluate(*operands, reduction="none", **options))
             for number, result in enumerate(got):
                 columns = ([row[number] for row in rows] for rows in (true, sizes))
@@ -74,7 +74,7 @@ def test_values_and_derivatives(variant, loss, dtype):
 def test_the_twins_derivatives_are_slopes(loss):
     operands = [a[:: 37 if len(a) > 500 else 1] for a in elements(loss, np.float64)]
     for options in settings_of(loss):
-        parameters = numbers_of(loss, options)
+        parameters = loss.own_numbers(options)
         for three in zip(*operands, strict=True):
             given = list(map(exact, three))
             for which in (0, 1):
@@ -121,7 +121,7 @@ def test_every_combination(variant, loss, dtype):
     random, operands = np.random.default_rng(9), example(loss, dtype)
     where, shape = random.random(operands[0].shape) < 0.7, operands[0].shape
     wide = [a.astype(np.longdouble) for a in operands]
-    parameters = [np.longdouble(number) for number in numbers_of(loss)]
+    parameters = list(map(np.longdouble, loss.own_numbers()))
     value, *derivatives = loss.twin(*wide, *parameters)
     sample = {"none": None, "rows": random.uniform(0, 2, shape[:1]), "elements": random.uniform(0, 2, shape)}
     with variant.chosen():
