@@ -229,7 +229,7 @@ def _slopes(loss: Any) -> tuple[bool, bool]:
     scores = np.linspace(-0.9, 6.0, 32)
     if loss.kind == "rowwise":
         scores = np.stack([scores, -scores, np.zeros_like(scores)], 1)
-        target: Any = np.zeros(len(scores), int) if loss.labelled else np.ones_like(scores)
+        target: Any = np.zeros(len(scores), int) if loss.labelled else np.eye(3)[np.zeros(len(scores), int)]
     else:
         target = np.ones_like(scores)
     grad, hess = loss.grad_and_hess(scores, target, reduction="none", n_threads=1)

@@ -14,10 +14,10 @@ from lossfast import backends  # noqa: E402
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """`variant` is every backend and instruction set that is there; `compiled` those of the compiled backend."""
-    from variants import COMPILED, VARIANTS
+    """`variant`: every backend and instruction set that is there; `compiled`, `each_backend`: some of those."""
+    from variants import BACKENDS, COMPILED, VARIANTS
 
-    for name, found in (("variant", VARIANTS), ("compiled", COMPILED)):
+    for name, found in (("variant", VARIANTS), ("compiled", COMPILED), ("each_backend", BACKENDS)):
         if name in metafunc.fixturenames:
             metafunc.parametrize(name, found, ids=str, scope="module")
 

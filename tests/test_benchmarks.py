@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from parameters import is_inside, numbers_of, targets_of
+from parameters import is_inside, targets_of
 
 import lossfast as lf
 
@@ -167,7 +167,7 @@ def test_the_committed_references_are_what_is_computed_now(name):
 def test_exact_derivatives_are_those_of_the_exact_value(name):
     mpmath = pytest.importorskip("mpmath")
     loss = lf.get_loss(name)
-    twin, parameters = references.exactly(loss.twin), numbers_of(loss)
+    twin, parameters = references.exactly(loss.twin), loss.own_numbers()
     with mpmath.workprec(1000):
         step = mpmath.mpf(10) ** -60
         target = mpmath.mpf(targets_of(loss)[0])

@@ -305,7 +305,7 @@ def test_many_rows_and_many_classes_within_the_bounds(variant, loss, dtype):
 @pytest.mark.parametrize("loss", SOFTMAX_LOSSES, ids=lambda loss: loss.name)
 def test_losses_down_to_subnormals(variant, loss, C, dtype):
     """A3, on gaps from nothing to where the loss is 0, as right as they come and as wrong."""
-    x = np.zeros((3001, C), dtype)
+    x = np.zeros((3001 if C < 10 else 601, C), dtype)
     x[:, C // 2] = np.linspace(0, 112 if dtype == np.float32 else 752, len(x))
     rows, worst = Rows(x), Worst(dtype)
     assert 0 < rows.loss(loss, soften(np.full(len(x), C // 2), C))[0].min() < np.finfo(dtype).smallest_subnormal

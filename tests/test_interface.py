@@ -1,6 +1,6 @@
 """The rules of the public interface: what goes in, what comes out, and what is refused, in which words.
 
-They are the same on every backend and instruction set.
+They are the same on every backend.
 """
 
 import array
@@ -33,8 +33,8 @@ OBJECTS = LOSSES + FUNCTIONS
 
 
 @pytest.fixture(autouse=True)
-def every(variant):
-    with variant.chosen():
+def every(each_backend):
+    with each_backend.chosen():
         yield
 
 

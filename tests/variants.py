@@ -69,3 +69,7 @@ def _alike(variant: Variant) -> bool:
 
 #: What most tests run on: with LOSSFAST_TEST_EVERY all there are, else one of those whose bits are the same.
 VARIANTS = tuple(variant for variant in EVERY if not _alike(variant))
+
+#: What arguments are tried on, of which instruction sets know nothing: with LOSSFAST_TEST_EVERY all there are, else the
+#: best of each backend.
+BACKENDS = EVERY if os.environ.get("LOSSFAST_TEST_EVERY") else tuple({v.backend: v for v in reversed(EVERY)}.values())

@@ -1728,6 +1728,7 @@ cdef Output *add_native(Job *j, const char *loss, const char *name, void *data, 
     out.wanted = data != NULL
     out.per_class = per_class
     out.program = find_program(j.rows, loss, name)
+    out.when_lost = NAN
     return out
 
 
