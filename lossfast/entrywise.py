@@ -526,7 +526,7 @@ def multilabel_soft_margin_loss(x, t):
     inverse = 1.0 / (1.0 + e)
     up = x > 0.0
     near, far = where(up, 1.0 - t, t), where(up, t, 1.0 - t)
-    slope = (near - far * e) * inverse
+    slope = (0.5 * near - 0.5 * far * e) * (2.0 * inverse)  # halves: both may be near the end of the range
     value = mul0(1.0 - t, softplus(x)) + mul0(t, softplus(0.0 - x))
     return value, where(up, slope, 0.0 - slope), keep_nan(sigmoid_slope(x), t), 0.0 - x
 

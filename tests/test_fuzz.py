@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import math
 import random
 import struct
@@ -193,15 +194,16 @@ def plain(call: Call) -> tuple[list[Any], dict[str, Any]]:
 
 
 def perturbed(
-    call: Call, operands: list[Any], options: dict[str, Any], signs: Callable[[np.ndarray], np.ndarray]
+    call: Call, operands: list[Any], options: dict[str, Any], signs: Callable[[np.ndarray, int], np.ndarray]
 ) -> tuple[list[Any], dict[str, Any]]:
-    """With `ROUNDINGS` rounding errors in each number, of these signs."""
+    """With `ROUNDINGS` rounding errors in each number, of these signs, which depend on an array's place."""
     eps = ROUNDINGS * float(np.finfo(computing(call)).eps)
+    places = itertools.count()
 
     def change(value: Any) -> Any:
         if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
             return value
-        return np.asarray(value * (1 + eps * signs(value))).astype(value.dtype)
+        return np.asarray(value * (1 + eps * signs(value, next(places)))).astype(value.dtype)
 
     changed: dict[str, Any] = {}
     for name, value in options.items():
@@ -218,12 +220,16 @@ def perturbed(
     return [change(operand) for operand in operands], changed
 
 
-#: Signs of rounding errors: away from 0 and towards it, up, and at random.
-SIGNS: tuple[Callable[[np.ndarray], np.ndarray], ...] = (
-    np.ones_like,
-    lambda value: -np.ones_like(value),
-    np.sign,
-    *(lambda value, seed=seed: np.random.default_rng(seed).choice((-1.0, 1.0), value.shape) for seed in range(10)),
+#: Signs of rounding errors: away from 0 and towards it, one array so and the next the other way, up, and at random.
+SIGNS: tuple[Callable[[np.ndarray, int], np.ndarray], ...] = (
+    lambda value, place: np.ones_like(value),
+    lambda value, place: -np.ones_like(value),
+    lambda value, place: np.full_like(value, (-1.0) ** place),
+    lambda value, place: np.sign(value),
+    *(
+        lambda value, place, seed=seed: np.random.default_rng((seed, place)).choice((-1.0, 1.0), value.shape)
+        for seed in range(10)
+    ),
 )
 
 

@@ -606,7 +606,8 @@ LOSS(msle) {
     const mask fair = both(lt(K(0), ratio.hi), lt(ratio.hi, K(INFINITY)));
     const real n = where(near, K(0), where(large, K(UP), K(-UP)));
     const pair log = r_log_parts(where(fair, ratio.hi, K(1)), where(fair, ratio.lo, K(0)), n, K(0));
-    const real odd = where(eq(ratio.hi, K(0)), K(-INFINITY), where(lt(ratio.hi, K(0)), K(NAN), ratio.hi));
+    const real none = where(lt(one_t.hi, K(0)), K(NAN), K(-INFINITY));
+    const real odd = where(eq(ratio.hi, K(0)), none, where(lt(ratio.hi, K(0)), K(NAN), ratio.hi));
     const pair d = {where(fair, log.hi, odd), where(fair, log.lo, K(0))};
     const pair left = r_total(K(1), -d.hi), slope = r_divide(d, one_x);
     const pair bend = r_divide(r_divide((pair){left.hi, left.lo - d.lo}, one_x), one_x);
