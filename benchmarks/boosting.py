@@ -347,7 +347,6 @@ def markdown(report: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     threads = "one thread" if size["threads"] == 1 else f"{size['threads']} threads"
     lines = [
-        "---\norphan: true\n---\n",
         "# Boosting: the same trees, and their time\n",
         "Built-in objectives of XGBoost, LightGBM and CatBoost, and the same losses of `lossfast.boosting`, on the",
         "same data, from the same start. *Same trees* counts those with the same splits. Where some differ, *tie* is",

@@ -21,6 +21,7 @@ extensions = [
 exclude_patterns = ["_build", "gallery", "reference/generated/command-line.md"]
 default_role = "py:obj"
 nitpicky = True
+nitpick_ignore_regex = [("py:obj", r"sklearn\..*")]  # of another library's documentation, on the network
 
 # docs/gallery has the scripts, docs/experiments what is made of them. Nothing is linked that lies on the network.
 sphinx_gallery_conf = {

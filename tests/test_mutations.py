@@ -100,7 +100,7 @@ MUTATIONS = {
     ),
     "no tail of a pointwise block": (
         "pointwise.h",
-        "if (n < k->n) lf_run_rest(k, n, &sums, want, careful);",
+        "if (n < k->n) k->odd |= !lf_run_rest(k, n, &sums, want, careful);",
         "(void)0;",
     ),
     "an odd block is not done again": ("pointwise.h", "return !any(negative(odd));", "return 1;"),

@@ -202,7 +202,7 @@ class HuberLoss(_LossObject, theirs.HuberLoss):
     sample_weight : optional
         For scikit-learn's sake; without effect here.
     quantile : float, default 0.9
-        What `GradientBoostingRegressor` makes delta of; without effect elsewhere. In (0, 1).
+        What ``GradientBoostingRegressor`` makes delta of; without effect elsewhere. In (0, 1).
     delta : float, default 0.5
         Where the lines begin: ``closs.delta``, which may be set.
 

@@ -1,4 +1,4 @@
-"""Scores of classifiers from logits, of probabilities and of regressors, with the losses of `lossfast`.
+"""Scores of classifiers from logits, of probabilities and of regressors, with the losses of ``lossfast``.
 
 Logits are what ``decision_function`` gives: an array of shape (n_samples, n_classes), or for two classes (n_samples,),
 the log-odds of the second. They are neither copied nor clipped, so that a model that is sure and wrong is told so, and
@@ -459,7 +459,7 @@ def d2_score(loss: Any, y_true: Any, y_pred: Any, *, sample_weight: Any = None, 
     Parameters
     ----------
     loss : str or Loss
-        A pointwise loss of `lossfast`, by name or the object.
+        A pointwise loss of ``lossfast``, by name or the object.
     y_true : array-like
         Targets.
     y_pred : array-like
