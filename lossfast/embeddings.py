@@ -155,7 +155,7 @@ def cosine_embedding_loss(x1, x2, target, margin):
 
     With unit vectors u and v along the rows, the gradient of the cosine in :math:`x_1` is
     :math:`(v - c\,u) / \|x_1\|`; in :math:`x_2` likewise. One minus the cosine is computed as
-    :math:`\tfrac12 \|u - v\|^2`, so that it keeps its digits where the rows are nearly parallel.
+    :math:`\tfrac{1}{2} \|u - v\|^2`, so that it keeps its digits where the rows are nearly parallel.
 
     Parameters
     ----------
@@ -244,7 +244,7 @@ def cosine_embedding_loss(x1, x2, target, margin):
 def contrastive_loss(x1, x2, target, margin):
     r"""Half the squared distance of similar rows; of dissimilar ones, half the square of what it lacks to a margin.
 
-    .. math:: \ell = (1 - y)\, \tfrac12 d^2 + y\, \tfrac12 \max(0,\, m - d)^2, \qquad d = \|x_1 - x_2\|_2
+    .. math:: \ell = (1 - y)\, \tfrac{1}{2} d^2 + y\, \tfrac{1}{2} \max(0,\, m - d)^2, \qquad d = \|x_1 - x_2\|_2
 
     The gradient in :math:`x_1` is :math:`x_1 - x_2` for similar rows, :math:`y = 0`, and
     :math:`-(m - d)\,(x_1 - x_2) / d` for dissimilar ones, :math:`y = 1`, closer than the margin; that in :math:`x_2` is

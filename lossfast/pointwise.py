@@ -418,7 +418,7 @@ def log_sigmoid(x, t, q):
 def half_squared_error(x, t, q):
     r"""Half the squared error.
 
-    .. math:: \ell = \tfrac12 (x - t)^2, \qquad \frac{\partial\ell}{\partial x} = x - t, \qquad
+    .. math:: \ell = \tfrac{1}{2} (x - t)^2, \qquad \frac{\partial\ell}{\partial x} = x - t, \qquad
         \frac{\partial^2\ell}{\partial x^2} = 1
 
     The negative log-likelihood of Gaussian noise of variance 1, but for a constant.
@@ -1217,7 +1217,7 @@ def _terms_of_quadratic_sigmoid(x, t, q):
 def quadratic_sigmoid_loss(x, t, q):
     r"""Half the squared error of a probability given as a logit: the quadratic cost on a sigmoid output.
 
-    .. math:: \ell = \tfrac12 r^2, \qquad \frac{\partial\ell}{\partial x} = r\,\sigma', \qquad
+    .. math:: \ell = \tfrac{1}{2} r^2, \qquad \frac{\partial\ell}{\partial x} = r\,\sigma', \qquad
         \frac{\partial^2\ell}{\partial x^2} = \sigma' \left(\sigma' + r (1 - 2 \sigma)\right), \qquad r = \sigma(x) - t
 
     with :math:`\sigma` the logistic function and :math:`\sigma' = \sigma(x)\,\sigma(-x)`. The factor :math:`\sigma'`
@@ -1646,7 +1646,7 @@ def poisson_nll_loss(x, t, q, log_input, full, eps):
         Whether pred is the logarithm of the rate.
     full : {False, True, "stirling"}, default False
         Whether to add :math:`\log t!`. ``"stirling"`` adds the approximation
-        :math:`t \log t - t + \tfrac12 \log(2\pi t)` instead, where t is above 1, as torch does.
+        :math:`t \log t - t + \tfrac{1}{2} \log(2\pi t)` instead, where t is above 1, as torch does.
     eps : float, default 1e-8
         Added to rates before the logarithm is taken; without effect on predicted logarithms.
 
@@ -2129,7 +2129,7 @@ def gaussian_nll_loss(x, t, q, full, eps):
     var : array_like
         Predicted variances, at least 0, of pred's shape.
     full : bool, default False
-        Whether to add the constant :math:`\tfrac12 \log 2\pi`.
+        Whether to add the constant :math:`\tfrac{1}{2} \log 2\pi`.
     eps : float, default 1e-6
         Smaller variances are raised to this. It is the raised variance's loss that is differentiated: below, the
         derivatives in var are 0.

@@ -201,7 +201,7 @@ class SoftmaxClassifier(ClassifierMixin, _LinearModel):
 
     It minimises what `sklearn.linear_model.LogisticRegression` does,
 
-    .. math:: C \sum_i s_i\,\ell(z_i, y_i) + \tfrac12 \lVert W \rVert^2, \qquad z_i = W x_i + b,
+    .. math:: C \sum_i s_i\,\ell(z_i, y_i) + \tfrac{1}{2} \lVert W \rVert^2, \qquad z_i = W x_i + b,
 
     with :math:`\ell` the cross-entropy of the softmax (of two classes: the sigmoid, with one row of coefficients),
     :math:`s` the sample weights times the class weights, and no penalty on the intercepts. The optimum is the same; it
