@@ -201,7 +201,7 @@ class SoftmaxClassifier(ClassifierMixin, _LinearModel):
 
     It minimises what `sklearn.linear_model.LogisticRegression` does,
 
-    .. math:: C \sum_i s_i\,\ell(z_i, y_i) + \tfrac{1}{2} \lVert W \rVert^2, \qquad z_i = W x_i + b,
+    .. math:: C \sum_i s_i\,\ell(z_i, y_i) + \tfrac{1}{2} \sum_{kj} W_{kj}^2, \qquad z_i = W x_i + b,
 
     with :math:`\ell` the cross-entropy of the softmax (of two classes: the sigmoid, with one row of coefficients),
     :math:`s` the sample weights times the class weights, and no penalty on the intercepts. The optimum is the same; it
@@ -521,7 +521,7 @@ class LossRegressor(RegressorMixin, _LinearModel):
 
     It minimises
 
-    .. math:: \frac{1}{\sum_i s_i} \sum_i s_i\,\ell(h(z_i), y_i) + \tfrac{\alpha}{2} \lVert w \rVert^2,
+    .. math:: \frac{1}{\sum_i s_i} \sum_i s_i\,\ell(h(z_i), y_i) + \tfrac{\alpha}{2} \sum_j w_j^2,
         \qquad z_i = w \cdot x_i + b,
 
     with :math:`s` the sample weights and no penalty on the intercept, as scikit-learn's generalised linear models do.
