@@ -25,17 +25,17 @@ each_object = pytest.mark.parametrize("loss", OBJECTS, ids=lambda loss: loss.nam
 each_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=str)
 
 
-def test_digests(compiled):
+def test_digests(every_isa):
     """The file's; and where not, in which cases it differs from another instruction set."""
     expected = hashes.stored()
-    family = hashes.family_of(compiled.isa)
+    family = hashes.family_of(every_isa.isa)
     if family not in expected:
         pytest.skip(f"no digests are kept of {family}")
-    wrong = hashes.differences(compiled.isa, expected, hashes.digests(compiled.isa))
+    wrong = hashes.differences(every_isa.isa, expected, hashes.digests(every_isa.isa))
     if wrong:
         losses = [REGISTRY[name] for name in sorted({line.partition(".")[0] for line in wrong}) if name in REGISTRY]
-        others = [other.isa for other in COMPILED if other != compiled and hashes.family_of(other.isa) == family]
-        wrong += [line for other in others for line in hashes.cases_that_differ(compiled.isa, other, losses)[:40]]
+        others = [other.isa for other in COMPILED if other != every_isa and hashes.family_of(other.isa) == family]
+        wrong += [line for other in others for line in hashes.cases_that_differ(every_isa.isa, other, losses)[:40]]
     assert not wrong, "\n".join(wrong)
 
 
