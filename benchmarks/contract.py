@@ -264,7 +264,7 @@ def batches(case: Case, dtype: str, scope: Scope) -> Iterator[tuple[Inputs, bool
     loss, actual = case.loss, common.dtype_of(dtype)
     assert actual is not None
     if not case.rows:
-        given = {name: rule.number(case.options.get(name, rule.default)) for name, rule in loss.parameters.items()}
+        given = dict(zip(loss.parameters, loss.own_numbers(case.options), strict=True))
         x, target = elements_of(loss, scope.elements, dtype, given)
         x = fitting(loss, x)[0]
         v = _random("direction").standard_normal(x.shape).astype(actual)
@@ -832,7 +832,7 @@ def reference_ulp(scope: Scope) -> float:
                     pair = fitting(loss, *pair[: len(loss.operands)])
                 samples.append((pair[0], pair[1] if loss.kind == "rowwise" else None))
         else:
-            parameters = {key: rule.number(rule.default) for key, rule in loss.parameters.items()}
+            parameters = dict(zip(loss.parameters, loss.own_numbers(), strict=True))
             x, target = elements_of(loss, 10 if scope is SMALL else 50, "float64", parameters)
             within = np.maximum(np.abs(x), np.abs(target)) < 1e100
             samples.append((x[within], None if loss.kind == "function" else target[within]))

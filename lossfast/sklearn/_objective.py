@@ -132,6 +132,13 @@ def link_of(loss: Any, name: str = "auto") -> Link:
 # ---------------------------------------------------------------------------------------------------------- terms
 
 
+def class_totals(target: np.ndarray, weight: np.ndarray | None, classes: int) -> np.ndarray:
+    """The weight of each class: of numbers of classes, or of soft labels."""
+    if target.ndim == 1:
+        return np.bincount(target, weight, classes).astype(float)
+    return target.sum(0, dtype=float) if weight is None else weight @ target
+
+
 class RowTerms:
     """What the rows of a block add to the objective, for a loss over a class axis."""
 

@@ -38,6 +38,7 @@ from ._objective import (
     RoundedTerms,
     RowTerms,
     Solution,
+    class_totals,
     is_kinked,
     link_of,
     minimise,
@@ -429,10 +430,7 @@ class SoftmaxClassifier(ClassifierMixin, _LinearModel):
     ) -> tuple[RowTerms, float, np.ndarray]:
         """The rows' losses, the sum of their weights, and each class's share of it."""
         soft = target.ndim == 2
-        if not soft:
-            totals = np.bincount(target, weight, n_classes).astype(float)
-        else:
-            totals = target.sum(0, dtype=float) if weight is None else weight @ target
+        totals = class_totals(target, weight, n_classes)
         by_class = self._class_weights(classes, totals)
         options: dict[str, Any] = {}
         if by_class is not None:

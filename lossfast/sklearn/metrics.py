@@ -17,7 +17,7 @@ from sklearn.metrics import make_scorer
 import lossfast as lf
 
 from .._loss import Loss
-from ._objective import link_of
+from ._objective import class_totals, link_of
 
 #: Entries of a matrix that are looked at together, where a row cannot be had from a loss.
 _CHUNK = 1 << 15
@@ -37,11 +37,7 @@ class _Rows(NamedTuple):
 
     def shares(self) -> np.ndarray:
         """Each class's share of the weight."""
-        if self.target.ndim == 2:
-            sums = self.target.sum(0, dtype=float) if self.weight is None else self.weight @ self.target
-        else:
-            sums = np.bincount(self.target, self.weight, self.classes).astype(float)
-        return sums / self.total
+        return class_totals(self.target, self.weight, self.classes) / self.total
 
 
 def _rows(y_true: Any, scores: Any, sample_weight: Any, labels: Any) -> _Rows:
@@ -144,8 +140,10 @@ def log_loss(
     >>> log_loss(["ham", "spam"], [-3.0, -800.0])
     400.02429367578685
     """
-    rows = _rows(y_true, y_logits, sample_weight, labels)
-    reduction = "mean" if normalize else "sum"
+    return _log_loss(_rows(y_true, y_logits, sample_weight, labels), "mean" if normalize else "sum")
+
+
+def _log_loss(rows: _Rows, reduction: str) -> float:
     if rows.scores.ndim == 1:
         loss: Any = lf.binary_cross_entropy_with_logits
         return loss(rows.scores, _positive(rows), sample_weight=rows.weight, reduction=reduction)
@@ -175,12 +173,7 @@ def d2_log_loss(y_true: Any, y_logits: Any, *, sample_weight: Any = None, labels
     0.605
     """
     rows = _rows(y_true, y_logits, sample_weight, labels)
-    value = log_loss(rows.target, rows.scores, sample_weight=rows.weight, labels=_columns(rows))
-    return _share(value, float(lf.entropy(rows.shares())))
-
-
-def _columns(rows: _Rows) -> Any:
-    return None if rows.target.ndim == 2 else np.arange(rows.classes)
+    return _share(_log_loss(rows, "mean"), float(lf.entropy(rows.shares())))
 
 
 def _share(value: float, null: float) -> float:
