@@ -420,6 +420,15 @@ def write_pictures(app: Any) -> None:
 # --------------------------------------------------------------------------------------------------------- Sphinx
 
 
+def picture_nodes(path: str, alternative: str) -> list[Any]:
+    """The picture at that path but for its mode, as it is on light pages and on dark ones."""
+    from docutils import nodes
+
+    return [
+        nodes.image(uri=f"/{path}-{mode}.svg", alt=alternative, classes=["plot", f"only-{mode}"]) for mode in STYLES
+    ]
+
+
 def table_node(table: Table) -> Any:
     from docutils import nodes
 
@@ -472,12 +481,7 @@ def setup(app: Any) -> dict[str, Any]:
                 raise self.error(f"accuracy.json makes no {name!r}")
             titles = [curve["title"] for curve in report["curves"]["curves"].values()]
             alternative = f"Worst error against the gap between logits: {'; '.join(titles)}"
-            return [
-                nodes.image(
-                    uri=f"/{PICTURES.as_posix()}/gap-{mode}.svg", alt=alternative, classes=["plot", f"only-{mode}"]
-                )
-                for mode in STYLES
-            ]
+            return picture_nodes(f"{PICTURES.as_posix()}/gap", alternative)
 
     app.add_directive("accuracy", Accuracy)
     app.connect("builder-inited", write_pictures)

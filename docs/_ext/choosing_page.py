@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import lossfast_reference as reference
 import numpy as np
+from accuracy_page import picture_nodes
 
 import lossfast as lf
 from lossfast._loss import GROUPS
@@ -132,14 +133,8 @@ def setup(app: Any) -> dict[str, Any]:
                 for loss in losses:
                     name = nodes.paragraph("", "", link(loss, self.env.docname))
                     curves = ", ".join(reference.panels(loss, 3)[0].curves)
-                    images = (
-                        nodes.image(
-                            uri=f"/{reference.GENERATED.as_posix()}/{loss.name}-small-{mode}.svg",
-                            alt=f"{curves} of {loss.name}",
-                            classes=["plot", f"only-{mode}"],
-                        )
-                        for mode in reference.STYLES
-                    )
+                    path = f"{reference.GENERATED.as_posix()}/{loss.name}-small"
+                    images = picture_nodes(path, f"{curves} of {loss.name}")
                     cards += nodes.container("", name, *images, classes=["card-of-loss"])
                 found.append(section(title, "pictures", cards))
             return found

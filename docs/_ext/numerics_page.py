@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from accuracy_page import STYLES as COLOURS
+from accuracy_page import picture_nodes
 from performance_page import LINES, Canvas
 
 import lossfast as lf
@@ -216,7 +217,6 @@ def write_pictures(app: Any) -> None:
 
 
 def setup(app: Any) -> dict[str, Any]:
-    from docutils import nodes
     from sphinx.util.docutils import SphinxDirective
 
     class Numerics(SphinxDirective):
@@ -228,14 +228,7 @@ def setup(app: Any) -> dict[str, Any]:
             name = self.arguments[0]
             if name not in PLOTS:
                 raise self.error(f"there is no picture {name!r}")
-            return [
-                nodes.image(
-                    uri=f"/{PICTURES.as_posix()}/{name}-{mode}.svg",
-                    alt=PLOTS[name].told,
-                    classes=["plot", f"only-{mode}"],
-                )
-                for mode in COLOURS
-            ]
+            return picture_nodes(f"{PICTURES.as_posix()}/{name}", PLOTS[name].told)
 
     app.add_directive("numerics", Numerics)
     app.connect("builder-inited", write_pictures)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from accuracy_page import STYLES as COLOURS
-from accuracy_page import Cell, Table, table_node
+from accuracy_page import Cell, Table, picture_nodes, table_node
 
 FILE = "performance.json"
 #: Where pictures are written, below the source directory.
@@ -660,14 +660,7 @@ def setup(app: Any) -> dict[str, Any]:
                     raise NotMeasuredError("Not measured yet.")
             except NotMeasuredError as missing:
                 return [paragraph(str(missing))]
-            return [
-                nodes.image(
-                    uri=f"/{PICTURES.as_posix()}/{name}-{mode}.svg",
-                    alt=PLOTS[name].told,
-                    classes=["plot", f"only-{mode}"],
-                )
-                for mode in COLOURS
-            ]
+            return picture_nodes(f"{PICTURES.as_posix()}/{name}", PLOTS[name].told)
 
     app.add_directive("performance", Performance)
     app.connect("builder-inited", write_pictures)
